@@ -1,0 +1,119 @@
+package eider
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Code is the stable word by which a program tells one refusal from another.
+// docs/errors.md lists each with its meaning and whether to retry.
+type Code string
+
+// The codes that the kernel, the projects and the keys answer.
+const (
+	Unauthorized           Code = "unauthorized"
+	Forbidden              Code = "forbidden"
+	NotFound               Code = "not_found"
+	MethodNotAllowed       Code = "method_not_allowed"
+	NotAcceptable          Code = "not_acceptable"
+	MalformedRequest       Code = "malformed_request"
+	MalformedJSON          Code = "malformed_json"
+	UnsupportedMediaType   Code = "unsupported_media_type"
+	ValidationFailed       Code = "validation_failed"
+	BodyTooLarge           Code = "body_too_large"
+	BodyIncomplete         Code = "body_incomplete"
+	HeadersTooLarge        Code = "headers_too_large"
+	RequestTimeout         Code = "request_timeout"
+	ExpectationFailed      Code = "expectation_failed"
+	PreconditionFailed     Code = "precondition_failed"
+	InvalidCursor          Code = "invalid_cursor"
+	IdempotencyInProgress  Code = "idempotency_in_progress"
+	IdempotencyConflict    Code = "idempotency_conflict"
+	OperationInProgress    Code = "operation_in_progress"
+	Cancelled              Code = "client_closed_request"
+	RateLimited            Code = "rate_limited"
+	DeniedByPolicy         Code = "denied_by_policy"
+	QuotaExceeded          Code = "quota_exceeded"
+	StorageFull            Code = "storage_full"
+	StorageUnavailable     Code = "storage_unavailable"
+	ShuttingDown           Code = "shutting_down"
+	Internal               Code = "internal"
+	ProjectExists          Code = "project_exists"
+	ProjectIsLocked        Code = "project_locked"
+	InvalidTransition      Code = "invalid_transition"
+	NotDeleted             Code = "not_deleted"
+	Purged                 Code = "purged"
+	KeyNotFound            Code = "api_key_not_found"
+	CannotRevokeLastAdmin  Code = "cannot_revoke_last_admin_key"
+	CannotRotateRevokedKey Code = "cannot_rotate_revoked_key"
+)
+
+// FieldError says what is wrong with one field of a request. It never repeats
+// the refused value, which may be a secret.
+type FieldError struct {
+	Field   string `json:"field"`
+	Message string `json:"message"`
+}
+
+// Error is a refusal that a caller may read: a code, a sentence, and perhaps
+// the fields concerned. Anything else that goes wrong is wrapped with %w on its
+// way up and answered as Internal, its text kept for the log.
+type Error struct {
+	Code    Code
+	Message string
+	Fields  []FieldError
+
+	// RetryAfter is how long the caller should wait, zero if unknown.
+	RetryAfter time.Duration
+	// Plugin, Reason and DecisionID are set where a policy refused.
+	Plugin, Reason, DecisionID string
+	// Err is the cause, for the log only.
+	Err error
+}
+
+// Errorf returns a refusal with the code and a formatted message.
+func Errorf(code Code, format string, args ...any) *Error {
+	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
+}
+
+// Invalid returns a ValidationFailed refusal of one field.
+func Invalid(field, format string, args ...any) *Error {
+	message := fmt.Sprintf(format, args...)
+	return &Error{
+		Code:    ValidationFailed,
+		Message: fmt.Sprintf("%s: %s", field, message),
+		Fields:  []FieldError{{Field: field, Message: message}},
+	}
+}
+
+// Error returns the code, the message and the cause.
+func (e *Error) Error() string {
+	if e.Err != nil {
+		return fmt.Sprintf("%s: %s: %v", e.Code, e.Message, e.Err)
+	}
+	return fmt.Sprintf("%s: %s", e.Code, e.Message)
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Because returns a copy of the refusal that carries its cause for the log.
+func (e *Error) Because(err error) *Error {
+	c := *e
+	c.Err = err
+	return &c
+}
+
+// CodeOf returns the code of the refusal in err's chain, Internal if there is
+// none, and "" for nil.
+func CodeOf(err error) Code {
+	if err == nil {
+		return ""
+	}
+	var e *Error
+	if errors.As(err, &e) {
+		return e.Code
+	}
+	return Internal
+}
