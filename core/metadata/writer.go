@@ -1,0 +1,281 @@
+package metadata
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"github.com/eiderdb/eider"
+)
+
+// Receipt says how a write became durable.
+type Receipt struct {
+	Group  int           // functions that shared the commit
+	Waited time.Duration // from the call until its group began
+	Commit time.Duration // flush, seal and commit of the group
+}
+
+type write struct {
+	ctx    context.Context
+	fn     func(*Tx) error
+	queued time.Time
+	answer chan answer
+}
+
+type answer struct {
+	receipt Receipt
+	err     error
+}
+
+// Group is what a sealer sees of the writes that share a commit.
+type Group struct {
+	layer *layer
+	kept  []*write // whose functions returned nil
+	extra map[*Spec][][]any
+	// Seal is the sealer's own note on this group, from Seal until Sealed.
+	Seal any
+}
+
+// Items returns what the group's functions have staged, in order.
+func (g *Group) Items() []any { return g.layer.items }
+
+// Append adds a new row to a table that only ever grows.
+func (g *Group) Append(t *Spec, row []any) { g.extra[t] = append(g.extra[t], row) }
+
+// writer answers the writes, a group at a time:
+//
+//	take all that wait
+//	run each function on a layer of its own; drop the layers of those that refuse
+//	seal: turn log items into hashed rows
+//	flush and commit: one transaction, one fsync
+//	only now change what is in memory, then answer
+//
+// A group that fails for the fault of one is split in halves until that one is
+// found; a disk that is full or broken fails them all at once.
+func (s *Store) writer() {
+	defer close(s.done)
+	for {
+		group, open := s.next()
+		if len(group) > 0 || s.hasNotes() {
+			s.commit(group, s.takeNotes())
+			s.maintain()
+		}
+		if !open {
+			return
+		}
+	}
+}
+
+func (s *Store) hasNotes() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.notes) > 0
+}
+
+// next waits for writes, or for notes to grow old. It returns false once the
+// store is closing and the queue is empty.
+func (s *Store) next() (group []*write, open bool) {
+	var old <-chan time.Time
+	for {
+		select {
+		case w := <-s.queue:
+			return s.drain([]*write{w}), true
+		case <-s.noted:
+			if old == nil {
+				old = time.After(s.noteEvery)
+			}
+		case <-old:
+			return nil, true
+		case <-s.stop:
+			group = s.drain(nil)
+			return group, len(group) > 0
+		}
+	}
+}
+
+func (s *Store) drain(group []*write) []*write {
+	for len(group) < s.maxGroup {
+		select {
+		case w := <-s.queue:
+			group = append(group, w)
+		default:
+			return group
+		}
+	}
+	return group
+}
+
+func (s *Store) maintain() {
+	if s.Ready() != nil {
+		return
+	}
+	if err := s.engine.Maintain(context.Background()); err != nil {
+		s.log.Warn("metadata maintenance failed", "error", err)
+		if s.engine.Dead() != nil {
+			s.settle(nil, err)
+		}
+	}
+}
+
+// commit makes the writes durable and answers each.
+func (s *Store) commit(group []*write, notes []func(*Tx) error) {
+	if err := s.Ready(); err != nil {
+		refuse(group, err)
+		return
+	}
+	begun := time.Now()
+	g, refused := s.run(group, notes)
+	if len(g.kept) == 0 && len(g.layer.rows) == 0 && len(g.layer.items) == 0 {
+		answerAll(refused, Receipt{})
+		return
+	}
+	err := s.flush(g)
+	if err == nil {
+		s.finish(g, refused, begun)
+		return
+	}
+	s.failed(g, group, refused, notes, err, begun)
+}
+
+type refusal struct {
+	w   *write
+	err error
+}
+
+// run calls the functions and the notes, and collects those that refused.
+func (s *Store) run(group []*write, notes []func(*Tx) error) (*Group, []refusal) {
+	g := &Group{layer: newLayer(), extra: map[*Spec][][]any{}}
+	var refused []refusal
+	for _, w := range group {
+		if err := w.ctx.Err(); err != nil {
+			refused = append(refused, refusal{w, err})
+			continue
+		}
+		if err := s.call(g.layer, w.fn, false); err != nil {
+			refused = append(refused, refusal{w, err})
+			continue
+		}
+		g.kept = append(g.kept, w)
+	}
+	for _, note := range notes {
+		if err := s.call(g.layer, note, true); err != nil {
+			s.log.Warn("a note was dropped", "error", err)
+		}
+	}
+	return g, refused
+}
+
+func (s *Store) call(base *layer, fn func(*Tx) error, note bool) (err error) {
+	tx := &Tx{store: s, layers: []*layer{base}, note: note}
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic in a transaction: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return tx.Try(func() error { return fn(tx) })
+}
+
+// flush seals the group and commits it.
+func (s *Store) flush(g *Group) error {
+	if err := s.sealer.Seal(g); err != nil {
+		return fmt.Errorf("%w: seal: %w", ErrRolledBack, err)
+	}
+	return s.engine.Commit(context.Background(), g.batch())
+}
+
+func (g *Group) batch() *Batch {
+	b := &Batch{}
+	for t, rows := range g.layer.rows {
+		change := Change{Table: t.specification()}
+		for key, row := range rows {
+			switch {
+			case row.row == nil && row.existed:
+				change.Delete = append(change.Delete, key)
+			case row.row == nil: // came and went within the group
+			case row.existed:
+				change.Update = append(change.Update, t.encode(row.row))
+			default:
+				change.Insert = append(change.Insert, t.encode(row.row))
+			}
+		}
+		b.Changes = append(b.Changes, change)
+	}
+	for spec, rows := range g.extra {
+		b.Changes = append(b.Changes, Change{Table: spec, Insert: rows})
+	}
+	return b
+}
+
+// finish moves a durable group into memory and answers its callers.
+func (s *Store) finish(g *Group, refused []refusal, begun time.Time) {
+	for t, rows := range g.layer.rows {
+		t.apply(rows)
+	}
+	s.conclude(g, refused, begun)
+}
+
+// conclude does what follows from a group's being durable.
+func (s *Store) conclude(g *Group, refused []refusal, begun time.Time) {
+	for _, change := range g.layer.claims {
+		if change.release {
+			s.claims.release(change.call)
+		} else {
+			s.claims.take(change.call, change.claims)
+		}
+	}
+	s.sealer.Sealed(g)
+	for _, do := range g.layer.after {
+		do()
+	}
+	receipt := Receipt{Group: len(g.kept), Commit: time.Since(begun)}
+	s.committed(receipt)
+	for _, w := range g.kept {
+		receipt.Waited = begun.Sub(w.queued)
+		w.answer <- answer{receipt, nil}
+	}
+	answerAll(refused, receipt)
+}
+
+func answerAll(refused []refusal, receipt Receipt) {
+	for _, r := range refused {
+		r.w.answer <- answer{receipt, r.err}
+	}
+}
+
+func refuse(group []*write, err error) {
+	for _, w := range group {
+		w.answer <- answer{err: err}
+	}
+}
+
+// failed deals with a group that did not commit, or may not have.
+func (s *Store) failed(g *Group, group []*write, refused []refusal, notes []func(*Tx) error, err error, begun time.Time) {
+	switch {
+	case !errors.Is(err, ErrRolledBack) || errors.Is(err, ErrSync) || s.engine.Dead() != nil:
+		if s.settle(g, err) {
+			s.conclude(g, refused, begun)
+			return
+		}
+		refuse(group, unavailable(err))
+	case errors.Is(err, ErrFull):
+		s.log.Error("no room for the metadata", "error", err)
+		refuse(group, eider.Errorf(eider.StorageFull, "the disk is full").Because(err))
+	case len(group) > 1:
+		s.log.Warn("a group failed and is split", "size", len(group), "error", err)
+		half := len(group) / 2
+		s.commit(group[:half], notes)
+		s.commit(group[half:], nil)
+	case len(group) == 1 && len(notes) > 0: // the notes may be to blame
+		s.log.Warn("notes were dropped", "count", len(notes), "error", err)
+		s.commit(group, nil)
+	default:
+		s.log.Error("a write failed", "error", err)
+		refuse(group, unavailable(err))
+	}
+}
+
+func unavailable(err error) error {
+	return eider.Errorf(eider.StorageUnavailable, "the metadata store cannot be written").Because(err)
+}
