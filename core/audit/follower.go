@@ -1,0 +1,180 @@
+package audit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/eiderdb/eider"
+	"github.com/eiderdb/eider/core/metadata"
+)
+
+// Cursor says how far a follower has come.
+type Cursor struct {
+	Name      string
+	LogID     int64
+	UpdatedAt time.Time
+}
+
+// NewCursors returns the table of cursors.
+func NewCursors() *metadata.Table[Cursor] {
+	return metadata.NewTable(metadata.Def[Cursor]{
+		Name: "sink_cursors",
+		Columns: []metadata.Column{
+			{Name: "name", Kind: metadata.Text}, {Name: "log_id", Kind: metadata.Int}, {Name: "updated_at", Kind: metadata.Time},
+		},
+		Key:    func(c *Cursor) string { return c.Name },
+		Encode: func(c *Cursor) []any { return []any{c.Name, c.LogID, c.UpdatedAt} },
+		Decode: func(scan func(...any) error) (c Cursor, err error) {
+			err = scan(&c.Name, &c.LogID, &c.UpdatedAt)
+			return c, err
+		},
+		Missing: eider.NotFound, Noun: "cursor", Hot: true,
+	})
+}
+
+// Follower reads the log in order, behind the writer, at least once each row.
+// Handle must be idempotent; while it fails, its follower waits and tries again
+// with the same rows, and nobody else notices.
+type Follower struct {
+	Name   string
+	Handle func(ctx context.Context, rows []Row) error
+}
+
+const (
+	followBatch    = 1000
+	followGather   = 100 * time.Millisecond // rows that come together are handled together
+	followBackOff  = 250 * time.Millisecond
+	followMaxPause = time.Minute
+)
+
+const selectAfter = selectRow + `WHERE id > $1 AND id <= $2 ORDER BY id`
+
+// Followers runs the followers of a log.
+type Followers struct {
+	Store   *metadata.Store
+	Log     *Log
+	Cursors *metadata.Table[Cursor]
+	Logger  *slog.Logger
+
+	mu     sync.Mutex
+	failed map[string]error
+	at     map[string]int64
+}
+
+// Run follows until ctx ends; then it handles what is left, within drain.
+func (f *Followers) Run(ctx context.Context, follower Follower, drain time.Duration) error {
+	at := int64(0)
+	if c, err := f.Cursors.Get(ctx, f.Store.View(), follower.Name); err == nil {
+		at = min(c.LogID, f.Log.Head().ID)
+	} else if eider.CodeOf(err) != eider.NotFound {
+		return fmt.Errorf("read the cursor of %s: %w", follower.Name, err)
+	}
+	pause := followBackOff
+	for {
+		f.set(follower.Name, at, nil)
+		grown := f.Log.Grown()
+		next, err := f.step(ctx, follower, at)
+		switch {
+		case err != nil && ctx.Err() == nil:
+			f.set(follower.Name, at, err)
+			f.Logger.Error("a follower of the log failed", "follower", follower.Name, "after", at, "error", err)
+			wait(ctx, nil, pause)
+			pause = min(2*pause, followMaxPause)
+		case next > at:
+			at, pause = next, followBackOff
+			continue
+		default:
+			wait(ctx, grown, 0)
+			wait(ctx, nil, followGather)
+		}
+		if ctx.Err() != nil {
+			return f.finish(follower, at, drain)
+		}
+	}
+}
+
+func wait(ctx context.Context, wake <-chan struct{}, atMost time.Duration) {
+	var timer <-chan time.Time
+	if atMost > 0 {
+		timer = time.After(atMost)
+	}
+	select {
+	case <-ctx.Done():
+	case <-wake:
+	case <-timer:
+	}
+}
+
+func (f *Followers) finish(follower Follower, at int64, drain time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), drain)
+	defer cancel()
+	for at < f.Log.Head().ID {
+		next, err := f.step(ctx, follower, at)
+		if err != nil {
+			return fmt.Errorf("follower %s stopped at row %d: %w", follower.Name, at, err)
+		}
+		at = next
+	}
+	return nil
+}
+
+// step handles one batch and moves the cursor.
+func (f *Followers) step(ctx context.Context, follower Follower, at int64) (int64, error) {
+	to := min(f.Log.Head().ID, at+followBatch)
+	if to <= at {
+		return at, nil
+	}
+	found, err := f.Store.View().Query(ctx, selectAfter, at, to)
+	if err != nil {
+		return at, err
+	}
+	rows, err := readRows(found)
+	if err != nil {
+		return at, err
+	}
+	if err := follower.Handle(ctx, rows); err != nil {
+		return at, err
+	}
+	cursor := Cursor{follower.Name, to, time.Now().UTC().Truncate(time.Microsecond)}
+	f.Store.Note(func(tx *metadata.Tx) error {
+		return f.Cursors.Put(context.Background(), tx, cursor)
+	})
+	return to, nil
+}
+
+func (f *Followers) set(name string, at int64, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.failed == nil {
+		f.failed, f.at = map[string]error{}, map[string]int64{}
+	}
+	f.failed[name], f.at[name] = err, at
+}
+
+// Failing returns what keeps followers from going on, nil if none is kept.
+func (f *Followers) Failing() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var all []error
+	for name, err := range f.failed {
+		if err != nil {
+			all = append(all, fmt.Errorf("%s: %w", name, err))
+		}
+	}
+	return errors.Join(all...)
+}
+
+// Slowest returns the smallest cursor, up to which rows may be archived.
+func (f *Followers) Slowest() int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	slowest := f.Log.Head().ID
+	for _, at := range f.at {
+		slowest = min(slowest, at)
+	}
+	return slowest
+}

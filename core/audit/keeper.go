@@ -1,0 +1,235 @@
+package audit
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/eiderdb/eider/core/metadata"
+)
+
+// What a start may find wrong between the log and its newest checkpoint.
+var (
+	// ErrBehind: rows that were durable are gone, as after a WAL was cut.
+	ErrBehind = errors.New("the log is behind its newest checkpoint")
+	// ErrForked: the row that the checkpoint names has another hash.
+	ErrForked = errors.New("the log does not match its newest checkpoint")
+)
+
+const (
+	headFile    = "head"
+	historyFile = "checkpoints.ndjson"
+	repairFile  = "repair.json"
+
+	syncEvery    = time.Second // how much a power cut can take from the head file
+	historyEvery = time.Minute
+)
+
+// Keeper keeps signed checkpoints outside the database: the newest in a file
+// that is overwritten after every group, and one a minute in a history. It runs
+// behind the writer and slows no commit.
+type Keeper struct {
+	dir    string
+	signer *Signer
+	log    *slog.Logger
+
+	mu    sync.Mutex
+	next  Head
+	woken chan struct{}
+}
+
+// NewKeeper returns a keeper of checkpoints in dir, which must exist.
+func NewKeeper(dir string, signer *Signer, log *slog.Logger) *Keeper {
+	return &Keeper{dir: dir, signer: signer, log: log, woken: make(chan struct{}, 1)}
+}
+
+// Reset sets the head file aside: after an accepted loss its checkpoints name
+// rows that are gone, while their ids are given out again.
+func (k *Keeper) Reset() error {
+	path := filepath.Join(k.dir, headFile)
+	err := os.Rename(path, path+".before-repair")
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("set the checkpoint file aside: %w", err)
+	}
+	return syncFolder(k.dir)
+}
+
+func (k *Keeper) keep(h Head) {
+	k.mu.Lock()
+	k.next = h
+	k.mu.Unlock()
+	select {
+	case k.woken <- struct{}{}:
+	default:
+	}
+}
+
+func (k *Keeper) pending() Head {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.next
+}
+
+// Run writes checkpoints until ctx ends, then the last one.
+func (k *Keeper) Run(ctx context.Context) error {
+	f, err := os.OpenFile(filepath.Join(k.dir, headFile), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return fmt.Errorf("open the checkpoint file: %w", err)
+	}
+	defer f.Close()
+	if err := syncFolder(k.dir); err != nil {
+		return fmt.Errorf("sync the checkpoint folder: %w", err)
+	}
+	w := &slotWriter{keeper: k, file: f}
+	syncs, history := time.NewTicker(syncEvery), time.NewTicker(historyEvery)
+	defer syncs.Stop()
+	defer history.Stop()
+	for {
+		select {
+		case <-k.woken:
+			w.write(k.pending())
+		case <-syncs.C:
+			w.sync()
+		case <-history.C:
+			w.record()
+		case <-ctx.Done():
+			w.write(k.pending())
+			w.sync()
+			w.record()
+			return nil
+		}
+	}
+}
+
+type slotWriter struct {
+	keeper   *Keeper
+	file     *os.File
+	last     Checkpoint
+	dirty    bool
+	recorded int64
+	failing  bool
+}
+
+func (w *slotWriter) write(h Head) {
+	if h.ID <= w.last.ID {
+		return
+	}
+	c := w.keeper.signer.Sign(h)
+	text, err := json.Marshal(c)
+	if err != nil || len(text) >= slotSize {
+		w.report(fmt.Errorf("a checkpoint of %d bytes does not fit its slot: %w", len(text), err))
+		return
+	}
+	slot := append(text, bytes.Repeat([]byte{' '}, slotSize-len(text)-1)...)
+	slot = append(slot, '\n')
+	if _, err := w.file.WriteAt(slot, (h.ID%2)*slotSize); err != nil {
+		w.report(err)
+		return
+	}
+	w.failing = false
+	w.last, w.dirty = c, true
+}
+
+func (w *slotWriter) sync() {
+	if !w.dirty {
+		return
+	}
+	if err := w.file.Sync(); err != nil {
+		w.report(err)
+		return
+	}
+	w.dirty = false
+}
+
+// record appends the newest checkpoint to the history and to the log, from
+// where it may leave the machine.
+func (w *slotWriter) record() {
+	if w.last.ID == w.recorded {
+		return
+	}
+	text, err := json.Marshal(w.last)
+	if err != nil {
+		w.report(err)
+		return
+	}
+	f, err := os.OpenFile(filepath.Join(w.keeper.dir, historyFile), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		w.report(err)
+		return
+	}
+	_, err = f.Write(append(text, '\n'))
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		w.report(err)
+		return
+	}
+	w.recorded = w.last.ID
+	w.keeper.log.Info("audit checkpoint", "id", w.last.ID, "hash", w.last.Hash, "key", w.last.Key, "signature", w.last.Signature)
+}
+
+func (w *slotWriter) report(err error) {
+	if !w.failing {
+		w.keeper.log.Error("the audit checkpoint could not be kept", "error", err)
+	}
+	w.failing = true
+}
+
+// checkHead compares the table's head with the newest checkpoint. A loss that
+// the operator has accepted with `eider repair --wal` is returned instead.
+func (l *Log) checkHead(ctx context.Context, v *metadata.View, head Head) (*Repair, error) {
+	if l.keeper == nil {
+		return nil, nil
+	}
+	newest, foreign, err := l.keeper.signer.readSlots(filepath.Join(l.keeper.dir, headFile))
+	if err != nil {
+		return nil, err
+	}
+	if foreign {
+		l.log.Warn("a checkpoint was signed by another key and does not count", "dir", l.keeper.dir)
+	}
+	repaired, err := readRepair(l.keeper.dir)
+	if err != nil {
+		return nil, err
+	}
+	if repaired != nil && repaired.Head == head.ID && repaired.Hash == hex.EncodeToString(head.Hash) {
+		return repaired, nil
+	}
+	if newest == nil {
+		if head.ID > 0 {
+			l.log.Warn("there is no checkpoint to compare the log with", "head", head.ID)
+		}
+		return nil, nil
+	}
+	if head.ID < newest.ID {
+		return nil, fmt.Errorf("%w: the log ends at row %d, the checkpoint says %d; `eider repair --wal` shows what is lost",
+			ErrBehind, head.ID, newest.ID)
+	}
+	hash, err := hashOf(ctx, v, newest.ID)
+	if err != nil {
+		return nil, err
+	}
+	if hash != newest.Hash {
+		return nil, fmt.Errorf("%w: row %d has another hash", ErrForked, newest.ID)
+	}
+	return nil, nil
+}
+
+func hashOf(ctx context.Context, v *metadata.View, id int64) (string, error) {
+	rows, err := v.Query(ctx, selectRow+`WHERE id = $1`, id)
+	if err != nil {
+		return "", fmt.Errorf("read row %d: %w", id, err)
+	}
+	found, err := readRows(rows)
+	if err != nil || len(found) == 0 {
+		return "", err
+	}
+	return hex.EncodeToString(found[0].Hash), nil
+}

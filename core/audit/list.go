@@ -1,0 +1,109 @@
+package audit
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/eiderdb/eider"
+	"github.com/eiderdb/eider/core/metadata"
+)
+
+// Filter chooses rows of the log. Empty fields choose all.
+type Filter struct {
+	ProjectID    string
+	ProjectUID   string // the trail of one incarnation
+	Operation    string
+	Status       string
+	Actor        string // id or name
+	ResourceType string
+	ResourceID   string
+	RequestID    string
+	From, To     time.Time
+	AllRows      bool // also the in_progress rows of calls that have ended
+
+	Before int64 // rows with a smaller id; 0 from the newest
+	Limit  int
+}
+
+// The first window of ids that a listing reads, and how it widens: zone maps
+// make a window cheap, and most listings are answered by the newest rows.
+const (
+	firstWindow = 20_000
+	widen       = 8
+)
+
+// List returns the rows that match, newest first, at most Limit.
+func (l *Log) List(ctx context.Context, v *metadata.View, f Filter) ([]Row, error) {
+	upper := l.Head().ID + 1
+	if f.Before > 0 && f.Before < upper {
+		upper = f.Before
+	}
+	var found []Row
+	for window := int64(firstWindow); upper > 1 && len(found) < f.Limit; window *= widen {
+		lower := max(1, upper-window)
+		where, args := f.conditions(l.Unfinished(), upper, lower)
+		rows, err := v.Query(ctx, selectRow+where+fmt.Sprintf(" ORDER BY id DESC LIMIT %d", f.Limit-len(found)), args...)
+		if err != nil {
+			return nil, fmt.Errorf("read the log: %w", err)
+		}
+		page, err := readRows(rows)
+		if err != nil {
+			return nil, fmt.Errorf("read the log: %w", err)
+		}
+		found = append(found, page...)
+		upper = lower
+	}
+	return found, nil
+}
+
+func (f Filter) conditions(unfinished []Row, before, from int64) (string, []any) {
+	where := []string{"id < $1", "id >= $2"}
+	args := []any{before, from}
+	and := func(condition string, value any) {
+		args = append(args, value)
+		where = append(where, strings.ReplaceAll(condition, "?", fmt.Sprintf("$%d", len(args))))
+	}
+	for _, c := range []struct{ condition, value string }{
+		{"project_id = ?", f.ProjectID}, {"project_uid = ?", f.ProjectUID}, {"operation = ?", f.Operation},
+		{"status = ?", f.Status}, {"(actor_id = ? OR actor_name = ?)", f.Actor}, {"resource_type = ?", f.ResourceType},
+		{"resource_id = ?", f.ResourceID}, {"request_id = ?", f.RequestID},
+	} {
+		if c.value != "" {
+			and(c.condition, c.value)
+		}
+	}
+	if !f.From.IsZero() {
+		and("timestamp >= ?", f.From)
+	}
+	if !f.To.IsZero() {
+		and("timestamp < ?", f.To)
+	}
+	if !f.AllRows {
+		// A final row stands for its intent; only a call without one shows it.
+		open := "status <> 'in_progress'"
+		for _, r := range unfinished {
+			args = append(args, r.ID)
+			open += fmt.Sprintf(" OR id = $%d", len(args))
+		}
+		where = append(where, "("+open+")")
+	}
+	return "WHERE " + strings.Join(where, " AND "), args
+}
+
+// Get returns one row.
+func (l *Log) Get(ctx context.Context, v *metadata.View, id int64) (Row, error) {
+	rows, err := v.Query(ctx, selectRow+`WHERE id = $1`, id)
+	if err != nil {
+		return Row{}, fmt.Errorf("read row %d: %w", id, err)
+	}
+	found, err := readRows(rows)
+	if err != nil {
+		return Row{}, fmt.Errorf("read row %d: %w", id, err)
+	}
+	if len(found) == 0 {
+		return Row{}, eider.Errorf(eider.NotFound, "there is no such operation")
+	}
+	return found[0], nil
+}

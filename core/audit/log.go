@@ -1,0 +1,205 @@
+package audit
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"sort"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/eiderdb/eider"
+	"github.com/eiderdb/eider/core/metadata"
+)
+
+// Head is the newest row of the chain.
+type Head struct {
+	ID   int64
+	Hash []byte
+	Time time.Time
+}
+
+// Log is the sealer of operations_log and what memory keeps of it.
+type Log struct {
+	keeper *Keeper // nil: no checkpoints are kept
+	log    *slog.Logger
+	now    func() time.Time
+
+	mu         sync.Mutex
+	head       Head
+	unfinished map[string]Row
+	grown      chan struct{} // closed and replaced when the head moves
+	repaired   *Repair       // a loss that the operator has accepted, to be logged
+}
+
+// NewLog returns a log that checks its head against the keeper's newest
+// checkpoint when it is loaded, and has each new head kept there. A nil keeper
+// is for tests and tools that read.
+func NewLog(keeper *Keeper, log *slog.Logger) *Log {
+	return &Log{keeper: keeper, log: log, now: time.Now, grown: make(chan struct{})}
+}
+
+var _ metadata.Sealer = (*Log)(nil)
+
+const selectHead = selectRow + `ORDER BY id DESC LIMIT 1`
+
+// An effect leaves two rows; the final one carries the id of its intent.
+const selectUnfinished = selectRow + `
+	WHERE status = 'in_progress'
+	AND id NOT IN (SELECT intent_id FROM operations_log WHERE intent_id > 0)
+	ORDER BY id`
+
+// Load reads the head and the unfinished calls. It returns ErrBehind or
+// ErrForked if the table does not hold what the newest checkpoint says.
+func (l *Log) Load(ctx context.Context, v *metadata.View) error {
+	head, err := readHead(ctx, v)
+	if err != nil {
+		return err
+	}
+	rows, err := v.Query(ctx, selectUnfinished)
+	if err != nil {
+		return fmt.Errorf("read unfinished calls: %w", err)
+	}
+	open, err := readRows(rows)
+	if err != nil {
+		return fmt.Errorf("read unfinished calls: %w", err)
+	}
+	repaired, err := l.checkHead(ctx, v, head)
+	if err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.head = head
+	l.repaired = repaired
+	l.unfinished = map[string]Row{}
+	for _, r := range open {
+		l.unfinished[r.CallID] = r
+	}
+	return nil
+}
+
+func readHead(ctx context.Context, v *metadata.View) (Head, error) {
+	rows, err := v.Query(ctx, selectHead)
+	if err != nil {
+		return Head{}, fmt.Errorf("read the head: %w", err)
+	}
+	newest, err := readRows(rows)
+	if err != nil {
+		return Head{}, fmt.Errorf("read the head: %w", err)
+	}
+	if len(newest) == 0 {
+		return Head{Hash: genesis()}, nil
+	}
+	return Head{ID: newest[0].ID, Hash: newest[0].Hash, Time: newest[0].Time}, nil
+}
+
+// sealing is what Seal leaves on the group for Sealed.
+type sealing struct {
+	head Head
+	rows []*Row
+}
+
+// Seal numbers, stamps and chains the rows that the group has staged. Times
+// never run backwards: ids, not times, order everything.
+func (l *Log) Seal(g *metadata.Group) error {
+	now := l.now().UTC().Truncate(time.Microsecond)
+	s := &sealing{head: l.Head()}
+	for _, item := range g.Items() {
+		r, ok := item.(*Row)
+		if !ok {
+			return fmt.Errorf("audit: a %T was staged for the log", item)
+		}
+		r.ID = s.head.ID + 1
+		r.Time = now
+		if r.Time.Before(s.head.Time) {
+			r.Time = s.head.Time
+		}
+		r.PrevHash = s.head.Hash
+		r.validUTF8()
+		r.Hash = r.hash()
+		s.head = Head{r.ID, r.Hash, r.Time}
+		s.rows = append(s.rows, r)
+		g.Append(&spec, r.values())
+	}
+	g.Seal = s
+	return nil
+}
+
+// validUTF8 replaces what a database would refuse or silently drop.
+func (r *Row) validUTF8() {
+	for _, s := range []*string{
+		&r.CallID, &r.RequestID, &r.TraceID, &r.ActorID, &r.ActorName, &r.SourceIP, &r.ProjectID, &r.ProjectUID,
+		&r.Operation, &r.ResourceType, &r.ResourceID, &r.Details, &r.Code, &r.Error, &r.Decision,
+	} {
+		*s = strings.ReplaceAll(strings.ToValidUTF8(*s, "\uFFFD"), "\x00", "\uFFFD")
+	}
+}
+
+// Sealed moves the head, and wakes the followers and the keeper.
+func (l *Log) Sealed(g *metadata.Group) {
+	s := g.Seal.(*sealing)
+	if len(s.rows) == 0 {
+		return
+	}
+	l.mu.Lock()
+	l.head = s.head
+	for _, r := range s.rows {
+		switch {
+		case r.Status == eider.StatusInProgress:
+			l.unfinished[r.CallID] = *r
+		case r.IntentID != 0:
+			delete(l.unfinished, r.CallID)
+		}
+	}
+	close(l.grown)
+	l.grown = make(chan struct{})
+	l.mu.Unlock()
+	if l.keeper != nil {
+		l.keeper.keep(s.head)
+	}
+}
+
+// Kept reports whether the tables, just loaded, hold the group's last row.
+func (l *Log) Kept(g *metadata.Group) bool {
+	s, ok := g.Seal.(*sealing)
+	if !ok || len(s.rows) == 0 {
+		return false
+	}
+	head := l.Head()
+	return head.ID == s.head.ID && bytes.Equal(head.Hash, s.head.Hash)
+}
+
+// Head returns the newest row of the chain that is durable.
+func (l *Log) Head() Head {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.head
+}
+
+// Behind returns how far the clock is behind the head, 0 if it is not. Purge
+// and expiry wait while it is.
+func (l *Log) Behind() time.Duration {
+	return max(0, l.Head().Time.Sub(l.now()))
+}
+
+// Grown returns a channel that is closed when the head moves.
+func (l *Log) Grown() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.grown
+}
+
+// Unfinished returns the in_progress rows that have no final row, oldest first.
+func (l *Log) Unfinished() []Row {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	all := make([]Row, 0, len(l.unfinished))
+	for _, r := range l.unfinished {
+		all = append(all, r)
+	}
+	sort.Slice(all, func(i, j int) bool { return all[i].ID < all[j].ID })
+	return all
+}
