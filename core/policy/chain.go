@@ -1,0 +1,185 @@
+package policy
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"path"
+	"sort"
+	"time"
+
+	"github.com/eiderdb/eider"
+	"github.com/google/uuid"
+)
+
+// Mode says what a policy's denial does.
+type Mode string
+
+// The modes of a policy.
+const (
+	Enforce Mode = "enforce"
+	Warn    Mode = "warn"    // allowed, and the caller is told
+	DryRun  Mode = "dry_run" // allowed, and only the log is told
+	Off     Mode = "off"
+)
+
+// Item is a policy and how the operator wants it applied.
+type Item struct {
+	Name       string
+	Version    string
+	Policy     Policy
+	Mode       Mode
+	FailOpen   bool     // allow where the policy cannot decide; false denies
+	Priority   int      // higher is asked first; equal ones by name
+	Operations []string // globs of operation names; none means all
+	Projects   []string // globs of project ids; none means all
+}
+
+func (i *Item) concerns(q *Question) bool {
+	if i.Mode == Off || !matches(i.Operations, q.Operation) {
+		return false
+	}
+	if len(i.Projects) == 0 {
+		return true
+	}
+	return q.Project != nil && matches(i.Projects, q.Project.ID)
+}
+
+func matches(globs []string, name string) bool {
+	for _, glob := range globs {
+		if ok, err := path.Match(glob, name); ok && err == nil {
+			return true
+		}
+	}
+	return len(globs) == 0
+}
+
+// Chain is the policies in the order in which they are asked.
+type Chain struct {
+	items []Item
+	log   *slog.Logger
+}
+
+// NewChain returns the chain of the items, or an error that names what is wrong
+// with one of them.
+func NewChain(items []Item, log *slog.Logger) (*Chain, error) {
+	ordered := append([]Item(nil), items...)
+	sort.SliceStable(ordered, func(i, j int) bool {
+		if ordered[i].Priority != ordered[j].Priority {
+			return ordered[i].Priority > ordered[j].Priority
+		}
+		return ordered[i].Name < ordered[j].Name
+	})
+	for _, i := range ordered {
+		switch i.Mode {
+		case Enforce, Warn, DryRun, Off:
+		default:
+			return nil, fmt.Errorf("policy %s: mode %q is none of enforce, warn, dry_run, off", i.Name, i.Mode)
+		}
+		for _, glob := range append(append([]string(nil), i.Operations...), i.Projects...) {
+			if _, err := path.Match(glob, ""); err != nil {
+				return nil, fmt.Errorf("policy %s: pattern %q: %w", i.Name, glob, err)
+			}
+		}
+	}
+	return &Chain{ordered, log}, nil
+}
+
+// Verdict is what the chain decided, as the log row shows it.
+type Verdict struct {
+	Plugin     string `json:"plugin"`
+	Version    string `json:"version,omitempty"`
+	Mode       Mode   `json:"mode"`
+	Outcome    string `json:"outcome"` // deny, warn, would_deny, error
+	Reason     string `json:"reason"`
+	DecisionID string `json:"decision_id"`
+}
+
+// Outcome is the answer of a whole chain.
+type Outcome struct {
+	// Denial is the refusal for the caller, nil if the call may run.
+	Denial *eider.Error
+	// Verdicts are those worth a place in the log: denials, warnings, failures.
+	Verdicts []Verdict
+	// Warnings are for the caller of an allowed call.
+	Warnings []string
+}
+
+// JSON returns the verdicts as the log keeps them, "" if there are none. The
+// one that decided stands alone at the top, the others beside it.
+func (o *Outcome) JSON() string {
+	if len(o.Verdicts) == 0 {
+		return ""
+	}
+	last := o.Verdicts[len(o.Verdicts)-1]
+	text, err := json.Marshal(struct {
+		Verdict
+		Others []Verdict `json:"others,omitempty"`
+	}{last, o.Verdicts[:len(o.Verdicts)-1]})
+	if err != nil {
+		return ""
+	}
+	return string(text)
+}
+
+// Len returns how many policies may be asked.
+func (c *Chain) Len() int { return len(c.items) }
+
+// Ask asks the policies that the question concerns, and stops at the first
+// enforced denial.
+func (c *Chain) Ask(ctx context.Context, q *Question) Outcome {
+	var o Outcome
+	for i := range c.items {
+		item := &c.items[i]
+		if !item.concerns(q) {
+			continue
+		}
+		d, err := item.Policy.Decide(ctx, q)
+		if err != nil {
+			c.log.WarnContext(ctx, "a policy could not decide", "policy", item.Name, "operation", q.Operation, "error", err)
+			d = Decision{Deny: !item.FailOpen, Reason: "the policy could not decide"}
+		}
+		o.add(item, d, err != nil)
+		if o.Denial != nil {
+			break
+		}
+	}
+	return o
+}
+
+func (o *Outcome) add(item *Item, d Decision, failed bool) {
+	if !d.Deny && !failed && len(d.Warning) == 0 {
+		return
+	}
+	v := Verdict{Plugin: item.Name, Version: item.Version, Mode: item.Mode, Reason: d.Reason, DecisionID: uuid.NewString()}
+	switch {
+	case d.Deny && item.Mode == Enforce:
+		v.Outcome = "deny"
+		o.Denial = denial(v, d)
+	case d.Deny && item.Mode == Warn:
+		v.Outcome = "warn"
+		o.Warnings = append(o.Warnings, item.Name+": "+d.Reason)
+	case d.Deny:
+		v.Outcome = "would_deny"
+	case failed:
+		v.Outcome = "error"
+	default:
+		v.Outcome = "warn"
+		if item.Mode != DryRun {
+			o.Warnings = append(o.Warnings, d.Warning...)
+		}
+	}
+	o.Verdicts = append(o.Verdicts, v)
+}
+
+func denial(v Verdict, d Decision) *eider.Error {
+	code := d.Code
+	if code == "" {
+		code = eider.DeniedByPolicy
+	}
+	e := eider.Errorf(code, "denied by policy %s: %s", v.Plugin, d.Reason)
+	e.Plugin, e.Reason, e.DecisionID = v.Plugin, d.Reason, v.DecisionID
+	e.RetryAfter = time.Duration(d.Retry) * time.Second
+	return e
+}

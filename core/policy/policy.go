@@ -1,0 +1,48 @@
+// Package policy asks the operator's policies before an operation runs.
+//
+// A Policy answers one question, purely from what the question holds. The Chain
+// asks those that concern an operation in order of priority, applies each one's
+// mode and its word for failure, and stops at the first denial that counts. The
+// package knows neither WASM nor HTTP: both kinds of policy, native and hosted,
+// come through the same interface.
+package policy
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/eiderdb/eider"
+	"github.com/eiderdb/eider/core/usage"
+)
+
+// Question is what a policy is told of a call that is about to run.
+type Question struct {
+	Operation    string
+	Actor        eider.Actor
+	ResourceType string
+	ResourceID   string
+	Project      *eider.Project // nil for an operation on the server
+	RequestID    string
+	SourceIP     string
+	Input        json.RawMessage // the validated body, or null
+
+	// What the project and the server would hold with this call, calls that
+	// were admitted before it included.
+	ProjectUsage usage.Amounts
+	ServerUsage  usage.Amounts
+}
+
+// Decision is a policy's answer. The zero value allows.
+type Decision struct {
+	Deny    bool
+	Code    eider.Code // of a denial; empty means denied_by_policy
+	Reason  string
+	Retry   int      // seconds until it is worth another try, 0 if unknown
+	Warning []string // what an allowed call is told
+}
+
+// Policy decides. It must return within its own bounds and may be called by
+// many goroutines at once. An error means that it could not decide.
+type Policy interface {
+	Decide(ctx context.Context, q *Question) (Decision, error)
+}
