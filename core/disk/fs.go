@@ -1,0 +1,160 @@
+// Package disk does durable file operations, locks files and watches free
+// space.
+//
+// Each step of an operation can be made to fail and can be recorded, so that
+// the order of fsyncs is under test and every fault has been tried. DuckDB syncs
+// files and never a folder: whoever makes, renames or removes a file calls
+// SyncDir. The package knows no data folder: callers give whole paths.
+package disk
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+)
+
+// Op is one step: what is about to be done to a path.
+type Op struct {
+	Kind string // mkdir, create, write, sync, rename, syncdir, remove
+	Path string
+	To   string // of a rename
+}
+
+// FS does file operations. The zero value is the real file system.
+type FS struct {
+	// Hook, if set, is called before each step; an error stops the step as if
+	// the system call had returned it. It is for tests.
+	Hook func(Op) error
+}
+
+func (f *FS) step(kind, path, to string, do func() error) error {
+	if f.Hook != nil {
+		if err := f.Hook(Op{kind, path, to}); err != nil {
+			return fmt.Errorf("%s %s: %w", kind, filepath.Base(path), err)
+		}
+	}
+	if err := do(); err != nil {
+		return fmt.Errorf("%s %s: %w", kind, filepath.Base(path), errors.Unwrap(asPathError(err)))
+	}
+	return nil
+}
+
+// asPathError makes sure that there is something to unwrap: what os returns
+// holds whole paths, which callers must not see.
+func asPathError(err error) error {
+	var link *os.LinkError
+	if errors.As(err, &link) {
+		return link
+	}
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		return path
+	}
+	return &fs.PathError{Err: err}
+}
+
+// Mkdir makes one folder; its parent must exist.
+func (f *FS) Mkdir(path string, perm os.FileMode) error {
+	return f.step("mkdir", path, "", func() error { return os.Mkdir(path, perm) })
+}
+
+// MkdirAll makes a folder and what is missing above it, and syncs the parent.
+func (f *FS) MkdirAll(path string, perm os.FileMode) error {
+	if err := f.step("mkdir", path, "", func() error { return os.MkdirAll(path, perm) }); err != nil {
+		return err
+	}
+	return f.SyncDir(filepath.Dir(path))
+}
+
+// CreateFile makes a new file with the content and syncs it, not its folder.
+func (f *FS) CreateFile(path string, content []byte, perm os.FileMode) error {
+	return f.create(path, perm, func(w *os.File) error {
+		_, err := w.Write(content)
+		return err
+	})
+}
+
+// CopyFile makes a new file with the content of another and syncs it, not its
+// folder. The kernel copies where it can.
+func (f *FS) CopyFile(path, from string, perm os.FileMode) error {
+	r, err := os.Open(from)
+	if err != nil {
+		return fmt.Errorf("open %s: %w", filepath.Base(from), errors.Unwrap(err))
+	}
+	defer r.Close()
+	return f.create(path, perm, func(w *os.File) error {
+		_, err := io.Copy(w, r)
+		return err
+	})
+}
+
+func (f *FS) create(path string, perm os.FileMode, write func(*os.File) error) error {
+	var w *os.File
+	err := f.step("create", path, "", func() (err error) {
+		w, err = os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	err = f.step("write", path, "", func() error { return write(w) })
+	if err == nil {
+		err = f.step("sync", path, "", w.Sync)
+	}
+	return errors.Join(err, w.Close())
+}
+
+// WriteFile replaces the content of a file, or makes it: a temporary file beside
+// it is written, synced and renamed, then the folder synced. Whatever fails, the
+// path holds the old content or the new, whole.
+func (f *FS) WriteFile(path string, content []byte, perm os.FileMode) error {
+	fresh := path + ".new"
+	if err := os.Remove(fresh); err != nil && !errors.Is(err, fs.ErrNotExist) { // of a crash
+		return err
+	}
+	err := f.CreateFile(fresh, content, perm)
+	if err == nil {
+		err = f.Rename(fresh, path)
+	}
+	if err != nil {
+		_ = os.Remove(fresh)
+		return err
+	}
+	return f.SyncDir(filepath.Dir(path))
+}
+
+// Rename moves a file or folder. It syncs neither parent.
+func (f *FS) Rename(from, to string) error {
+	return f.step("rename", from, to, func() error { return os.Rename(from, to) })
+}
+
+// RemoveAll removes a path and what is below it; a path that does not exist is
+// no error. It never follows a symbolic link.
+func (f *FS) RemoveAll(path string) error {
+	return f.step("remove", path, "", func() error { return os.RemoveAll(path) })
+}
+
+// SyncDir makes the entries of a folder durable.
+func (f *FS) SyncDir(path string) error {
+	return f.step("syncdir", path, "", func() error {
+		d, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		return errors.Join(d.Sync(), d.Close())
+	})
+}
+
+// IsFull reports whether an error says that there is no room.
+func IsFull(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG)
+}
+
+// IsReadOnly reports whether an error says that nothing may be written here.
+func IsReadOnly(err error) bool {
+	return errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.EACCES) || errors.Is(err, syscall.EPERM)
+}

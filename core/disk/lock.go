@@ -1,0 +1,68 @@
+package disk
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// ErrLocked says that another process holds a lock. See LockedError.
+var ErrLocked = errors.New("locked by another process")
+
+// LockedError names who holds a lock, as far as the file tells.
+type LockedError struct{ PID int }
+
+// Error is a sentence for an operator.
+func (e *LockedError) Error() string {
+	if e.PID == 0 {
+		return ErrLocked.Error()
+	}
+	return fmt.Sprintf("%v (process %d)", ErrLocked, e.PID)
+}
+
+// Unwrap returns ErrLocked.
+func (e *LockedError) Unwrap() error { return ErrLocked }
+
+// FileLock is a held lock. It ends with its process, whatever happens to that.
+type FileLock struct{ file *os.File }
+
+// Lock takes the lock of a file (flock), which is made if it does not exist, and
+// writes this process's id into it. It never waits: a lock that is held is a
+// LockedError.
+func Lock(path string) (*FileLock, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		defer f.Close()
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, &LockedError{PID: readPID(f)}
+		}
+		return nil, fmt.Errorf("flock: %w", err)
+	}
+	// Who holds it is for messages only; a full disk must not keep the lock away.
+	if err := f.Truncate(0); err == nil {
+		_, _ = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
+	}
+	return &FileLock{f}, nil
+}
+
+func readPID(f *os.File) int {
+	text, err := io.ReadAll(io.LimitReader(f, 32))
+	if err != nil {
+		return 0
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		return 0
+	}
+	return pid
+}
+
+// Unlock gives the lock back.
+func (l *FileLock) Unlock() error { return l.file.Close() }
