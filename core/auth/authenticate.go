@@ -1,0 +1,104 @@
+package auth
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/eiderdb/eider"
+	"github.com/eiderdb/eider/core/metadata"
+)
+
+// Authenticate returns the actor of an Authorization header. A header that is
+// missing, malformed or wrong is refused with unauthorized, and always the same
+// way: nobody learns which part of a key was right.
+func (k *Keys) Authenticate(ctx context.Context, v *metadata.View, header string) (eider.Actor, error) {
+	if header == "" {
+		return eider.Actor{}, eider.Errorf(eider.Unauthorized, "an API key is needed: Authorization: Bearer KEY")
+	}
+	scheme, token, ok := strings.Cut(header, " ")
+	if !ok || !strings.EqualFold(scheme, "Bearer") {
+		return eider.Actor{}, wrongKey()
+	}
+	token = strings.TrimSpace(token)
+	hash := hashOf(token)
+	if same(hash, k.root) {
+		return eider.Actor{Type: eider.ActorRoot, Name: rootID, Role: eider.Admin}, nil
+	}
+	id, ok := idOf(token)
+	if !ok {
+		return eider.Actor{}, wrongKey()
+	}
+	key, err := k.table.Get(ctx, v, id)
+	if err != nil || !same(hash, key.Hash) || !key.Live(time.Now()) {
+		return eider.Actor{}, wrongKey()
+	}
+	k.touch(id)
+	return eider.Actor{
+		Type: eider.ActorKey, ID: key.ID, Name: key.Description, Role: key.Scope,
+		ProjectID: key.ProjectID, ProjectUID: key.ProjectUID,
+	}, nil
+}
+
+func wrongKey() error {
+	return eider.Errorf(eider.Unauthorized, "this API key is not valid")
+}
+
+func (k *Keys) touch(id string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.used[id] = now()
+}
+
+// flushEvery is how old last_used_at may be in the table: a read must not cause
+// a write per request.
+const flushEvery = time.Minute
+
+// Tend keeps last_used_at until ctx ends.
+func (k *Keys) Tend(ctx context.Context, s *metadata.Store) {
+	tick := time.NewTicker(flushEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			k.flush(s)
+			return
+		case <-tick.C:
+			k.flush(s)
+		}
+	}
+}
+
+func (k *Keys) flush(s *metadata.Store) {
+	k.mu.Lock()
+	used := k.used
+	k.used = map[string]time.Time{}
+	k.mu.Unlock()
+	if len(used) == 0 {
+		return
+	}
+	s.Note(func(tx *metadata.Tx) error {
+		ctx := context.Background()
+		for id, at := range used {
+			key, err := k.table.Get(ctx, tx, id)
+			if err != nil {
+				continue // removed meanwhile
+			}
+			key.LastUsedAt = at
+			if err := k.table.Put(ctx, tx, key); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// LastUsed returns when the key was last used, memory included.
+func (k *Keys) LastUsed(key Key) time.Time {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if at, ok := k.used[key.ID]; ok {
+		return at
+	}
+	return key.LastUsedAt
+}

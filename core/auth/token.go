@@ -1,0 +1,53 @@
+package auth
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/hex"
+	"strings"
+)
+
+// A token is "eider_", the key's id, "_" and 256 random bits in hex. The id
+// finds the row; only a hash of the secret is kept.
+const (
+	tokenStart  = "eider_"
+	idBytes     = 8
+	secretBytes = 32
+	rootID      = "root"
+)
+
+func newToken() (id, token string, hash []byte) {
+	raw := make([]byte, idBytes+secretBytes)
+	_, _ = rand.Read(raw) // never fails: crypto/rand ends the process instead
+	id = hex.EncodeToString(raw[:idBytes])
+	token = tokenStart + id + "_" + hex.EncodeToString(raw[idBytes:])
+	return id, token, hashOf(token)
+}
+
+// NewRootKey returns a fresh root key.
+func NewRootKey() string {
+	raw := make([]byte, secretBytes)
+	_, _ = rand.Read(raw)
+	return tokenStart + rootID + "_" + hex.EncodeToString(raw)
+}
+
+// idOf returns the id of the key that a token claims to be.
+func idOf(token string) (string, bool) {
+	rest, ok := strings.CutPrefix(token, tokenStart)
+	if !ok {
+		return "", false
+	}
+	id, _, ok := strings.Cut(rest, "_")
+	return id, ok
+}
+
+func hashOf(token string) []byte {
+	sum := sha256.Sum256([]byte(token))
+	return sum[:]
+}
+
+func same(a, b []byte) bool { return subtle.ConstantTimeCompare(a, b) == 1 }
+
+// prefix is what is shown of a token to recognise it by: no part of the secret.
+func prefix(id string) string { return tokenStart + id }

@@ -1,0 +1,108 @@
+// Package core is what a module meets: the contract it fulfils, the registry in
+// which it declares, and the kernel it is handed once everything is open.
+//
+// The life of a module:
+//
+//  1. It is made by cmd/eider, with nothing but its settings.
+//  2. Declare lists its operations, tables, migrations, settings, jobs and
+//     followers. It has no side effects, so that `eider openapi` and `eider
+//     config print` run with no data folder.
+//  3. The metadata store opens, migrates and loads the hot tables.
+//  4. Provision hands over the kernel, where the module wants it.
+//  5. Unfinished calls are settled in the background, jobs and followers start,
+//     the doors open.
+//
+// Modules never import each other: they meet in an operation, a hook
+// (operation.On) or what the kernel offers.
+package core
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/eiderdb/eider"
+	"github.com/eiderdb/eider/core/audit"
+	"github.com/eiderdb/eider/core/auth"
+	"github.com/eiderdb/eider/core/config"
+	"github.com/eiderdb/eider/core/disk"
+	"github.com/eiderdb/eider/core/metadata"
+	"github.com/eiderdb/eider/core/operation"
+	"github.com/eiderdb/eider/core/usage"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
+)
+
+// Module is a part of Eider that declares operations.
+type Module interface {
+	Name() string
+	// Declare lists what the module has. It has no side effects.
+	Declare(*Registry) error
+}
+
+// Provisioner is a module that needs the kernel.
+type Provisioner interface {
+	Provision(context.Context, *Kernel) error
+}
+
+// ProjectRegister is the module that knows projects. There is exactly one; the
+// pipeline asks it whose a request is.
+type ProjectRegister interface {
+	// Project returns the newest incarnation with the id, purged or not.
+	Project(id string) (eider.Project, bool)
+	// ProjectIn returns the one with the uid as the transaction sees it.
+	ProjectIn(ctx context.Context, tx *operation.Tx, uid string) (eider.Project, error)
+}
+
+// Job is work that comes round. It changes state through operations only, so
+// each of its changes has a row.
+type Job struct {
+	Name  string
+	Every time.Duration
+	Run   func(context.Context) error
+}
+
+// Registry is where modules declare.
+type Registry struct {
+	Operations *operation.Set
+	Settings   *config.Set
+
+	Tables     []metadata.AnyTable
+	Migrations []metadata.Migration
+	Followers  []audit.Follower
+	Jobs       []Job
+}
+
+// NewRegistry returns a registry in which nothing is declared.
+func NewRegistry() *Registry {
+	return &Registry{Operations: operation.NewSet(), Settings: config.New()}
+}
+
+// Table declares a table.
+func (r *Registry) Table(t metadata.AnyTable) { r.Tables = append(r.Tables, t) }
+
+// Migrate declares the next migration of the owner's tables.
+func (r *Registry) Migrate(m ...metadata.Migration) { r.Migrations = append(r.Migrations, m...) }
+
+// Follow declares a follower of the log.
+func (r *Registry) Follow(f audit.Follower) { r.Followers = append(r.Followers, f) }
+
+// Schedule declares a job.
+func (r *Registry) Schedule(j Job) { r.Jobs = append(r.Jobs, j) }
+
+// Kernel is what modules work with. It hands out no transaction: only a
+// declared operation gets one.
+type Kernel struct {
+	Dir      string // the data folder, absolute
+	Files    *disk.FS
+	View     *metadata.View
+	Pipeline *operation.Pipeline
+	Audit    *audit.Log
+	Keys     *auth.Keys
+	Usage    *usage.Book
+	Log      *slog.Logger
+	Tracer   trace.Tracer
+	Meter    metric.Meter
+	// Template copies the file that every new project's database starts as.
+	Template string
+}

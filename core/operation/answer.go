@@ -1,0 +1,61 @@
+package operation
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/eiderdb/eider"
+)
+
+// respond renders a handler's answer.
+func respond(c *Call, out any) (*Response, error) {
+	r := &Response{Status: c.Operation.Status, Warnings: c.warnings}
+	if _, ok := out.(Nothing); ok {
+		return r, nil
+	}
+	body, err := json.Marshal(out)
+	if err != nil {
+		return nil, fmt.Errorf("encode the answer of %s: %w", c.Operation.Name, err)
+	}
+	r.Body = body
+	if c.Operation.Tagged {
+		r.ETag = tag(body)
+	}
+	return r, nil
+}
+
+// tag is the strong ETag of a body: the first 16 bytes of its SHA-256.
+func tag(body []byte) string {
+	sum := sha256.Sum256(body)
+	return `"` + hex.EncodeToString(sum[:16]) + `"`
+}
+
+// CheckMatch refuses a change whose If-Match names none of the resource's
+// present state, given as the API shows it. An empty header asks for nothing.
+func CheckMatch(ifMatch string, resource any) error {
+	if ifMatch == "" || strings.TrimSpace(ifMatch) == "*" {
+		return nil
+	}
+	body, err := json.Marshal(resource)
+	if err != nil {
+		return fmt.Errorf("encode the resource: %w", err)
+	}
+	if MatchesTag(ifMatch, tag(body)) {
+		return nil
+	}
+	return eider.Errorf(eider.PreconditionFailed, "the resource has changed since it was read")
+}
+
+// MatchesTag reports whether a list of entity tags, as in If-Match (RFC 9110
+// section 13.1.1, strong comparison), names the tag.
+func MatchesTag(list, tag string) bool {
+	for _, one := range strings.Split(list, ",") {
+		if one = strings.TrimSpace(one); one == tag || one == "*" {
+			return true
+		}
+	}
+	return false
+}

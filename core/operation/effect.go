@@ -1,0 +1,184 @@
+package operation
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"github.com/eiderdb/eider"
+	"github.com/eiderdb/eider/core/audit"
+	"github.com/eiderdb/eider/core/metadata"
+	"go.opentelemetry.io/otel/codes"
+)
+
+// effect runs a call that touches files or project databases:
+//
+//	commit the intent: rows, claims, and an in_progress row with the plan
+//	do the effect; only here does the client's context count
+//	commit the outcome: rows, idempotency record, final row, claims released
+//
+// An effect that fails is undone, and its final row says failed. If undoing or
+// the outcome fails, no final row is written and the claims stay: the call is
+// settled in the background, now or after the next start, by the same steps.
+func (p *Pipeline) effect(ctx context.Context, c *Call, e *effectSteps) (any, error) {
+	intent, err := p.intend(ctx, c, e)
+	if err != nil {
+		p.letGo(c)
+		return nil, err
+	}
+	finish := context.WithoutCancel(ctx)
+	if failure := p.perform(ctx, c, e); failure != nil {
+		if err := p.undo(finish, c, e, *intent, failure); err != nil {
+			p.later(c, e, *intent, err)
+		}
+		return nil, failure
+	}
+	out, err := p.finish(finish, c, e, *intent)
+	if err != nil {
+		p.later(c, e, *intent, err)
+		return nil, unsettled(err)
+	}
+	return out, nil
+}
+
+func unsettled(err error) error {
+	e := eider.Errorf(eider.StorageUnavailable, "the outcome could not be recorded yet; it will be, and the resource stays reserved until then")
+	e.RetryAfter = time.Second
+	return e.Because(err)
+}
+
+// intend commits the intent and returns its row.
+func (p *Pipeline) intend(ctx context.Context, c *Call, e *effectSteps) (*audit.Row, error) {
+	var row *audit.Row
+	var refusal error
+	err := p.commit(ctx, func(tx *Tx) error {
+		row = nil
+		refusal = tx.Try(func() (err error) {
+			row, err = p.stageIntent(ctx, tx, c, e)
+			return err
+		})
+		if refusal != nil {
+			return p.conclude(ctx, tx, c, nil, refusal, 0)
+		}
+		return nil
+	})
+	if refusal != nil {
+		return nil, refusal
+	}
+	return row, err
+}
+
+func (p *Pipeline) stageIntent(ctx context.Context, tx *Tx, c *Call, e *effectSteps) (*audit.Row, error) {
+	if err := p.recheck(ctx, tx, c); err != nil {
+		return nil, err
+	}
+	plan, err := e.intent(ctx, tx)
+	if err != nil {
+		return nil, err
+	}
+	e.plan = plan
+	claims := e.claims(plan)
+	if err := tx.Claim(c.ID, claims...); err != nil {
+		return nil, err
+	}
+	return p.inProgress(tx, c, plan, claims)
+}
+
+func (p *Pipeline) inProgress(tx *Tx, c *Call, plan any, claims []metadata.Claim) (*audit.Row, error) {
+	text, err := json.Marshal(plan)
+	if err != nil {
+		return nil, fmt.Errorf("encode the plan: %w", err)
+	}
+	c.unfinished = unfinished{Plan: text, Claims: claims}
+	if c.idempotency != nil {
+		c.unfinished.Idempotency = &c.idempotency.idempotencyKey
+	}
+	row := c.row(eider.StatusInProgress, nil)
+	details, err := json.Marshal(c.unfinished)
+	if err != nil {
+		return nil, fmt.Errorf("encode the plan: %w", err)
+	}
+	row.Details = string(details)
+	tx.Stage(row)
+	return row, nil
+}
+
+// perform runs the effect; a panic in it is a failure like another.
+func (p *Pipeline) perform(ctx context.Context, c *Call, e *effectSteps) (err error) {
+	ctx, span := p.Tracer.Start(ctx, "effect "+c.Operation.Target)
+	defer span.End()
+	defer func() {
+		if v := recover(); v != nil {
+			p.Log.ErrorContext(ctx, "an effect panicked", "operation", c.Operation.Name, "panic", v, "stack", string(debug.Stack()))
+			err = fmt.Errorf("panic in the effect of %s: %v", c.Operation.Name, v)
+		}
+		if err != nil {
+			span.SetStatus(codes.Error, string(eider.CodeOf(err)))
+		}
+	}()
+	return e.effect(ctx, e.plan)
+}
+
+// finish commits the outcome.
+func (p *Pipeline) finish(ctx context.Context, c *Call, e *effectSteps, intent audit.Row) (any, error) {
+	var out any
+	err := p.commit(ctx, func(tx *Tx) error {
+		var err error
+		if out, err = e.outcome(ctx, tx, e.plan); err != nil {
+			return fmt.Errorf("outcome: %w", err)
+		}
+		return p.concludeEffect(ctx, tx, c, out, nil, intent)
+	})
+	return out, err
+}
+
+// undo removes what the effect left, then commits the failure.
+func (p *Pipeline) undo(ctx context.Context, c *Call, e *effectSteps, intent audit.Row, failure error) error {
+	if err := e.undo(ctx, e.plan); err != nil {
+		return fmt.Errorf("undo: %w", err)
+	}
+	return p.commit(ctx, func(tx *Tx) error {
+		if err := e.revert(ctx, tx, e.plan); err != nil {
+			return fmt.Errorf("revert: %w", err)
+		}
+		return p.concludeEffect(ctx, tx, c, nil, failure, intent)
+	})
+}
+
+// concludeEffect stages the second row of the call, and lets its claims and its
+// idempotency key go once that is durable.
+func (p *Pipeline) concludeEffect(ctx context.Context, tx *Tx, c *Call, out any, failure error, intent audit.Row) error {
+	tx.Release(c.ID)
+	tx.After(func() { p.letGo(c) })
+	return p.conclude(ctx, tx, c, out, failure, intent.ID)
+}
+
+// later settles the call in the background.
+func (p *Pipeline) later(c *Call, e *effectSteps, intent audit.Row, cause error) {
+	p.Log.Error("a call is left unfinished and will be settled", "operation", c.Operation.Name, "call", c.ID, "error", cause)
+	c.Settled = true
+	p.background(c, func(ctx context.Context) error { return p.settle(ctx, c, e, intent) })
+}
+
+// errInterrupted is why a call failed that a crash cut short.
+var errInterrupted = errors.New("interrupted")
+
+// settle finishes a call whose effect is complete and undoes any other.
+func (p *Pipeline) settle(ctx context.Context, c *Call, e *effectSteps, intent audit.Row) error {
+	ctx = c.context(ctx)
+	applied, err := e.applied(ctx, e.plan)
+	if err != nil {
+		return fmt.Errorf("is the effect applied: %w", err)
+	}
+	if applied {
+		c.Detail("settled", "finished")
+		_, err := p.finish(ctx, c, e, intent)
+		return err
+	}
+	c.Detail("settled", "undone")
+	interrupted := eider.Errorf(eider.Internal, "interrupted: the server stopped or failed before the operation was complete")
+	return p.undo(ctx, c, e, intent, interrupted.Because(errInterrupted))
+}

@@ -1,0 +1,152 @@
+package schema
+
+import (
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"strconv"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/eiderdb/eider"
+)
+
+// Info heads the document.
+type Info struct{ Title, Version, Description string }
+
+// Operation is what the document says of one operation.
+type Operation struct {
+	ID, Method, Path     string
+	Summary, Description string
+	Tag                  string
+	Role                 string // "none": no key is needed
+	Input                *Description
+	Output               reflect.Type // nil: no body
+	ContentType          string       // of the answer; JSON if empty
+	Status               int
+	Errors               []ErrorResponse
+	Tagged               bool // answers an ETag
+	Idempotent           bool // takes an idempotency key
+}
+
+// ErrorResponse is a refusal that an operation may answer.
+type ErrorResponse struct {
+	Code   eider.Code
+	Status int
+}
+
+// problem is the body of every error (RFC 9457).
+type problem struct {
+	Type       string             `json:"type"`
+	Title      string             `json:"title"`
+	Status     int                `json:"status"`
+	Detail     string             `json:"detail"`
+	Instance   string             `json:"instance"`
+	Code       string             `json:"code" doc:"Stable word for programs"`
+	Message    string             `json:"message" doc:"The same text as detail"`
+	RequestID  string             `json:"request_id"`
+	Errors     []eider.FieldError `json:"errors,omitempty"`
+	Plugin     string             `json:"plugin,omitempty" doc:"The policy that refused"`
+	Reason     string             `json:"reason,omitempty"`
+	DecisionID string             `json:"decision_id,omitempty"`
+}
+
+// Document returns the OpenAPI 3.1 document of the operations, the same bytes
+// for the same declarations.
+func (r *Registry) Document(info Info, ops []Operation) ([]byte, error) {
+	refusal := r.huma.Schema(reflect.TypeFor[problem](), true, "Problem")
+	paths := map[string]map[string]any{}
+	for i := range ops {
+		op := &ops[i]
+		if paths[op.Path] == nil {
+			paths[op.Path] = map[string]any{}
+		}
+		method := strings.ToLower(op.Method)
+		if paths[op.Path][method] != nil {
+			return nil, fmt.Errorf("%s %s is documented twice", op.Method, op.Path)
+		}
+		paths[op.Path][method] = r.operation(op, refusal)
+	}
+	document := map[string]any{
+		"openapi": "3.1.0",
+		"info":    map[string]any{"title": info.Title, "version": info.Version, "description": info.Description},
+		"paths":   paths,
+		"components": map[string]any{
+			"schemas":         r.huma.Map(),
+			"securitySchemes": map[string]any{"bearer": map[string]any{"type": "http", "scheme": "bearer"}},
+		},
+	}
+	text, err := json.MarshalIndent(document, "", "  ")
+	return append(text, '\n'), err
+}
+
+func (r *Registry) operation(op *Operation, refusal *huma.Schema) map[string]any {
+	o := map[string]any{
+		"operationId": op.ID, "summary": op.Summary, "tags": []string{op.Tag},
+		"responses": r.responses(op, refusal), "parameters": parameters(op),
+	}
+	if op.Description != "" {
+		o["description"] = op.Description
+	}
+	if op.Role != "none" {
+		o["security"] = []any{map[string]any{"bearer": []string{}}}
+		o["x-eider-role"] = op.Role
+	}
+	if op.Input != nil && op.Input.HasBody() {
+		o["requestBody"] = map[string]any{
+			"required": op.Input.BodyRequired(),
+			"content":  map[string]any{"application/json": map[string]any{"schema": op.Input.body.schema}},
+		}
+	}
+	return o
+}
+
+func parameters(op *Operation) []any {
+	all := []any{}
+	if op.Input != nil {
+		for _, p := range op.Input.params {
+			all = append(all, parameter(p.in, p.name, p.doc, p.required, p.schema))
+		}
+	}
+	text := map[string]any{"type": "string"}
+	if op.Idempotent {
+		all = append(all, parameter("header", "Idempotency-Key", "A retry with the same key answers what the first request did", false, text))
+	}
+	if op.Tagged && op.Method == "GET" {
+		all = append(all, parameter("header", "If-None-Match", "304 if the ETag is still this one", false, text))
+	}
+	return append(all, parameter("header", "X-Request-ID", "Echoed on the answer, in logs and in the log of operations", false, text))
+}
+
+func parameter(in, name, doc string, required bool, s any) map[string]any {
+	p := map[string]any{"in": in, "name": name, "schema": s, "required": required}
+	if doc != "" {
+		p["description"] = doc
+	}
+	return p
+}
+
+func (r *Registry) responses(op *Operation, refusal *huma.Schema) map[string]any {
+	header := map[string]any{"X-Request-ID": map[string]any{"schema": map[string]any{"type": "string"}}}
+	if op.Tagged {
+		header["ETag"] = map[string]any{"schema": map[string]any{"type": "string"}}
+	}
+	answer := map[string]any{"description": "Success", "headers": header}
+	if op.Output != nil {
+		answer["content"] = map[string]any{"application/json": map[string]any{"schema": r.huma.Schema(op.Output, true, op.ID)}}
+	} else if op.ContentType != "" {
+		answer["content"] = map[string]any{op.ContentType: map[string]any{"schema": map[string]any{"type": "string"}}}
+	}
+	all := map[string]any{strconv.Itoa(op.Status): answer}
+	byStatus := map[int][]string{}
+	for _, e := range op.Errors {
+		byStatus[e.Status] = append(byStatus[e.Status], string(e.Code))
+	}
+	for status, codes := range byStatus {
+		all[strconv.Itoa(status)] = map[string]any{
+			"description": strings.Join(codes, ", "),
+			"content":     map[string]any{"application/problem+json": map[string]any{"schema": refusal}},
+		}
+	}
+	return all
+}

@@ -1,0 +1,139 @@
+package web
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/url"
+	"runtime/debug"
+
+	"github.com/eiderdb/eider/core/telemetry"
+	"github.com/gofiber/fiber/v2"
+)
+
+// Handler answers one request. An error becomes problem+json.
+type Handler func(x *Exchange) error
+
+// RouteOptions say how a route is served.
+type RouteOptions struct {
+	// Watch ends the request's context when its client has left. It costs some
+	// microseconds, and is for what may take over 50 ms.
+	Watch bool
+}
+
+// Exchange is a request and its answer. It must not be used once the handler has
+// returned.
+type Exchange struct {
+	server   *Server
+	fiber    *fiber.Ctx
+	ctx      context.Context
+	guard    *guard
+	method   string
+	target   string
+	endpoint *endpoint // nil: no route
+	values   []string
+	query    url.Values
+	id       string
+	ip       string
+}
+
+// Context ends when the request's client has left (on routes that watch) or the
+// server stops. It carries the request's id and span.
+func (x *Exchange) Context() context.Context { return x.ctx }
+
+// Method returns the method.
+func (x *Exchange) Method() string { return x.method }
+
+// Target returns the path and query as they came.
+func (x *Exchange) Target() string { return x.target }
+
+// Pattern returns the pattern of the route.
+func (x *Exchange) Pattern() string {
+	if x.endpoint == nil {
+		return "unmatched"
+	}
+	return x.endpoint.pattern
+}
+
+// Param returns a path parameter, decoded once and otherwise as it came.
+func (x *Exchange) Param(name string) string {
+	for i, p := range x.endpoint.params {
+		if p == name {
+			return x.values[i]
+		}
+	}
+	return ""
+}
+
+// Query returns the query's parameters.
+func (x *Exchange) Query() url.Values { return x.query }
+
+// Header returns a header's value, "" if it is not there.
+func (x *Exchange) Header(name string) string { return x.fiber.Get(name) }
+
+// Body reads the JSON body, up to http.body_limit.
+func (x *Exchange) Body() ([]byte, error) { return x.guard.all(int64(x.server.config.BodyLimit)) }
+
+// BodyReader returns the body as a stream. It ends with an error if the
+// connection is cut or pauses for too long.
+func (x *Exchange) BodyReader() io.Reader { return x.guard }
+
+// RequestID returns the request's id.
+func (x *Exchange) RequestID() string { return x.id }
+
+// SourceIP returns the client's address, behind trusted proxies.
+func (x *Exchange) SourceIP() string { return x.ip }
+
+// Listener returns the name of the listener that took the connection.
+func (x *Exchange) Listener() string { return listenerOf(x.fiber.Context().Conn()) }
+
+// SetHeader sets a header of the answer.
+func (x *Exchange) SetHeader(name, value string) { x.fiber.Set(name, value) }
+
+// JSON answers with v.
+func (x *Exchange) JSON(status int, v any) error {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("encode the answer: %w", err)
+	}
+	return x.Bytes(status, "application/json", body)
+}
+
+// Bytes answers with a body.
+func (x *Exchange) Bytes(status int, contentType string, body []byte) error {
+	x.fiber.Status(status).Set(fiber.HeaderContentType, contentType)
+	return x.fiber.Send(body)
+}
+
+// NoContent answers without a body.
+func (x *Exchange) NoContent(status int) error {
+	x.fiber.Status(status)
+	return nil
+}
+
+// Stream answers with what write writes, in chunks. If write fails or panics,
+// the connection is cut, so that the client sees that the answer is not whole.
+func (x *Exchange) Stream(status int, contentType string, write func(io.Writer) error) error {
+	r, w := io.Pipe()
+	x.fiber.Status(status).Set(fiber.HeaderContentType, contentType)
+	x.fiber.Context().SetBodyStream(r, -1)
+	log, id := x.server.log, x.id
+	go func() {
+		defer func() {
+			if v := recover(); v != nil {
+				log.Error("a stream panicked", "request_id", id, "panic", v, "stack", string(debug.Stack()))
+				w.CloseWithError(fmt.Errorf("panic: %v", v))
+			}
+		}()
+		w.CloseWithError(write(w))
+	}()
+	return nil
+}
+
+// identify gives the request its id: the caller's, if it is fit to be one.
+func (x *Exchange) identify() {
+	x.id = requestID(x.fiber.Get(headerRequestID))
+	x.fiber.Set(headerRequestID, x.id)
+	x.ctx = telemetry.WithRequestID(x.ctx, x.id)
+}

@@ -1,0 +1,131 @@
+package web
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/google/uuid"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+)
+
+const headerRequestID = "X-Request-Id"
+
+// requestID returns the caller's id if it has 1 to 128 visible ASCII characters,
+// else a new one.
+func requestID(given string) string {
+	if len(given) == 0 || len(given) > 128 {
+		return uuid.Must(uuid.NewV7()).String()
+	}
+	for i := 0; i < len(given); i++ {
+		if given[i] <= ' ' || given[i] > '~' {
+			return uuid.Must(uuid.NewV7()).String()
+		}
+	}
+	return given
+}
+
+type instruments struct {
+	total    metric.Int64Counter
+	seconds  metric.Float64Histogram
+	inFlight metric.Int64UpDownCounter
+}
+
+func newInstruments(m metric.Meter) (i instruments, err error) {
+	if i.total, err = m.Int64Counter("duckdb_api_requests_total", metric.WithDescription("Requests by route and status")); err != nil {
+		return i, fmt.Errorf("create duckdb_api_requests_total: %w", err)
+	}
+	if i.seconds, err = m.Float64Histogram("duckdb_api_request_duration_seconds", metric.WithDescription("Time from headers to answer")); err != nil {
+		return i, fmt.Errorf("create duckdb_api_request_duration_seconds: %w", err)
+	}
+	if i.inFlight, err = m.Int64UpDownCounter("duckdb_api_requests_in_flight", metric.WithDescription("Requests being served")); err != nil {
+		return i, fmt.Errorf("create duckdb_api_requests_in_flight: %w", err)
+	}
+	up, err := m.Int64ObservableGauge("duckdb_api_up", metric.WithDescription("1 while the server answers"))
+	if err != nil {
+		return i, fmt.Errorf("create duckdb_api_up: %w", err)
+	}
+	_, err = m.RegisterCallback(func(_ context.Context, o metric.Observer) error {
+		o.ObserveInt64(up, 1)
+		return nil
+	}, up)
+	return i, err
+}
+
+// methods are those that have a name in metrics and spans; a caller may send any
+// word.
+var methods = map[string]bool{"GET": true, "HEAD": true, "POST": true, "PUT": true, "PATCH": true, "DELETE": true, "OPTIONS": true}
+
+func methodName(m string) string {
+	if methods[m] {
+		return m
+	}
+	return "OTHER"
+}
+
+// headerCarrier reads W3C trace context from a request.
+type headerCarrier struct{ c *fiber.Ctx }
+
+func (h headerCarrier) Get(key string) string { return h.c.Get(key) }
+func (h headerCarrier) Set(string, string)    {}
+func (h headerCarrier) Keys() []string        { return nil }
+
+// observe serves the exchange under a server span, and counts it.
+func (s *Server) observe(x *Exchange, serve func() int) {
+	begun := time.Now()
+	pattern, method := x.Pattern(), methodName(x.method)
+	ctx := propagation.TraceContext{}.Extract(x.ctx, headerCarrier{x.fiber})
+	ctx, span := s.tracer.Start(ctx, method+" "+pattern, trace.WithSpanKind(trace.SpanKindServer), trace.WithAttributes(
+		attribute.String("http.request.method", method), attribute.String("http.route", pattern),
+		attribute.String("eider.request_id", x.id)))
+	defer span.End()
+	x.ctx = ctx
+	s.metrics.inFlight.Add(ctx, 1)
+	status := serve()
+	s.metrics.inFlight.Add(ctx, -1)
+	span.SetAttributes(attribute.Int("http.response.status_code", status))
+	if status >= 500 {
+		span.SetStatus(codes.Error, "")
+	}
+	where := []attribute.KeyValue{attribute.String("method", method), attribute.String("endpoint", pattern)}
+	s.metrics.seconds.Record(ctx, time.Since(begun).Seconds(), metric.WithAttributes(where...))
+	s.metrics.total.Add(ctx, 1, metric.WithAttributes(append(where, attribute.Int("status_code", status))...))
+	s.log.DebugContext(ctx, "request", "method", method, "route", pattern, "status", status, "source_ip", x.ip,
+		"duration_ms", float64(time.Since(begun).Microseconds())/1000)
+}
+
+// sourceIP returns the client's address. Behind trusted proxies it is the last
+// address of X-Forwarded-For that is not one of them.
+func sourceIP(remote net.Addr, forwarded string, trusted []netip.Prefix) string {
+	tcp, ok := remote.(*net.TCPAddr)
+	if !ok {
+		return "local"
+	}
+	ip := tcp.AddrPort().Addr().Unmap()
+	hops := strings.Split(forwarded, ",")
+	for i := len(hops) - 1; i >= 0 && isTrusted(ip, trusted); i-- {
+		hop, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
+		if err != nil {
+			break
+		}
+		ip = hop.Unmap()
+	}
+	return ip.WithZone("").String()
+}
+
+func isTrusted(ip netip.Addr, trusted []netip.Prefix) bool {
+	for _, p := range trusted {
+		if p.Contains(ip) {
+			return true
+		}
+	}
+	return false
+}

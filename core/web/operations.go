@@ -1,0 +1,180 @@
+package web
+
+import (
+	"context"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/eiderdb/eider"
+	"github.com/eiderdb/eider/core/operation"
+	"github.com/eiderdb/eider/core/schema"
+)
+
+// Doors lead from HTTP to the operations.
+type Doors struct {
+	Pipeline *operation.Pipeline
+	// Authenticate returns the actor of an Authorization header.
+	Authenticate func(ctx context.Context, header string) (eider.Actor, error)
+	// Local is the name of the listener whose callers are local administrators:
+	// only who may open its socket file gets there.
+	Local string
+}
+
+// Mount makes a route of every declared operation.
+func (s *Server) Mount(doors *Doors) {
+	for _, route := range group(doors.Pipeline.Set) {
+		slow := false
+		for _, v := range route.variants {
+			slow = slow || v.declared.Slow
+		}
+		s.Handle(route.method, route.path, RouteOptions{Watch: slow}, func(x *Exchange) error {
+			return doors.serve(x, route.choose(x.Query()))
+		})
+	}
+}
+
+// route is a method and a path, and the operations that share them.
+type route struct {
+	method, path string
+	variants     []variant
+}
+
+type variant struct {
+	query    url.Values // that the request must hold
+	declared *operation.Declared
+}
+
+func group(set *operation.Set) []*route {
+	var all []*route
+	found := map[string]*route{}
+	for _, d := range set.All() {
+		for _, r := range d.Routes() {
+			path, query, _ := strings.Cut(r[1], "?")
+			values, err := url.ParseQuery(query)
+			if err != nil {
+				panic("web: " + d.ID + ": " + err.Error())
+			}
+			key := r[0] + " " + path
+			if found[key] == nil {
+				found[key] = &route{method: r[0], path: path}
+				all = append(all, found[key])
+			}
+			found[key].variants = append(found[key].variants, variant{values, d})
+		}
+	}
+	return all
+}
+
+// choose returns the operation whose query the request holds, else the one that
+// asks for none.
+func (r *route) choose(query url.Values) *operation.Declared {
+	var plain *operation.Declared
+	for _, v := range r.variants {
+		if len(v.query) == 0 {
+			plain = v.declared
+			continue
+		}
+		all := true
+		for name := range v.query {
+			all = all && query.Get(name) == v.query.Get(name)
+		}
+		if all {
+			return v.declared
+		}
+	}
+	return plain
+}
+
+func (d *Doors) serve(x *Exchange, op *operation.Declared) error {
+	ctx := x.Context()
+	r := &operation.Request{
+		Method: x.Method(), Path: x.Target(), RequestID: x.RequestID(), SourceIP: x.SourceIP(), Begun: time.Now(),
+		Source: schema.Source{Param: x.Param, Query: x.Query(), Header: x.Header, ContentType: x.Header("Content-Type")},
+	}
+	var err error
+	if r.Actor, err = d.actor(ctx, x); err != nil {
+		r.Actor = eider.Actor{Type: eider.ActorAnonymous}
+		d.Pipeline.Refuse(ctx, op, r, err)
+		return err
+	}
+	if r.IdempotencyKey, err = idempotencyKey(x); err != nil {
+		return err
+	}
+	if r.Source.Body, err = x.Body(); err != nil {
+		d.Pipeline.Refuse(ctx, op, r, err)
+		return err
+	}
+	answer, err := d.Pipeline.Do(ctx, op, r)
+	if answer != nil && answer.Replayed {
+		x.SetHeader("Idempotency-Replayed", "true")
+		x.SetHeader("X-Idempotency-Replay", "true")
+	}
+	if err != nil {
+		return err
+	}
+	return write(x, answer)
+}
+
+func (d *Doors) actor(ctx context.Context, x *Exchange) (eider.Actor, error) {
+	if d.Local != "" && x.Listener() == d.Local {
+		return eider.Actor{Type: eider.ActorLocal, ID: "admin.sock", Name: "command", Role: eider.Admin}, nil
+	}
+	actor, err := d.Authenticate(ctx, x.Header("Authorization"))
+	if err != nil || actor.ProjectUID == "" {
+		return actor, err
+	}
+	// The keys of a deleted project are kept, and open nothing.
+	project, ok := d.Pipeline.Project(actor.ProjectID)
+	if !ok || project.UID != actor.ProjectUID || (project.Status != eider.ProjectActive && project.Status != eider.ProjectLocked) {
+		return eider.Actor{}, eider.Errorf(eider.Unauthorized, "this API key is not valid")
+	}
+	return actor, nil
+}
+
+// maxIdempotencyKey is the longest key, in bytes.
+const maxIdempotencyKey = 255
+
+func idempotencyKey(x *Exchange) (string, error) {
+	key := x.Header("Idempotency-Key")
+	if key == "" {
+		key = x.Header("X-Idempotency-Key")
+	}
+	if len(key) > maxIdempotencyKey {
+		return "", eider.Invalid("Idempotency-Key", "must have at most %d characters", maxIdempotencyKey)
+	}
+	for i := 0; i < len(key); i++ {
+		if key[i] < ' ' || key[i] > '~' {
+			return "", eider.Invalid("Idempotency-Key", "must be visible ASCII")
+		}
+	}
+	return key, nil
+}
+
+func write(x *Exchange, answer *operation.Response) error {
+	for _, warning := range answer.Warnings {
+		x.SetHeader("X-Eider-Warning", headerText(warning))
+	}
+	if answer.ETag != "" {
+		x.SetHeader("ETag", answer.ETag)
+		none := x.Header("If-None-Match")
+		if none != "" && x.Method() == "GET" && operation.MatchesTag(strings.ReplaceAll(none, "W/", ""), answer.ETag) {
+			return x.NoContent(304)
+		}
+	}
+	if answer.Body == nil {
+		return x.NoContent(answer.Status)
+	}
+	return x.Bytes(answer.Status, "application/json", answer.Body)
+}
+
+// headerText makes a text fit for a header: what is not printable ASCII becomes
+// a question mark.
+func headerText(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return '?'
+		}
+		return r
+	}, s)
+}

@@ -1,0 +1,166 @@
+// Package audit answers what happened: the log of operations over the API.
+//
+// It reads the log that core/audit keeps and changes nothing.
+package audit
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/hex"
+	"strconv"
+	"time"
+
+	"github.com/eiderdb/eider"
+	"github.com/eiderdb/eider/core"
+	"github.com/eiderdb/eider/core/audit"
+	"github.com/eiderdb/eider/core/operation"
+)
+
+// Audit is the module.
+type Audit struct{ log *audit.Log }
+
+// New returns the module.
+func New() *Audit { return &Audit{} }
+
+var (
+	_ core.Module      = (*Audit)(nil)
+	_ core.Provisioner = (*Audit)(nil)
+)
+
+// Name returns "audit".
+func (a *Audit) Name() string { return "audit" }
+
+// Declare lists the operations; the handlers follow in this order.
+func (a *Audit) Declare(r *core.Registry) error {
+	operation.Read(r.Operations, operation.Spec{
+		Name: "list_operations", Route: "GET /operations", Role: eider.Admin, Target: "operation",
+		Summary: "List operations, newest first", Errors: []eider.Code{eider.InvalidCursor},
+	}, a.list)
+	operation.Read(r.Operations, operation.Spec{
+		Name: "list_project_operations", Route: "GET /projects/{id}/operations", Role: eider.ProjectRead, Target: "operation",
+		Summary: "List a project's operations, newest first", Errors: []eider.Code{eider.NotFound, eider.InvalidCursor},
+	}, a.listOfProject)
+	operation.Read(r.Operations, operation.Spec{
+		Name: "get_operation", Route: "GET /operations/{operation}", Role: eider.Admin, Target: "operation",
+		Summary: "Get one row of the log, with its hashes", Errors: []eider.Code{eider.NotFound},
+	}, a.get)
+	operation.Read(r.Operations, operation.Spec{
+		Name: "get_project_operation", Route: "GET /projects/{id}/operations/{operation}", Role: eider.ProjectRead, Target: "operation",
+		Summary: "Get one row of a project's log", Errors: []eider.Code{eider.NotFound},
+	}, a.getOfProject)
+	return nil
+}
+
+// Provision takes the log.
+func (a *Audit) Provision(_ context.Context, k *core.Kernel) error {
+	a.log = k.Audit
+	return nil
+}
+
+type filter struct {
+	Operation    string    `query:"operation" json:"-"`
+	Status       string    `query:"status" json:"-" enum:"success,failed,denied,in_progress"`
+	Actor        string    `query:"actor" json:"-" doc:"A key's id or an actor's name"`
+	ResourceType string    `query:"resource_type" json:"-"`
+	ResourceID   string    `query:"resource_id" json:"-"`
+	RequestID    string    `query:"request_id" json:"-"`
+	From         time.Time `query:"from" json:"-" doc:"Rows at or after this time"`
+	To           time.Time `query:"to" json:"-" doc:"Rows before this time"`
+	AllRows      bool      `query:"all_rows" json:"-" doc:"Also the in_progress rows of calls that have ended"`
+	Limit        int       `query:"limit" json:"-" minimum:"1" maximum:"1000" default:"100"`
+	Cursor       string    `query:"cursor" json:"-" doc:"next_cursor of the page before"`
+}
+
+type listOperations struct {
+	filter
+	ProjectID string `query:"project_id" json:"-"`
+}
+
+type listProjectOperations struct {
+	ID string `path:"id" json:"-"`
+	filter
+}
+
+type page struct {
+	Operations []audit.Operation `json:"operations"`
+	NextCursor string            `json:"next_cursor,omitempty"`
+}
+
+func (a *Audit) list(ctx context.Context, v *operation.View, in listOperations) (page, error) {
+	return a.page(ctx, v, in.filter, audit.Filter{ProjectID: in.ProjectID})
+}
+
+func (a *Audit) listOfProject(ctx context.Context, v *operation.View, in listProjectOperations) (page, error) {
+	return a.page(ctx, v, in.filter, audit.Filter{ProjectUID: operation.From(ctx).Project.UID})
+}
+
+func (a *Audit) page(ctx context.Context, v *operation.View, in filter, f audit.Filter) (page, error) {
+	f.Operation, f.Status, f.Actor = in.Operation, in.Status, in.Actor
+	f.ResourceType, f.ResourceID, f.RequestID = in.ResourceType, in.ResourceID, in.RequestID
+	f.From, f.To, f.AllRows = in.From, in.To, in.AllRows
+	f.Limit = in.Limit + 1 // one more tells whether there is a next page
+	if in.Cursor != "" {
+		before, err := readCursor(in.Cursor)
+		if err != nil {
+			return page{}, err
+		}
+		f.Before = before
+	}
+	rows, err := a.log.List(ctx, v, f)
+	if err != nil {
+		return page{}, err
+	}
+	out := page{Operations: []audit.Operation{}}
+	if len(rows) > in.Limit {
+		rows = rows[:in.Limit]
+		out.NextCursor = writeCursor(rows[in.Limit-1].ID)
+	}
+	for i := range rows {
+		out.Operations = append(out.Operations, rows[i].API())
+	}
+	return out, nil
+}
+
+func writeCursor(id int64) string {
+	return base64.RawURLEncoding.EncodeToString([]byte(strconv.FormatInt(id, 10)))
+}
+
+func readCursor(text string) (int64, error) {
+	raw, err := base64.RawURLEncoding.DecodeString(text)
+	if err == nil {
+		if id, err := strconv.ParseInt(string(raw), 10, 64); err == nil && id > 0 {
+			return id, nil
+		}
+	}
+	return 0, eider.Errorf(eider.InvalidCursor, "this cursor does not belong to this list")
+}
+
+type getOperation struct {
+	Operation int64 `path:"operation" json:"-" doc:"The row's id"`
+}
+
+type getProjectOperation struct {
+	ID        string `path:"id" json:"-"`
+	Operation int64  `path:"operation" json:"-" doc:"The row's id"`
+}
+
+func (a *Audit) get(ctx context.Context, v *operation.View, in getOperation) (audit.Operation, error) {
+	return a.one(ctx, v, in.Operation, "")
+}
+
+func (a *Audit) getOfProject(ctx context.Context, v *operation.View, in getProjectOperation) (audit.Operation, error) {
+	return a.one(ctx, v, in.Operation, operation.From(ctx).Project.UID)
+}
+
+func (a *Audit) one(ctx context.Context, v *operation.View, id int64, projectUID string) (audit.Operation, error) {
+	row, err := a.log.Get(ctx, v, id)
+	if err != nil {
+		return audit.Operation{}, err
+	}
+	if projectUID != "" && row.ProjectUID != projectUID {
+		return audit.Operation{}, eider.Errorf(eider.NotFound, "there is no such operation")
+	}
+	out := row.API()
+	out.PrevHash, out.Hash = hex.EncodeToString(row.PrevHash), hex.EncodeToString(row.Hash)
+	return out, nil
+}
