@@ -69,7 +69,7 @@ type Error struct {
 	// Plugin, Reason and DecisionID are set where a policy refused.
 	Plugin, Reason, DecisionID string
 	// Err is the cause, for the log only.
-	Err error
+	Err error `json:"-"`
 }
 
 // Errorf returns a refusal with the code and a formatted message.

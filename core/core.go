@@ -98,11 +98,21 @@ type Kernel struct {
 	View     *metadata.View
 	Pipeline *operation.Pipeline
 	Audit    *audit.Log
+	Signer   *audit.Signer
 	Keys     *auth.Keys
 	Usage    *usage.Book
 	Log      *slog.Logger
 	Tracer   trace.Tracer
 	Meter    metric.Meter
-	// Template copies the file that every new project's database starts as.
+	Space    *disk.Space
+	// Template is the file that every new project's database starts as.
 	Template string
+	// AuditDir holds the checkpoints.
+	AuditDir string
+	// Folders are those of the data folder, absolute; MakeFolders makes what is
+	// missing and proves that each can be written.
+	Folders     []string
+	MakeFolders func() error
+	// Version is that of this binary.
+	Version string
 }

@@ -52,13 +52,16 @@ func NewKeeper(dir string, signer *Signer, log *slog.Logger) *Keeper {
 	return &Keeper{dir: dir, signer: signer, log: log, woken: make(chan struct{}, 1)}
 }
 
-// Reset sets the head file aside: after an accepted loss its checkpoints name
-// rows that are gone, while their ids are given out again.
+// Reset sets the checkpoints aside: after an accepted loss some name rows that
+// are gone, while their ids are given out again.
 func (k *Keeper) Reset() error {
-	path := filepath.Join(k.dir, headFile)
-	err := os.Rename(path, path+".before-repair")
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("set the checkpoint file aside: %w", err)
+	aside := ".before-" + time.Now().UTC().Format("20060102T150405.000")
+	for _, name := range []string{headFile, historyFile} {
+		path := filepath.Join(k.dir, name)
+		err := os.Rename(path, path+aside)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("set the checkpoints aside: %w", err)
+		}
 	}
 	return syncFolder(k.dir)
 }

@@ -107,3 +107,26 @@ func (l *Log) Get(ctx context.Context, v *metadata.View, id int64) (Row, error) 
 	}
 	return found[0], nil
 }
+
+const countSince = `SELECT operation, count(*) FROM operations_log
+	WHERE project_uid = $1 AND timestamp >= $2 AND status = 'success' GROUP BY operation`
+
+// CountSince returns how many operations of each name succeeded in a project
+// since a time.
+func (l *Log) CountSince(ctx context.Context, v *metadata.View, projectUID string, since time.Time) (map[string]int64, error) {
+	rows, err := v.Query(ctx, countSince, projectUID, since)
+	if err != nil {
+		return nil, fmt.Errorf("count operations: %w", err)
+	}
+	defer rows.Close()
+	counts := map[string]int64{}
+	for rows.Next() {
+		var name string
+		var n int64
+		if err := rows.Scan(&name, &n); err != nil {
+			return nil, fmt.Errorf("count operations: %w", err)
+		}
+		counts[name] = n
+	}
+	return counts, rows.Err()
+}

@@ -83,6 +83,17 @@ func (l *Log) Load(ctx context.Context, v *metadata.View) error {
 
 func readHead(ctx context.Context, v *metadata.View) (Head, error) {
 	rows, err := v.Query(ctx, selectHead)
+	return headOf(rows, err)
+}
+
+// ReadHead reads the newest row through a query function, for a repair that has
+// no store.
+func ReadHead[R metadata.Rows](ctx context.Context, query func(context.Context, string, ...any) (R, error)) (Head, error) {
+	rows, err := query(ctx, selectHead)
+	return headOf(rows, err)
+}
+
+func headOf(rows metadata.Rows, err error) (Head, error) {
 	if err != nil {
 		return Head{}, fmt.Errorf("read the head: %w", err)
 	}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -75,6 +76,33 @@ func (l *Log) RepairLogged() error {
 		return err
 	}
 	return syncFolder(l.keeper.dir)
+}
+
+// Checkpoints returns the checkpoints kept in dir that this key signed: the
+// history and the newest.
+func Checkpoints(dir string, signer *Signer) ([]Checkpoint, error) {
+	newest, err := NewestCheckpoint(dir, signer)
+	if err != nil {
+		return nil, err
+	}
+	var kept []Checkpoint
+	if newest != nil {
+		kept = append(kept, *newest)
+	}
+	text, err := os.ReadFile(filepath.Join(dir, historyFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return kept, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", historyFile, err)
+	}
+	for _, line := range strings.Split(string(text), "\n") {
+		var c Checkpoint
+		if json.Unmarshal([]byte(line), &c) == nil && signer.Valid(c) {
+			kept = append(kept, c)
+		}
+	}
+	return kept, nil
 }
 
 // NewestCheckpoint returns the newest checkpoint kept in dir, nil if none.

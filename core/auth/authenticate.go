@@ -22,7 +22,7 @@ func (k *Keys) Authenticate(ctx context.Context, v *metadata.View, header string
 	}
 	token = strings.TrimSpace(token)
 	hash := hashOf(token)
-	if same(hash, k.root) {
+	if same(hash, *k.root.Load()) {
 		return eider.Actor{Type: eider.ActorRoot, Name: rootID, Role: eider.Admin}, nil
 	}
 	id, ok := idOf(token)

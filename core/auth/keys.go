@@ -9,6 +9,7 @@ package auth
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/eiderdb/eider"
@@ -108,7 +109,7 @@ func decode(scan func(...any) error) (Key, error) {
 // Keys is the register of keys.
 type Keys struct {
 	table *metadata.Table[Key]
-	root  []byte // hash of the root key
+	root  atomic.Pointer[[]byte] // hash of the root key
 
 	mu   sync.Mutex
 	used map[string]time.Time // since the last flush
@@ -116,7 +117,15 @@ type Keys struct {
 
 // NewKeys returns the register. The root key opens everything.
 func NewKeys(root string) *Keys {
-	return &Keys{table: newTable(), root: hashOf(root), used: map[string]time.Time{}}
+	k := &Keys{table: newTable(), used: map[string]time.Time{}}
+	k.SetRoot(root)
+	return k
+}
+
+// SetRoot replaces the root key.
+func (k *Keys) SetRoot(key string) {
+	hash := hashOf(key)
+	k.root.Store(&hash)
 }
 
 // Table returns the table of keys, for the store.

@@ -19,7 +19,7 @@ import (
 
 // Op is one step: what is about to be done to a path.
 type Op struct {
-	Kind string // mkdir, create, write, sync, rename, syncdir, remove
+	Kind string // mkdir, create, write, sync, close, rename, syncdir, remove
 	Path string
 	To   string // of a rename
 }
@@ -27,7 +27,8 @@ type Op struct {
 // FS does file operations. The zero value is the real file system.
 type FS struct {
 	// Hook, if set, is called before each step; an error stops the step as if
-	// the system call had returned it. It is for tests.
+	// the system call had returned it. It is for tests. What cleans up after a
+	// failed step is a step too: a hook that fails from some step on is a crash.
 	Hook func(Op) error
 }
 
@@ -62,15 +63,24 @@ func (f *FS) Mkdir(path string, perm os.FileMode) error {
 	return f.step("mkdir", path, "", func() error { return os.Mkdir(path, perm) })
 }
 
-// MkdirAll makes a folder and what is missing above it, and syncs the parent.
+// MkdirAll makes a folder and what is missing above it, and syncs the parent of
+// each that it made. The parent of the last one is synced in any case: a crash
+// may have come between.
 func (f *FS) MkdirAll(path string, perm os.FileMode) error {
+	parent := filepath.Dir(path)
+	if _, err := os.Stat(parent); errors.Is(err, fs.ErrNotExist) && parent != path {
+		if err := f.MkdirAll(parent, perm); err != nil {
+			return err
+		}
+	}
 	if err := f.step("mkdir", path, "", func() error { return os.MkdirAll(path, perm) }); err != nil {
 		return err
 	}
-	return f.SyncDir(filepath.Dir(path))
+	return f.SyncDir(parent)
 }
 
-// CreateFile makes a new file with the content and syncs it, not its folder.
+// CreateFile makes a new file with the content and syncs it, not its folder. A
+// file that exists is fs.ErrExist; a file that could not be written is removed.
 func (f *FS) CreateFile(path string, content []byte, perm os.FileMode) error {
 	return f.create(path, perm, func(w *os.File) error {
 		_, err := w.Write(content)
@@ -79,7 +89,7 @@ func (f *FS) CreateFile(path string, content []byte, perm os.FileMode) error {
 }
 
 // CopyFile makes a new file with the content of another and syncs it, not its
-// folder. The kernel copies where it can.
+// folder. The kernel copies where it can. It fails as CreateFile does.
 func (f *FS) CopyFile(path, from string, perm os.FileMode) error {
 	r, err := os.Open(from)
 	if err != nil {
@@ -105,26 +115,41 @@ func (f *FS) create(path string, perm os.FileMode, write func(*os.File) error) e
 	if err == nil {
 		err = f.step("sync", path, "", w.Sync)
 	}
-	return errors.Join(err, w.Close())
+	closed := w.Close() // in any case; only what is reported may be made to fail
+	if err == nil {
+		err = f.step("close", path, "", func() error { return closed })
+	}
+	if err != nil {
+		_ = f.remove(path) // the first error tells more
+	}
+	return err
 }
 
 // WriteFile replaces the content of a file, or makes it: a temporary file beside
 // it is written, synced and renamed, then the folder synced. Whatever fails, the
-// path holds the old content or the new, whole.
+// path holds the old content or the new, whole: the new one only if the last
+// step, that of the folder, failed. A crash may leave the temporary file, path +
+// ".new", which the next WriteFile of the path removes. Writers of one path take
+// turns: that is the caller's to see to.
 func (f *FS) WriteFile(path string, content []byte, perm os.FileMode) error {
 	fresh := path + ".new"
-	if err := os.Remove(fresh); err != nil && !errors.Is(err, fs.ErrNotExist) { // of a crash
+	if _, err := os.Lstat(fresh); !errors.Is(err, fs.ErrNotExist) { // of a crash
+		if err := f.remove(fresh); err != nil {
+			return err
+		}
+	}
+	if err := f.CreateFile(fresh, content, perm); err != nil {
 		return err
 	}
-	err := f.CreateFile(fresh, content, perm)
-	if err == nil {
-		err = f.Rename(fresh, path)
-	}
-	if err != nil {
-		_ = os.Remove(fresh)
+	if err := f.Rename(fresh, path); err != nil {
+		_ = f.remove(fresh)
 		return err
 	}
 	return f.SyncDir(filepath.Dir(path))
+}
+
+func (f *FS) remove(path string) error {
+	return f.step("remove", path, "", func() error { return os.Remove(path) })
 }
 
 // Rename moves a file or folder. It syncs neither parent.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -13,7 +14,8 @@ import (
 // ErrLocked says that another process holds a lock. See LockedError.
 var ErrLocked = errors.New("locked by another process")
 
-// LockedError names who holds a lock, as far as the file tells.
+// LockedError names who took a lock, as far as the file tells. If that process
+// is gone, a child that inherited the lock still holds it.
 type LockedError struct{ PID int }
 
 // Error is a sentence for an operator.
@@ -27,7 +29,8 @@ func (e *LockedError) Error() string {
 // Unwrap returns ErrLocked.
 func (e *LockedError) Unwrap() error { return ErrLocked }
 
-// FileLock is a held lock. It ends with its process, whatever happens to that.
+// FileLock is a held lock. It ends with its process, whatever happens to that,
+// unless a child inherited it: then it ends with the last of them.
 type FileLock struct{ file *os.File }
 
 // Lock takes the lock of a file (flock), which is made if it does not exist, and
@@ -36,14 +39,14 @@ type FileLock struct{ file *os.File }
 func Lock(path string) (*FileLock, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("open %s: %w", filepath.Base(path), errors.Unwrap(asPathError(err)))
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		defer f.Close()
 		if errors.Is(err, syscall.EWOULDBLOCK) {
 			return nil, &LockedError{PID: readPID(f)}
 		}
-		return nil, fmt.Errorf("flock: %w", err)
+		return nil, errors.Join(fmt.Errorf("flock %s: %w", filepath.Base(path), err), f.Close())
 	}
 	// Who holds it is for messages only; a full disk must not keep the lock away.
 	if err := f.Truncate(0); err == nil {
@@ -64,5 +67,17 @@ func readPID(f *os.File) int {
 	return pid
 }
 
-// Unlock gives the lock back.
-func (l *FileLock) Unlock() error { return l.file.Close() }
+// File is the locked file, for exec.Cmd.ExtraFiles: a child that gets it holds
+// the lock too, after Unlock as well, until it ends or closes it.
+func (l *FileLock) File() *os.File { return l.file }
+
+// Unlock gives the lock back: it is free on return, unless a child inherited it.
+//
+// Between a fork and its exec the child has every descriptor, and a lock closed
+// then stays held for that long: a Lock that follows at once was refused. Hence
+// the fork lock. An explicit LOCK_UN would take it from the heir, too.
+func (l *FileLock) Unlock() error {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	return l.file.Close()
+}

@@ -170,6 +170,9 @@ func (p *Pipeline) examine(ctx context.Context, c *Call, r *Request) (any, *Resp
 	if err := p.visible(c, r); err != nil {
 		return nil, nil, err
 	}
+	if c.Operation.Local && c.Actor.Type != eider.ActorLocal {
+		return nil, nil, eider.Errorf(eider.Forbidden, "this is for commands on the server's own machine")
+	}
 	if c.Actor.Role < c.Operation.Role {
 		return nil, nil, eider.Errorf(eider.Forbidden, "this key may not do that: it needs the role %s", c.Operation.Role)
 	}

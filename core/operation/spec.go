@@ -71,6 +71,8 @@ type Spec struct {
 	// Locked allows a change while the project is locked, Deleted while it is
 	// deleted, Purged even afterwards.
 	Locked, Deleted, Purged bool
+	// Local operations are for commands over admin.sock alone.
+	Local bool
 	// Frees marks an operation that gives space back: it goes on when the disk
 	// is nearly full.
 	Frees bool

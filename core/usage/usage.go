@@ -131,7 +131,9 @@ func scopes(project string) []string {
 	return []string{project, Server}
 }
 
-// Ticket is a reservation. It counts in every view of usage until Release.
+// Ticket is a reservation. It counts in every view of usage until Release, which
+// belongs into Tx.After of the transaction that adds what was reserved: for an
+// instant both count, never neither.
 type Ticket struct {
 	book    *Book
 	project string
@@ -173,16 +175,6 @@ func (t *Ticket) Release() {
 			delete(b.tickets, scope)
 		}
 	}
-}
-
-// Settle stages what the call really added; the reservation ends as that
-// becomes durable. For an instant both may count, never neither.
-func (t *Ticket) Settle(ctx context.Context, tx *metadata.Tx, project string, added Amounts) error {
-	tx.After(t.Release)
-	if added == (Amounts{}) {
-		return nil
-	}
-	return t.book.Add(ctx, tx, project, added)
 }
 
 // Seen returns what a policy that is asked for this ticket's call must count in

@@ -17,7 +17,11 @@ import (
 )
 
 // Audit is the module.
-type Audit struct{ log *audit.Log }
+type Audit struct {
+	log    *audit.Log
+	signer *audit.Signer
+	dir    string // of the checkpoints
+}
 
 // New returns the module.
 func New() *Audit { return &Audit{} }
@@ -45,6 +49,10 @@ func (a *Audit) Declare(r *core.Registry) error {
 		Summary: "Get one row of the log, with its hashes", Errors: []eider.Code{eider.NotFound},
 	}, a.get)
 	operation.Read(r.Operations, operation.Spec{
+		Name: "verify_operations", Route: "GET /operations/verify", Role: eider.Admin, Target: "operation",
+		Summary: "Verify the chain of the log", Slow: true,
+	}, a.verify)
+	operation.Read(r.Operations, operation.Spec{
 		Name: "get_project_operation", Route: "GET /projects/{id}/operations/{operation}", Role: eider.ProjectRead, Target: "operation",
 		Summary: "Get one row of a project's log", Errors: []eider.Code{eider.NotFound},
 	}, a.getOfProject)
@@ -53,7 +61,7 @@ func (a *Audit) Declare(r *core.Registry) error {
 
 // Provision takes the log.
 func (a *Audit) Provision(_ context.Context, k *core.Kernel) error {
-	a.log = k.Audit
+	a.log, a.signer, a.dir = k.Audit, k.Signer, k.AuditDir
 	return nil
 }
 

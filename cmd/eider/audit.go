@@ -1,0 +1,133 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/eiderdb/eider/core/app"
+	"github.com/spf13/cobra"
+)
+
+// errBroken says that the log does not hold.
+var errBroken = errors.New("the log is broken")
+
+type verification struct {
+	Verified bool  `json:"verified"`
+	FirstID  int64 `json:"first_id"`
+	LastID   int64 `json:"last_id"`
+	Checked  int64 `json:"checked"`
+	BrokenAt *struct {
+		ID     int64  `json:"id"`
+		Kind   string `json:"kind"`
+		Detail string `json:"detail"`
+	} `json:"broken_at,omitempty"`
+}
+
+func auditCommand(f *flags) *cobra.Command {
+	c := &cobra.Command{Use: "audit", Short: "The log of operations"}
+	var from, to int64
+	var asJSON bool
+	verify := &cobra.Command{
+		Use: "verify", Short: "Verify the log's chain against its checkpoints", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			var v verification
+			if err := f.ask(c, "GET", fmt.Sprintf("/operations/verify?from=%d&to=%d", from, to), &v); err != nil {
+				return err
+			}
+			return printVerification(c, v, asJSON)
+		},
+	}
+	verify.Flags().Int64Var(&from, "from", 0, "first row")
+	verify.Flags().Int64Var(&to, "to", 0, "last row")
+	verify.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	c.AddCommand(verify)
+	return c
+}
+
+func printVerification(c *cobra.Command, v verification, asJSON bool) error {
+	out := c.OutOrStdout()
+	if asJSON {
+		if err := json.NewEncoder(out).Encode(v); err != nil {
+			return err
+		}
+	} else if v.Verified {
+		fmt.Fprintf(out, "the log holds: rows %d to %d, %d checked\n", v.FirstID, v.LastID, v.Checked)
+	}
+	if v.Verified {
+		return nil
+	}
+	return fmt.Errorf("%w at row %d (%s): %s", errBroken, v.BrokenAt.ID, v.BrokenAt.Kind, v.BrokenAt.Detail)
+}
+
+func keyCommand(f *flags) *cobra.Command {
+	c := &cobra.Command{Use: "key", Short: "API keys"}
+	var root bool
+	create := &cobra.Command{
+		Use: "create", Short: "Replace the root key (--root); other keys are made over the API", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if !root {
+				return errors.New("say --root: other keys are made over the API, POST /api-keys and POST /projects/{id}/api-keys")
+			}
+			var made struct {
+				RootKey string `json:"root_key"`
+				File    string `json:"file"`
+			}
+			if err := f.ask(c, "POST", "/admin/root-key", &made); err != nil {
+				return err
+			}
+			fmt.Fprintf(c.ErrOrStderr(), "the old root key is no longer valid; the new one is kept in %s\n", made.File)
+			_, err := fmt.Fprintln(c.OutOrStdout(), made.RootKey)
+			return err
+		},
+	}
+	create.Flags().BoolVar(&root, "root", false, "replace the root key")
+	c.AddCommand(create)
+	return c
+}
+
+func repairCommand(f *flags) *cobra.Command {
+	var wal, dryRun, asJSON bool
+	c := &cobra.Command{
+		Use: "repair", Short: "Repair a stopped server's metadata", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if !wal {
+				return errors.New("say what to repair: --wal")
+			}
+			a, err := f.load(app.Options{})
+			if err != nil {
+				return err
+			}
+			report, err := a.RepairWAL(c.Context(), dryRun)
+			if err != nil {
+				return err
+			}
+			return printRepair(c, report, dryRun, asJSON)
+		},
+	}
+	c.Flags().BoolVar(&wal, "wal", false, "make the metadata open again after its write-ahead log was damaged")
+	c.Flags().BoolVar(&dryRun, "dry-run", false, "only say what would be done")
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return c
+}
+
+func printRepair(c *cobra.Command, r app.WALReport, dryRun, asJSON bool) error {
+	out := c.OutOrStdout()
+	if asJSON {
+		return json.NewEncoder(out).Encode(r)
+	}
+	if r.NothingToDo {
+		_, err := fmt.Fprintf(out, "nothing to repair: the write-ahead log replays to row %d and no checkpoint names a later one\n", r.Head)
+		return err
+	}
+	fmt.Fprintf(out, "%d of %d bytes of the write-ahead log replay, up to row %d of the log of operations\n", r.KeptBytes, r.WALBytes, r.Head)
+	if r.Missing > 0 {
+		fmt.Fprintf(out, "missing: %d rows, %d to %d, that the newest checkpoint proves, and the changes that they report\n", r.Missing, r.Head+1, r.Checkpoint)
+	}
+	if dryRun {
+		_, err := fmt.Fprintln(out, "dry run: nothing was changed")
+		return err
+	}
+	_, err := fmt.Fprintf(out, "repaired; the originals are in %s, and the next start logs the loss\n", r.Original)
+	return err
+}

@@ -1,0 +1,101 @@
+// Command eider is the server and its tools, in one binary.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/eiderdb/eider/core"
+	"github.com/eiderdb/eider/core/app"
+	"github.com/eiderdb/eider/core/config"
+	"github.com/eiderdb/eider/modules/audit"
+	"github.com/eiderdb/eider/modules/keys"
+	"github.com/eiderdb/eider/modules/projects"
+	"github.com/eiderdb/eider/modules/server"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+)
+
+// version is set by the linker in releases.
+var version = "dev"
+
+func modules() []core.Module {
+	return []core.Module{server.New(), projects.New(), keys.New(), audit.New()}
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := command().ExecuteContext(ctx)
+	stop()
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "eider: %v\n", err)
+		os.Exit(exitCode(err))
+	}
+}
+
+// flags are those that every command takes.
+type flags struct{ config, dataDir, listen string }
+
+// errSettings marks what is wrong with the settings.
+var errSettings = errors.New("the settings are not valid")
+
+func command() *cobra.Command {
+	f := &flags{}
+	root := &cobra.Command{
+		Use: "eider", Short: "Control plane for DuckDB: projects, storage files, and the log of every operation",
+		SilenceUsage: true, SilenceErrors: true, Version: buildVersion(),
+	}
+	root.PersistentFlags().StringVar(&f.config, "config", os.Getenv("EIDER_CONFIG"), "YAML file with settings (EIDER_CONFIG)")
+	root.PersistentFlags().StringVar(&f.dataDir, "data-dir", "", "data folder (data_dir, EIDER_DATA_DIR)")
+	root.PersistentFlags().StringVar(&f.listen, "listen", "", "host:port or unix:PATH (http.listen, EIDER_HTTP_LISTEN)")
+	root.AddCommand(serveCommand(f), versionCommand(), configCommand(f), openapiCommand(f), keyCommand(f), repairCommand(f), auditCommand(f))
+	return root
+}
+
+// load declares everything and reads the settings.
+func (f *flags) load(o app.Options) (*app.App, error) {
+	o.Version, o.Modules = buildVersion(), modules()
+	a, err := app.New(o)
+	if err != nil {
+		return nil, err
+	}
+	given := map[string]string{}
+	if f.dataDir != "" {
+		given["data_dir"] = f.dataDir
+	}
+	if f.listen != "" {
+		given["http.listen"] = f.listen
+	}
+	if err := a.Load(config.Sources{File: f.config, Environ: os.Environ(), Flags: given}); err != nil {
+		return nil, fmt.Errorf("%w:\n%w", errSettings, err)
+	}
+	return a, nil
+}
+
+func buildVersion() string {
+	if version != "dev" {
+		return version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" && len(s.Value) >= 12 {
+				return "dev-" + s.Value[:12]
+			}
+		}
+	}
+	return version
+}
+
+func versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
+		Run: func(c *cobra.Command, _ []string) { fmt.Fprintln(c.OutOrStdout(), "eider "+buildVersion()) },
+	}
+}
+
+func isTerminal() bool { return term.IsTerminal(int(os.Stderr.Fd())) }

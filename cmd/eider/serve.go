@@ -1,0 +1,40 @@
+package main
+
+import (
+	"errors"
+	"io"
+	"os"
+	"syscall"
+
+	"github.com/eiderdb/eider/core/app"
+	"github.com/spf13/cobra"
+)
+
+func serveCommand(f *flags) *cobra.Command {
+	return &cobra.Command{
+		Use: "serve", Short: "Serve the HTTP API", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) (err error) {
+			// A core dump would hold what tenants stored.
+			if err := syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{}); err != nil {
+				return err
+			}
+			var terminal io.Writer
+			if isTerminal() {
+				terminal = os.Stderr
+			}
+			a, err := f.load(app.Options{Terminal: terminal})
+			if err != nil {
+				return err
+			}
+			if err := a.Open(c.Context()); err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, a.Close()) }()
+			if err := a.Listen(); err != nil {
+				return err
+			}
+			a.Start()
+			return a.Serve(c.Context())
+		},
+	}
+}

@@ -1,0 +1,269 @@
+// Package app puts a server together: it declares everything, opens the data
+// folder, provisions the modules, settles what was left unfinished, and serves.
+//
+// It is the one package under core that imports core. Which modules there are
+// is decided by cmd/eider.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/eiderdb/eider/core"
+	"github.com/eiderdb/eider/core/audit"
+	"github.com/eiderdb/eider/core/auth"
+	"github.com/eiderdb/eider/core/config"
+	"github.com/eiderdb/eider/core/disk"
+	"github.com/eiderdb/eider/core/metadata"
+	"github.com/eiderdb/eider/core/metadata/duckdb"
+	"github.com/eiderdb/eider/core/operation"
+	"github.com/eiderdb/eider/core/policy"
+	"github.com/eiderdb/eider/core/telemetry"
+	"github.com/eiderdb/eider/core/usage"
+	"github.com/eiderdb/eider/core/web"
+)
+
+// Options are what a server is made of besides its settings.
+type Options struct {
+	Version string
+	Modules []core.Module
+	// Policies are native policies; tests and later the plugin host fill it.
+	Policies []policy.Item
+	// Files are the file operations; the zero value is the real file system.
+	Files *disk.FS
+	// Telemetry replaces what the settings ask for, in tests.
+	Telemetry *telemetry.Telemetry
+	// Terminal is where a fresh root key is shown, nil where there is none.
+	Terminal io.Writer
+	// Out is where logs go.
+	Out io.Writer
+	// Engine wraps the metadata engine, in tests.
+	Engine func(metadata.Engine) metadata.Engine
+}
+
+// App is a server.
+type App struct {
+	Settings Settings
+	Registry *core.Registry
+	Kernel   *core.Kernel
+	Web      *web.Server
+
+	options   Options
+	telemetry *telemetry.Telemetry
+	lock      *disk.FileLock
+	engine    *duckdb.Engine
+	store     *metadata.Store
+	keeper    *audit.Keeper
+	followers *audit.Followers
+	register  core.ProjectRegister
+	fatal     chan error
+
+	background       sync.WaitGroup
+	stopJobs         context.CancelFunc
+	stopFollowers    context.CancelFunc
+	followersStopped sync.WaitGroup
+	stopKeeper       context.CancelFunc
+	keeperStopped    sync.WaitGroup
+}
+
+// New declares everything. It has no side effects.
+func New(o Options) (*App, error) {
+	a := &App{Settings: defaults(), Registry: core.NewRegistry(), options: o, fatal: make(chan error, 1)}
+	if o.Files == nil {
+		a.options.Files = &disk.FS{}
+	}
+	if o.Out == nil {
+		a.options.Out = os.Stdout
+	}
+	a.Settings.declare(a.Registry)
+	r := a.Registry
+	r.Migrate(audit.Migrations()...)
+	r.Migrate(auth.Migrations()...)
+	r.Migrate(usage.Migrations()...)
+	r.Migrate(operation.Migrations()...)
+	for _, m := range o.Modules {
+		if err := m.Declare(r); err != nil {
+			return nil, fmt.Errorf("declare module %s: %w", m.Name(), err)
+		}
+		if register, ok := m.(core.ProjectRegister); ok {
+			a.register = register
+		}
+	}
+	if a.register == nil {
+		return nil, errors.New("no module registers projects")
+	}
+	return a, nil
+}
+
+// Load reads the settings.
+func (a *App) Load(src config.Sources) error { return a.Registry.Settings.Load(src) }
+
+// housekeeping names the tables that change without a log row of their own.
+var housekeeping = []string{"api_keys", "sink_cursors", "idempotency_keys"}
+
+// Open opens the data folder and provisions the modules. Nothing runs yet.
+func (a *App) Open(ctx context.Context) (err error) {
+	if a.Settings.Top.DataDir, err = filepath.Abs(a.Settings.Top.DataDir); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.Close())
+		}
+	}()
+	if a.telemetry = a.options.Telemetry; a.telemetry == nil {
+		if a.telemetry, err = telemetry.Open(ctx, a.Settings.Telemetry, a.options.Version, a.options.Out); err != nil {
+			return err
+		}
+	}
+	if err = a.openFolder(); err != nil {
+		return err
+	}
+	return a.openKernel(ctx)
+}
+
+func (a *App) openKernel(ctx context.Context) error {
+	t := a.telemetry
+	root, err := a.rootKey()
+	if err != nil {
+		return err
+	}
+	space, err := disk.OpenSpace(a.Settings.Top.DataDir, int64(a.Settings.Storage.MinFree), int64(a.Settings.Storage.Ballast))
+	if err != nil {
+		return err
+	}
+	signer, err := a.signer()
+	if err != nil {
+		return err
+	}
+	template, err := a.template(ctx)
+	if err != nil {
+		return err
+	}
+	a.keeper = audit.NewKeeper(a.Settings.path(auditDir), signer, t.Log)
+	log := audit.NewLog(a.keeper, t.Log)
+	keys := auth.NewKeys(root)
+	book := usage.NewBook()
+	cursors := audit.NewCursors()
+	records := operation.NewIdempotency(time.Duration(a.Settings.Idempotency.Keep))
+	a.Registry.Tables = append(a.Registry.Tables, keys.Table(), book.Table, cursors, records.Table())
+	if err := a.openStore(ctx, log); err != nil {
+		return err
+	}
+	chain, err := policy.NewChain(a.options.Policies, t.Log)
+	if err != nil {
+		return err
+	}
+	pipeline, err := operation.New(operation.Options{
+		Set: a.Registry.Operations, Store: a.store, Audit: log, Usage: book, Policies: chain, Log: t.Log, Tracer: t.Tracer,
+		Meter: t.Meter, Project: a.register.Project, ProjectIn: a.register.ProjectIn, Full: space.Low,
+		LogReads: a.Settings.Audit.Reads == "on",
+	}, records)
+	if err != nil {
+		return err
+	}
+	a.followers = &audit.Followers{Store: a.store, Log: log, Cursors: cursors, Logger: t.Log}
+	a.Kernel = &core.Kernel{
+		Dir: a.Settings.Top.DataDir, Files: a.options.Files, View: a.store.View(), Pipeline: pipeline, Audit: log, Signer: signer,
+		Keys: keys, Usage: book, Log: t.Log, Tracer: t.Tracer, Meter: t.Meter, Space: space, Template: template,
+		AuditDir: a.Settings.path(auditDir), Folders: a.folders(), MakeFolders: a.makeFolders, Version: a.options.Version,
+	}
+	if err := a.provision(ctx); err != nil {
+		return err
+	}
+	return a.logRepair(ctx)
+}
+
+func (a *App) openStore(ctx context.Context, log *audit.Log) error {
+	engine, err := duckdb.Open(ctx, duckdb.Options{
+		Path: a.Settings.path(metadataFile), Threads: a.Settings.Metadata.Threads,
+		MemoryLimit: fmt.Sprintf("%dB", a.Settings.Metadata.Memory), CheckpointSize: int64(a.Settings.Metadata.Checkpoint),
+	})
+	if err != nil {
+		return fmt.Errorf("open %s: %w", metadataFile, err)
+	}
+	a.engine = engine
+	var e metadata.Engine = engine
+	if a.options.Engine != nil {
+		e = a.options.Engine(e)
+	}
+	observe, err := a.observeStore()
+	if err != nil {
+		return errors.Join(err, engine.Close())
+	}
+	a.store, err = metadata.Open(ctx, metadata.Options{
+		Engine: e, Tables: a.Registry.Tables, Migrations: a.Registry.Migrations, Sealer: log, Housekeeping: housekeeping,
+		Log: a.telemetry.Log, Committed: observe, Fatal: func(err error) {
+			select {
+			case a.fatal <- err:
+			default:
+			}
+		},
+	})
+	if err != nil {
+		return fmt.Errorf("open %s: %w", metadataFile, err)
+	}
+	return a.syncData()
+}
+
+func (a *App) provision(ctx context.Context) error {
+	for _, m := range a.options.Modules {
+		if p, ok := m.(core.Provisioner); ok {
+			if err := p.Provision(ctx, a.Kernel); err != nil {
+				return fmt.Errorf("provision module %s: %w", m.Name(), err)
+			}
+		}
+	}
+	return nil
+}
+
+// logRepair gives a loss that the operator accepted with `eider repair --wal`
+// its row in the log.
+func (a *App) logRepair(ctx context.Context) error {
+	repaired := a.Kernel.Audit.Repaired()
+	if repaired == nil {
+		return nil
+	}
+	if err := a.keeper.Reset(); err != nil {
+		return err
+	}
+	err := a.Kernel.Pipeline.Record(ctx, repairRow(*repaired), nil)
+	if err != nil {
+		return fmt.Errorf("log the repair: %w", err)
+	}
+	return a.Kernel.Audit.RepairLogged()
+}
+
+// Close ends everything that Open began. It may be called after a failed Open.
+func (a *App) Close() error {
+	var failed []error
+	if a.Kernel != nil {
+		a.Kernel.Pipeline.Close(context.Background())
+	}
+	if a.stopFollowers != nil { // they read what the pipeline wrote last
+		a.stopFollowers()
+		a.followersStopped.Wait()
+	}
+	if a.store != nil {
+		failed = append(failed, a.store.Close())
+	}
+	if a.stopKeeper != nil {
+		a.stopKeeper()
+		a.keeperStopped.Wait()
+	}
+	if a.telemetry != nil && a.options.Telemetry == nil {
+		if err := a.telemetry.Close(context.Background()); err != nil {
+			a.telemetry.Log.Warn("telemetry could not send everything", "error", err)
+		}
+	}
+	if a.lock != nil {
+		failed = append(failed, a.lock.Unlock())
+	}
+	return errors.Join(failed...)
+}

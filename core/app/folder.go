@@ -1,0 +1,131 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/eiderdb/eider"
+	"github.com/eiderdb/eider/core/audit"
+	"github.com/eiderdb/eider/core/auth"
+	"github.com/eiderdb/eider/core/disk"
+	"github.com/eiderdb/eider/core/duck"
+)
+
+// What stands in the data folder.
+const (
+	metadataFile = "metadata.duckdb"
+	lockFile     = ".lock"
+	rootKeyFile  = "root.key"
+	templateFile = ".template.duckdb"
+	auditDir     = "audit"
+	signingFile  = "signing.key"
+	// AdminSocket is where commands reach a running server.
+	AdminSocket = "admin.sock"
+)
+
+var dataFolders = []string{"duckdb", "files", "plugins", "backups", "archive", "trash", "lost+found", auditDir}
+
+// openFolder makes the data folder and takes its lock.
+func (a *App) openFolder() error {
+	if err := os.MkdirAll(a.Settings.Top.DataDir, 0o700); err != nil {
+		return fmt.Errorf("make the data folder: %w", err)
+	}
+	lock, err := disk.Lock(a.Settings.path(lockFile))
+	if errors.Is(err, disk.ErrLocked) {
+		return fmt.Errorf("another server uses the data folder %s: %w", a.Settings.Top.DataDir, err)
+	}
+	if err != nil {
+		return fmt.Errorf("lock the data folder: %w", err)
+	}
+	a.lock = lock
+	return a.makeFolders()
+}
+
+func (a *App) folders() []string {
+	all := make([]string, len(dataFolders))
+	for i, name := range dataFolders {
+		all[i] = a.Settings.path(name)
+	}
+	return all
+}
+
+// makeFolders makes what is missing and proves that each folder can be written.
+func (a *App) makeFolders() error {
+	for _, dir := range a.folders() {
+		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+			if err := a.options.Files.MkdirAll(dir, 0o700); err != nil {
+				return fmt.Errorf("make the folder %s: %w", filepath.Base(dir), err)
+			}
+		}
+		probe := filepath.Join(dir, ".probe")
+		if err := errors.Join(a.options.Files.WriteFile(probe, []byte("eider\n"), 0o600), os.Remove(probe)); err != nil {
+			_ = os.Remove(probe)
+			return fmt.Errorf("write into the folder %s: %w", filepath.Base(dir), err)
+		}
+	}
+	return nil
+}
+
+// syncData makes the names in the data folder durable: DuckDB never does.
+func (a *App) syncData() error { return a.options.Files.SyncDir(a.Settings.Top.DataDir) }
+
+// rootKey returns the root key: the setting, else the file, which is made at the
+// first start, mode 0600, and shown once on a terminal. The log names the file.
+func (a *App) rootKey() (string, error) {
+	if key := a.Settings.Auth.RootKey; key != "" {
+		return key, nil
+	}
+	path := a.Settings.path(rootKeyFile)
+	text, err := os.ReadFile(path)
+	if err == nil {
+		key, _, _ := strings.Cut(strings.TrimSpace(string(text)), "\n")
+		if key == "" {
+			return "", fmt.Errorf("%s is empty: remove it to have a new root key made", rootKeyFile)
+		}
+		return key, nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("read the root key: %w", err)
+	}
+	key := auth.NewRootKey()
+	if err := a.options.Files.WriteFile(path, []byte(key+"\n"), 0o600); err != nil {
+		return "", fmt.Errorf("write the root key: %w", err)
+	}
+	a.telemetry.Log.Info("a root key was made", "file", path)
+	if a.options.Terminal != nil {
+		fmt.Fprintf(a.options.Terminal, "\nThe root key of this server, shown this once:\n\n    %s\n\nIt is kept in %s\n\n", key, path)
+	}
+	return key, nil
+}
+
+func (a *App) signer() (*audit.Signer, error) {
+	if path := a.Settings.Audit.SigningKey; path != "" {
+		return audit.LoadSigner(path, false)
+	}
+	return audit.LoadSigner(a.Settings.path(auditDir, signingFile), true)
+}
+
+// template makes the database that new projects start as, anew at each start:
+// its storage version is this binary's choice.
+func (a *App) template(ctx context.Context) (string, error) {
+	path := a.Settings.path(templateFile)
+	return path, duck.CreateTemplate(ctx, path)
+}
+
+func repairRow(r audit.Repair) audit.Row {
+	details, err := json.Marshal(r)
+	if err != nil {
+		details = nil
+	}
+	return audit.Row{
+		CallID: "repair-" + r.At.UTC().Format(time.RFC3339), ActorType: eider.ActorSystem, ActorName: "repair --wal",
+		Operation: "repair", ResourceType: "metadata", Status: eider.StatusSuccess, Details: string(details),
+	}
+}

@@ -1,0 +1,217 @@
+package app
+
+import (
+	"bytes"
+	"context"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/eiderdb/eider"
+	"github.com/eiderdb/eider/core/operation"
+	"github.com/eiderdb/eider/core/schema"
+	"github.com/eiderdb/eider/core/web"
+)
+
+// Probe bounds: readiness asks the store, within two seconds; liveness asks
+// nothing.
+const probeWithin = 2 * time.Second
+
+// clockSlack is how far the clock may be behind the log before health says so.
+const clockSlack = time.Second
+
+type about struct {
+	Service string `json:"service"`
+	Version string `json:"version"`
+	Health  string `json:"health"`
+	Docs    string `json:"docs"`
+}
+
+type health struct {
+	Status           string          `json:"status" enum:"healthy,degraded,unavailable"`
+	Version          string          `json:"version"`
+	StorageAvailable bool            `json:"storage_available"`
+	Details          map[string]bool `json:"details"`
+}
+
+type live struct {
+	Status string `json:"status"`
+}
+
+func (a *App) authenticate(ctx context.Context, header string) (eider.Actor, error) {
+	return a.Kernel.Keys.Authenticate(ctx, a.store.View(), header)
+}
+
+// mountServer adds the routes that are no operations: they change nothing, need
+// no key, and answer while operations cannot.
+func (a *App) mountServer() error {
+	document, err := a.Document()
+	if err != nil {
+		return err
+	}
+	page, policy := schema.DocsPage("Eider API", "/openapi.json")
+	none := web.RouteOptions{}
+	a.Web.Handle("GET", "/", none, func(x *web.Exchange) error {
+		return x.JSON(200, about{"eider", a.options.Version, "/health", "/docs"})
+	})
+	a.Web.Handle("GET", "/health", none, a.health)
+	a.Web.Handle("GET", "/health/live", none, func(x *web.Exchange) error { return x.JSON(200, live{"alive"}) })
+	a.Web.Handle("GET", "/health/ready", none, a.ready)
+	a.Web.Handle("GET", "/metrics", none, a.metrics)
+	a.Web.Handle("GET", "/openapi.json", none, func(x *web.Exchange) error {
+		return x.Bytes(200, "application/json", document)
+	})
+	a.Web.Handle("GET", "/docs", none, func(x *web.Exchange) error {
+		x.SetHeader("Content-Security-Policy", policy)
+		return x.Bytes(200, "text/html; charset=utf-8", page)
+	})
+	return nil
+}
+
+// details says what holds and what does not.
+func (a *App) details() map[string]bool {
+	return map[string]bool{
+		"metadata":       a.store.Ready() == nil,
+		"disk_space":     !a.Kernel.Space.Low(),
+		"clock":          a.Kernel.Audit.Behind() <= clockSlack,
+		"log_followers":  a.followers.Failing() == nil,
+		"settled":        len(a.Kernel.Pipeline.Stuck()) == 0,
+		"accepts_writes": a.store.Ready() == nil && !a.Kernel.Space.Low() && !a.Web.Draining(),
+	}
+}
+
+func (a *App) health(x *web.Exchange) error {
+	if err := a.store.Ready(); err != nil {
+		return err
+	}
+	h := health{"healthy", a.options.Version, true, a.details()}
+	for _, ok := range h.Details {
+		if !ok {
+			h.Status = "degraded"
+		}
+	}
+	return x.JSON(200, h)
+}
+
+func (a *App) ready(x *web.Exchange) error {
+	if a.Web.Draining() {
+		return eider.Errorf(eider.ShuttingDown, "the server is shutting down")
+	}
+	ctx, cancel := context.WithTimeout(x.Context(), probeWithin)
+	defer cancel()
+	if err := a.store.Probe(ctx); err != nil {
+		return eider.Errorf(eider.StorageUnavailable, "the metadata store does not answer").Because(err)
+	}
+	return x.JSON(200, live{"ready"})
+}
+
+func (a *App) metrics(x *web.Exchange) error {
+	if a.Settings.HTTP.MetricsRole == "admin" {
+		actor, err := a.authenticate(x.Context(), x.Header("Authorization"))
+		if err != nil {
+			return err
+		}
+		if actor.Role < eider.Admin {
+			return eider.Errorf(eider.Forbidden, "metrics need an admin key")
+		}
+	}
+	var b bytes.Buffer
+	contentType, err := a.telemetry.WriteMetrics(&b, x.Header("Accept"))
+	if err != nil {
+		return err
+	}
+	return x.Bytes(200, contentType, b.Bytes())
+}
+
+// always are the codes that every operation may answer.
+var always = []eider.Code{eider.MalformedRequest, eider.Unauthorized, eider.Forbidden, eider.ValidationFailed, eider.Internal, eider.StorageUnavailable}
+
+// onChange are those that every change may answer besides.
+var onChange = []eider.Code{eider.IdempotencyConflict, eider.IdempotencyInProgress, eider.StorageFull, eider.DeniedByPolicy,
+	eider.RateLimited, eider.BodyTooLarge, eider.UnsupportedMediaType, eider.MalformedJSON, eider.OperationInProgress}
+
+// Document returns the OpenAPI document, generated from the declarations alone.
+func (a *App) Document() ([]byte, error) {
+	ops := []schema.Operation{
+		open("get_about", "/", "What this server is", reflect.TypeFor[about](), ""),
+		open("get_health", "/health", "Is the server alive, and what holds", reflect.TypeFor[health](), "", eider.StorageUnavailable),
+		open("get_liveness", "/health/live", "Is the process alive", reflect.TypeFor[live](), ""),
+		open("get_readiness", "/health/ready", "Can the server take requests", reflect.TypeFor[live](), "", eider.StorageUnavailable, eider.ShuttingDown),
+		open("get_metrics", "/metrics", "Prometheus and OpenMetrics", nil, "text/plain"),
+		open("get_openapi", "/openapi.json", "This document", nil, "application/json"),
+		open("get_docs", "/docs", "This document as a page", nil, "text/html"),
+	}
+	for _, d := range a.Registry.Operations.All() {
+		ops = append(ops, documented(d)...)
+	}
+	return a.Registry.Operations.Schemas.Document(schema.Info{
+		Title: "Eider", Version: "1", Description: "Control plane for DuckDB: projects, keys and the log of operations.",
+	}, ops)
+}
+
+func open(id, path, summary string, output reflect.Type, contentType string, codes ...eider.Code) schema.Operation {
+	return schema.Operation{
+		ID: id, Method: "GET", Path: path, Summary: summary, Tag: "server", Role: "none", Output: output,
+		ContentType: contentType, Status: 200, Errors: responses(codes),
+	}
+}
+
+func responses(codes []eider.Code) []schema.ErrorResponse {
+	all := make([]schema.ErrorResponse, len(codes))
+	for i, c := range codes {
+		all[i] = schema.ErrorResponse{Code: c, Status: web.Status(c)}
+	}
+	return all
+}
+
+// documented returns the operation once for each of its routes. A variant that a
+// query chooses is documented with the operation it varies.
+func documented(d *operation.Declared) []schema.Operation {
+	var all []schema.Operation
+	for i, route := range d.Routes() {
+		if strings.Contains(route[1], "?") || d.Local {
+			continue
+		}
+		op := schema.Operation{
+			ID: d.ID, Method: route[0], Path: route[1], Summary: d.Summary, Description: d.Description, Role: d.Role.String(),
+			Tag: tag(route[1]), Input: d.Input, Output: d.Output, Status: d.Status, Tagged: d.Tagged,
+			Idempotent: d.Kind != operation.KindRead, Errors: responses(merge(d)),
+		}
+		if i > 0 {
+			op.ID += "_" + strings.ToLower(route[0])
+		}
+		if d.Output == reflect.TypeFor[operation.Nothing]() {
+			op.Output = nil
+		}
+		all = append(all, op)
+	}
+	return all
+}
+
+func merge(d *operation.Declared) []eider.Code {
+	codes := append(append([]eider.Code(nil), d.Errors...), always...)
+	if d.Kind != operation.KindRead {
+		codes = append(codes, onChange...)
+	}
+	seen := map[eider.Code]bool{}
+	var all []eider.Code
+	for _, c := range codes {
+		if !seen[c] {
+			seen[c] = true
+			all = append(all, c)
+		}
+	}
+	return all
+}
+
+// tag groups operations by the last fixed part of their path that names a thing.
+func tag(path string) string {
+	name := "server"
+	for _, part := range strings.Split(strings.Trim(path, "/"), "/") {
+		switch part {
+		case "projects", "api-keys", "operations":
+			name = part
+		}
+	}
+	return name
+}

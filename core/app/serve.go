@@ -1,0 +1,172 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/eiderdb/eider/core"
+	"github.com/eiderdb/eider/core/audit"
+	"github.com/eiderdb/eider/core/web"
+	"go.opentelemetry.io/otel/metric"
+
+	"github.com/eiderdb/eider/core/metadata"
+)
+
+// The names of the listeners.
+const (
+	publicListener = "public"
+	adminListener  = "admin"
+)
+
+// followDrain is what a follower has at a stop to handle the last rows.
+const followDrain = 5 * time.Second
+
+// Listen opens the doors, without answering yet: a port in use is found before
+// anything runs.
+func (a *App) Listen() error {
+	server, err := web.New(a.Settings.HTTP, web.Deps{Log: a.telemetry.Log, Tracer: a.telemetry.Tracer, Meter: a.telemetry.Meter})
+	if err != nil {
+		return err
+	}
+	a.Web = server
+	a.Web.Mount(&web.Doors{Pipeline: a.Kernel.Pipeline, Local: adminListener, Authenticate: a.authenticate})
+	if err := a.mountServer(); err != nil {
+		return err
+	}
+	if err := server.Listen(publicListener, a.Settings.HTTP.Listen, web.ListenOptions{TLS: true, Mode: 0o660}); err != nil {
+		return fmt.Errorf("listen on %s: %w", a.Settings.HTTP.Listen, err)
+	}
+	if err := server.Listen(adminListener, "unix:"+a.Settings.path(AdminSocket), web.ListenOptions{Mode: 0o600}); err != nil {
+		return fmt.Errorf("listen on %s: %w", AdminSocket, err)
+	}
+	return nil
+}
+
+// Addr returns the address of the public listener.
+func (a *App) Addr() net.Addr { return a.Web.Addr(publicListener) }
+
+// Start settles what was left unfinished, in the background, and starts jobs
+// and followers. It is also what a command needs that works on a stopped
+// server's folder.
+func (a *App) Start() {
+	keeping, stop := context.WithCancel(context.Background())
+	a.stopKeeper = stop
+	spawn(&a.keeperStopped, func() {
+		if err := a.keeper.Run(keeping); err != nil {
+			a.telemetry.Log.Error("checkpoints are not kept", "error", err)
+		}
+	})
+	a.Kernel.Pipeline.Recover()
+	following, stop := context.WithCancel(context.Background())
+	a.stopFollowers = stop
+	for _, f := range a.Registry.Followers {
+		spawn(&a.followersStopped, func() { a.follow(following, f) })
+	}
+}
+
+func (a *App) follow(ctx context.Context, f audit.Follower) {
+	if err := a.followers.Run(ctx, f, followDrain); err != nil {
+		a.telemetry.Log.Error("a follower of the log stopped early", "follower", f.Name, "error", err)
+	}
+}
+
+// Serve answers requests until ctx ends, then drains. It returns an error if the
+// storage fails so that the process must end.
+func (a *App) Serve(ctx context.Context) error {
+	jobs, stop := context.WithCancel(context.Background())
+	a.stopJobs = stop
+	spawn(&a.background, func() { a.Kernel.Pipeline.Tend(jobs) })
+	spawn(&a.background, func() { a.Kernel.Keys.Tend(jobs, a.store) })
+	for _, j := range a.Registry.Jobs {
+		spawn(&a.background, func() { a.run(jobs, j) })
+	}
+	served := make(chan error, 1)
+	go func() { served <- a.Web.Serve() }()
+	a.telemetry.Log.Info("eider serves", "version", a.options.Version, "address", a.Addr().String(), "data_dir", a.Settings.Top.DataDir)
+
+	var err error
+	select {
+	case <-ctx.Done():
+		a.telemetry.Log.Info("eider stops: running requests are finished")
+	case err = <-a.fatal:
+		a.telemetry.Log.Error("eider stops: the storage failed", "error", err)
+		err = &StorageError{err}
+	case err = <-served:
+		served <- nil
+	}
+	if shut := a.Web.Shutdown(); shut != nil {
+		a.telemetry.Log.Warn("the listeners did not close cleanly", "error", shut)
+	}
+	if <-served != nil && err == nil {
+		a.telemetry.Log.Warn("a listener ended with an error")
+	}
+	a.stopJobs()
+	a.background.Wait()
+	return err
+}
+
+// StorageError says that the storage failed while the server ran, so that only
+// a new process can go on.
+type StorageError struct{ Err error }
+
+// Error returns the cause.
+func (e *StorageError) Error() string { return "the storage failed: " + e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *StorageError) Unwrap() error { return e.Err }
+
+func spawn(wg interface {
+	Add(int)
+	Done()
+}, do func()) {
+	wg.Add(1)
+	go func() {
+		defer wg.Done()
+		do()
+	}()
+}
+
+// run runs a job at its times. A round that fails is logged and the next one
+// comes as if it had not.
+func (a *App) run(ctx context.Context, j core.Job) {
+	tick := time.NewTicker(j.Every)
+	defer tick.Stop()
+	for {
+		if err := a.round(ctx, j); err != nil && ctx.Err() == nil {
+			a.telemetry.Log.Error("a job failed", "job", j.Name, "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func (a *App) round(ctx context.Context, j core.Job) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("panic: %v", v)
+		}
+	}()
+	return j.Run(ctx)
+}
+
+// observeStore reports how the writer does.
+func (a *App) observeStore() (func(metadata.Receipt), error) {
+	groups, err := a.telemetry.Meter.Int64Histogram("eider_metadata_group_size", metric.WithDescription("Writes that shared a commit"))
+	if err != nil {
+		return nil, err
+	}
+	seconds, err := a.telemetry.Meter.Float64Histogram("eider_metadata_commit_seconds", metric.WithDescription("Flush, seal and commit of a group"))
+	if err != nil {
+		return nil, err
+	}
+	ctx := context.Background()
+	return func(r metadata.Receipt) {
+		groups.Record(ctx, int64(r.Group))
+		seconds.Record(ctx, r.Commit.Seconds())
+	}, nil
+}

@@ -1,0 +1,106 @@
+package app
+
+import (
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/eiderdb/eider/core"
+	"github.com/eiderdb/eider/core/config"
+	"github.com/eiderdb/eider/core/telemetry"
+	"github.com/eiderdb/eider/core/web"
+)
+
+// Settings is what the kernel's own sections hold.
+type Settings struct {
+	Top         top
+	HTTP        web.Config
+	Telemetry   telemetry.Config
+	Auth        authSettings
+	Metadata    metadataSettings
+	Audit       auditSettings
+	Storage     storageSettings
+	Idempotency idempotencySettings
+}
+
+type top struct {
+	DataDir string `koanf:"data_dir" doc:"The one folder that holds everything"`
+}
+
+type authSettings struct {
+	RootKey string `koanf:"root_key" secret:"true" doc:"The key that opens everything; empty: the file root.key in the data folder, made at the first start"`
+}
+
+type metadataSettings struct {
+	Engine     string      `koanf:"engine" doc:"duckdb (embedded)"`
+	Checkpoint config.Size `koanf:"checkpoint_size" doc:"Write-ahead log size at which it is folded into the database"`
+	Threads    int         `koanf:"threads" doc:"Threads of the metadata database"`
+	Memory     config.Size `koanf:"memory" doc:"Memory limit of the metadata database"`
+}
+
+type auditSettings struct {
+	SigningKey string `koanf:"signing_key" doc:"File of the ed25519 key that signs checkpoints; empty: audit/signing.key in the data folder, made at the first start"`
+	Reads      string `koanf:"reads" doc:"on: reads of metadata leave log rows too; off"`
+}
+
+type storageSettings struct {
+	MinFree config.Size `koanf:"min_free" doc:"Below this much free space writes are refused; deletes go on"`
+	Ballast config.Size `koanf:"ballast" doc:"Size of a preallocated file that is given back when the disk is nearly full"`
+}
+
+type idempotencySettings struct {
+	Keep config.Duration `koanf:"keep" doc:"How long the answers to requests with an idempotency key are kept"`
+}
+
+// Validate refuses an engine that this version does not have.
+func (m *metadataSettings) Validate() error {
+	if m.Engine != "duckdb" {
+		return fmt.Errorf("engine must be duckdb")
+	}
+	if m.Threads < 1 {
+		return fmt.Errorf("threads must be at least 1")
+	}
+	return nil
+}
+
+// Validate refuses a word that is neither on nor off.
+func (a *auditSettings) Validate() error {
+	if a.Reads != "on" && a.Reads != "off" {
+		return fmt.Errorf("reads must be on or off")
+	}
+	return nil
+}
+
+// Validate refuses an empty data folder.
+func (t *top) Validate() error {
+	if t.DataDir == "" {
+		return fmt.Errorf("data_dir must not be empty")
+	}
+	return nil
+}
+
+func defaults() Settings {
+	return Settings{
+		Top: top{DataDir: "data"}, HTTP: web.Defaults(), Telemetry: telemetry.Defaults(),
+		Metadata:    metadataSettings{Engine: "duckdb", Checkpoint: 48 << 20, Threads: 1, Memory: 1 << 30},
+		Audit:       auditSettings{Reads: "off"},
+		Storage:     storageSettings{MinFree: 256 << 20, Ballast: 64 << 20},
+		Idempotency: idempotencySettings{Keep: config.Duration(24 * time.Hour)},
+	}
+}
+
+// declare puts the kernel's sections into the registry.
+func (s *Settings) declare(r *core.Registry) {
+	r.Settings.Section("", &s.Top)
+	r.Settings.Section("http", &s.HTTP)
+	r.Settings.Section("telemetry", &s.Telemetry)
+	r.Settings.Section("auth", &s.Auth)
+	r.Settings.Section("metadata", &s.Metadata)
+	r.Settings.Section("audit", &s.Audit)
+	r.Settings.Section("storage", &s.Storage)
+	r.Settings.Section("idempotency", &s.Idempotency)
+}
+
+func (s *Settings) path(parts ...string) string {
+	return filepath.Join(append([]string{s.Top.DataDir}, parts...)...)
+}

@@ -1,2 +1,0 @@
-// Package deps pins the dependencies while the packages that use them are being written.
-package deps
