@@ -1,0 +1,32 @@
+package main
+
+import (
+	"os"
+	"testing"
+
+	"github.com/eiderdb/eider/core/app"
+	"github.com/eiderdb/eider/core/app/apptest"
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// TestMain lets the test binary be the eider command for scripts and for tests
+// that kill it.
+func TestMain(m *testing.M) {
+	if os.Getenv("EIDER_TEST_AS_COMMAND") != "" {
+		os.Unsetenv("EIDER_TEST_AS_COMMAND")
+		main()
+		os.Exit(0)
+	}
+	testscript.Main(m, map[string]func(){"eider": main})
+}
+
+func start(t *testing.T, settings map[string]string) *apptest.Server {
+	t.Helper()
+	return apptest.Start(t, t.TempDir(), app.Options{Modules: modules(), Version: "test"}, settings)
+}
+
+// project makes a project and returns its first key.
+func project(t *testing.T, s *apptest.Server, id string) string {
+	t.Helper()
+	return s.Want(201, s.Root, "POST /projects", `{"id":"`+id+`"}`).Text("api_key")
+}
