@@ -25,9 +25,7 @@ type Verification struct {
 	BrokenAt *Broken `json:"broken_at,omitempty"`
 }
 
-// verifyPage is how many rows are read at once: a walk holds no transaction.
-const verifyPage = 10_000
-
+// A walk holds no transaction: it reads a page at a time.
 const selectPage = selectRow + `WHERE id > $1 AND id <= $2 ORDER BY id LIMIT 10000`
 
 // Verify walks the chain from row from (0: the first) to row to (0: the newest)

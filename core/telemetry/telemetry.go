@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/otlptranslator"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetricgrpc"
@@ -152,8 +153,8 @@ func otlpMetrics(ctx context.Context, c Config) (sdkmetric.Exporter, error) {
 func (t *Telemetry) prometheus() (sdkmetric.Reader, error) {
 	t.registry = prometheus.NewRegistry()
 	t.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	reader, err := otelprom.New(otelprom.WithRegisterer(t.registry), otelprom.WithoutUnits(),
-		otelprom.WithoutCounterSuffixes(), otelprom.WithoutScopeInfo(), otelprom.WithoutTargetInfo())
+	reader, err := otelprom.New(otelprom.WithRegisterer(t.registry), otelprom.WithTranslationStrategy(otlptranslator.UnderscoreEscapingWithoutSuffixes),
+		otelprom.WithoutScopeInfo(), otelprom.WithoutTargetInfo())
 	if err != nil {
 		return nil, fmt.Errorf("open the Prometheus exporter: %w", err)
 	}
@@ -164,7 +165,7 @@ func (t *Telemetry) prometheus() (sdkmetric.Reader, error) {
 // and returns its content type.
 func (t *Telemetry) WriteMetrics(w io.Writer, accept string) (string, error) {
 	header := map[string][]string{"Accept": {accept}}
-	format := expfmt.NegotiateIncludingOpenMetrics(header)
+	format := expfmt.NegotiateAccept(header, expfmt.DefaultOpenMetricsAcceptedFormats()...)
 	if t.registry == nil {
 		return string(format), nil
 	}

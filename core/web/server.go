@@ -194,7 +194,7 @@ func (s *Server) door(ctx *fasthttp.RequestCtx, inside fasthttp.RequestHandler) 
 		s.reject(ctx, err)
 		return
 	}
-	if method := string(ctx.Method()); !methods[method] {
+	if !methods[string(ctx.Method())] {
 		s.reject(ctx, eider.Errorf(eider.MethodNotAllowed, "the method is not one that this server knows"))
 		return
 	}

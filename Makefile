@@ -1,0 +1,43 @@
+# make help lists the targets. Everything is built with the tag duckdb_arrow.
+SHELL := /bin/bash
+GO ?= go
+TAGS := duckdb_arrow
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.1.4
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+TORTURE_ROUNDS ?= 200
+
+.PHONY: help run build test race bench lint torture docs check-tools
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: build ## build, serve on 127.0.0.1:8080 from ./data, and make a sample project
+	@scripts/run
+
+build: check-tools ## build bin/eider
+	$(GO) build -tags $(TAGS) -ldflags "-X main.version=$(VERSION)" -o bin/eider ./cmd/eider
+
+test: check-tools lint ## everything: linters, unit, integration, end to end, the kernel under -race
+	scripts/check-generated
+	$(GO) test -tags $(TAGS) -timeout 20m ./...
+	$(GO) test -tags $(TAGS) -race -timeout 20m ./core/metadata/... ./core/operation/... ./core/audit/... ./core/usage/... ./core/policy/... ./core/web/...
+	@echo "make test: all of it passed"
+
+lint: check-tools ## gofmt, vet, staticcheck, and govulncheck where its database can be reached
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not gofmt-ed:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
+	$(GO) vet -tags $(TAGS) ./...
+	$(GO) run $(STATICCHECK) -tags $(TAGS) ./...
+	@scripts/vulncheck $(GOVULNCHECK) $(TAGS)
+
+bench: check-tools ## print the benchmark table (some minutes)
+	$(GO) run -tags $(TAGS) ./bench
+
+torture: check-tools ## kill -9 in a loop, TORTURE_ROUNDS rounds (200)
+	EIDER_TORTURE_ROUNDS=$(TORTURE_ROUNDS) $(GO) test -tags $(TAGS) -timeout 60m -count=1 -v -run 'TestKilled' ./cmd/eider
+
+docs: build ## write what is generated: docs/openapi.json, configs/eider.yaml
+	scripts/generate
+
+check-tools:
+	@scripts/check-tools
