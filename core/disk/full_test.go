@@ -123,9 +123,9 @@ func tooMuch(dir string, errno error) error {
 	return holds(path, "old")
 }
 
-// ballast fills the 4 MiB past a minimum of 1 MiB until nothing goes any more.
+// ballast fills the 4 MiB past a minimum of 1 MiB, with a ballast of half of that, until nothing goes any more.
 func ballast(dir string) error {
-	s, err := OpenSpace(dir, 1<<20, 1<<20)
+	s, err := OpenSpace(dir, 1<<20, 512<<10)
 	if err != nil {
 		return err
 	}

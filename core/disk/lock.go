@@ -31,7 +31,10 @@ func (e *LockedError) Unwrap() error { return ErrLocked }
 
 // FileLock is a held lock. It ends with its process, whatever happens to that,
 // unless a child inherited it: then it ends with the last of them.
-type FileLock struct{ file *os.File }
+type FileLock struct {
+	file   *os.File
+	shared bool // with a child
+}
 
 // Lock takes the lock of a file (flock), which is made if it does not exist, and
 // writes this process's id into it. It never waits: a lock that is held is a
@@ -52,7 +55,7 @@ func Lock(path string) (*FileLock, error) {
 	if err := f.Truncate(0); err == nil {
 		_, _ = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
 	}
-	return &FileLock{f}, nil
+	return &FileLock{file: f}, nil
 }
 
 func readPID(f *os.File) int {
@@ -69,15 +72,20 @@ func readPID(f *os.File) int {
 
 // File is the locked file, for exec.Cmd.ExtraFiles: a child that gets it holds
 // the lock too, after Unlock as well, until it ends or closes it.
-func (l *FileLock) File() *os.File { return l.file }
+func (l *FileLock) File() *os.File {
+	l.shared = true
+	return l.file
+}
 
-// Unlock gives the lock back: it is free on return, unless a child inherited it.
-//
-// Between a fork and its exec the child has every descriptor, and a lock closed
-// then stays held for that long: a Lock that follows at once was refused. Hence
-// the fork lock. An explicit LOCK_UN would take it from the heir, too.
+// Unlock gives the lock back: it is free on return, unless File was asked for and
+// a child may hold it.
 func (l *FileLock) Unlock() error {
-	syscall.ForkLock.RLock()
-	defer syscall.ForkLock.RUnlock()
-	return l.file.Close()
+	var err error
+	if !l.shared {
+		// Closing alone does not do: any child that is being started has every
+		// descriptor until its exec has closed them, and the lock with it. With an
+		// heir it must do, for this ends the lock for all who hold it.
+		err = syscall.Flock(int(l.file.Fd()), syscall.LOCK_UN)
+	}
+	return errors.Join(err, l.file.Close())
 }

@@ -80,10 +80,13 @@ func TestLockIsFreeOnceUnlockReturnsWhileOthersFork(t *testing.T) {
 	go func() {
 		defer close(done)
 		for range 60 {
-			if err := child("exit").Run(); err != nil {
+			c := child("exit")
+			if err := c.Start(); err != nil {
 				failed <- err
 				return
 			}
+			_ = c.Process.Kill()
+			_ = c.Wait()
 		}
 	}()
 	for n := 0; ; n++ {
