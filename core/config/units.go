@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -60,15 +61,21 @@ func (s Size) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 // Duration is a length of time, written as Go does, "1h30m", or in days, "7d".
 type Duration time.Duration
 
-// ParseDuration reads a duration.
+const day = 24 * time.Hour
+
+// maxDays is what a Duration can hold, about 292 years: every length that String
+// writes in days must read back.
+const maxDays = math.MaxInt64 / int64(day)
+
+// ParseDuration reads a duration; it may be negative.
 func ParseDuration(text string) (Duration, error) {
 	text = strings.TrimSpace(text)
 	if days, ok := strings.CutSuffix(text, "d"); ok {
-		n, err := strconv.ParseInt(days, 10, 32)
-		if err != nil || n > 100_000 || n < -100_000 {
+		n, err := strconv.ParseInt(days, 10, 64)
+		if err != nil || n > maxDays || n < -maxDays {
 			return 0, fmt.Errorf("must be a duration such as 500ms, 1h30m or 7d")
 		}
-		return Duration(time.Duration(n) * 24 * time.Hour), nil
+		return Duration(time.Duration(n) * day), nil
 	}
 	d, err := time.ParseDuration(text)
 	if err != nil {
@@ -85,7 +92,6 @@ func (d *Duration) UnmarshalText(text []byte) (err error) {
 
 // String writes whole days as such, everything else as Go does.
 func (d Duration) String() string {
-	const day = 24 * time.Hour
 	if t := time.Duration(d); t != 0 && t%day == 0 {
 		return fmt.Sprintf("%dd", t/day)
 	}
