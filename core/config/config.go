@@ -4,23 +4,26 @@
 // Every setting has one dotted name, the same in the file and, as EIDER_ and
 // upper case with underscores, in the environment. The sections are plain
 // structs that belong to the packages they configure; this package fills them
-// and knows none of them. What nobody declared is refused.
+// and knows none of them. What nobody declared is refused, and so is what does
+// not say exactly what it means: a setting without a value, a fraction where a
+// whole number belongs, a name that stands twice.
+//
+// The value of a secret may be "file:PATH", which stands for the content of that
+// file without the newline at its end. No error and no output shows a secret.
 package config
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"reflect"
 	"sort"
 	"strings"
 	"text/tabwriter"
 
-	"github.com/go-viper/mapstructure/v2"
 	"github.com/knadh/koanf/providers/confmap"
 	"github.com/knadh/koanf/v2"
-	"go.yaml.in/yaml/v3"
 )
 
 // EnvPrefix begins the name of every setting in the environment.
@@ -37,6 +40,7 @@ type Set struct {
 	fields   map[string]field
 	sections map[string]any
 	source   map[string]string
+	lines    map[string]int // of the names in the file
 }
 
 // New returns a set without sections.
@@ -46,16 +50,18 @@ func New() *Set {
 
 // Section declares the settings below name ("" for the top level). into points
 // to a struct that holds the defaults, with `koanf`, `doc` and `secret:"true"`
-// tags; Load fills it. If it has Validate() error, that is called after Load.
+// tags; Load fills it. If it has Validate() error, that is called after Load; its
+// message begins with the name of the setting within the section.
+//
+// It panics on a mistake in the declaration: a name that is taken, in the
+// environment too, or a field of a kind that no setting can have.
 func (s *Set) Section(name string, into any) {
 	if _, twice := s.sections[name]; twice {
 		panic("config: section " + name + " is declared twice")
 	}
 	s.sections[name] = into
 	for _, f := range walk(name, reflect.ValueOf(into).Elem()) {
-		if _, twice := s.fields[f.name]; twice {
-			panic("config: setting " + f.name + " is declared twice")
-		}
+		s.mustBeFree(f.name)
 		s.fields[f.name] = f
 		s.source[f.name] = "default"
 	}
@@ -74,8 +80,7 @@ func (s *Set) Load(src Sources) error {
 	var wrong []error
 	if src.File != "" {
 		values, err := s.readFile(src.File)
-		wrong = append(wrong, err)
-		wrong = append(wrong, s.merge(k, values, "file "+src.File))
+		wrong = append(wrong, err, s.merge(k, values, "file "+src.File))
 	}
 	environ, err := s.readEnviron(src.Environ)
 	wrong = append(wrong, err, s.merge(k, environ.values, "env"))
@@ -86,12 +91,7 @@ func (s *Set) Load(src Sources) error {
 	for name, value := range src.Flags {
 		flags[name] = value
 	}
-	wrong = append(wrong, s.merge(k, flags, "flag"))
-	for _, name := range s.names() {
-		if k.Exists(name) {
-			wrong = append(wrong, s.set(s.fields[name], k.Get(name)))
-		}
-	}
+	wrong = append(wrong, s.merge(k, flags, "flag"), s.fill(k))
 	if err := errors.Join(wrong...); err != nil {
 		return err
 	}
@@ -104,7 +104,7 @@ func (s *Set) merge(k *koanf.Koanf, values map[string]any, source string) error 
 	known := map[string]any{}
 	for _, name := range sorted(values) {
 		if _, ok := s.fields[name]; !ok {
-			wrong = append(wrong, s.unknown(name, source))
+			wrong = append(wrong, s.unknown(name, s.where(name, source)))
 			continue
 		}
 		known[name] = values[name]
@@ -132,75 +132,6 @@ func (s *Set) unknown(name, source string) error {
 	return fmt.Errorf("unknown setting %s (%s)", name, source)
 }
 
-// set converts a value and stores it. The error never shows the value, which
-// may be a secret.
-func (s *Set) set(f field, value any) error {
-	if text, ok := value.(string); ok && f.secret {
-		read, err := secret(text)
-		if err != nil {
-			return fmt.Errorf("%s (%s): %w", f.name, s.source[f.name], err)
-		}
-		value = read
-	}
-	into := reflect.New(f.value.Type())
-	decoder, err := mapstructure.NewDecoder(&mapstructure.DecoderConfig{
-		Result: into.Interface(), TagName: "koanf", ErrorUnused: true, WeaklyTypedInput: strings.HasPrefix(s.source[f.name], "env") || s.source[f.name] == "flag",
-		DecodeHook: mapstructure.ComposeDecodeHookFunc(
-			numbersAsText, mapstructure.TextUnmarshallerHookFunc(), listFromText),
-	})
-	if err != nil {
-		return err
-	}
-	if decoder.Decode(value) != nil {
-		return fmt.Errorf("%s (%s): must be %s", f.name, s.source[f.name], f.kind())
-	}
-	f.value.Set(into.Elem())
-	return nil
-}
-
-// secret returns the content of the file that "file:PATH" names, or the text.
-func secret(text string) (string, error) {
-	path, ok := strings.CutPrefix(text, "file:")
-	if !ok {
-		return text, nil
-	}
-	content, err := os.ReadFile(path)
-	if err != nil {
-		return "", err
-	}
-	return strings.TrimRight(string(content), "\r\n"), nil
-}
-
-// numbersAsText lets a size be written as a plain number.
-func numbersAsText(from, to reflect.Type, value any) (any, error) {
-	if (to == reflect.TypeFor[Size]() || to == reflect.TypeFor[Duration]()) && from.Kind() == reflect.Int {
-		return fmt.Sprint(value), nil
-	}
-	return value, nil
-}
-
-// listFromText reads a list that stands in a flag or a variable: as YAML (and so
-// JSON) if it begins with a bracket, else separated by commas.
-func listFromText(from, to reflect.Type, value any) (any, error) {
-	text, ok := value.(string)
-	if !ok || to.Kind() != reflect.Slice || from.Kind() != reflect.String {
-		return value, nil
-	}
-	if strings.HasPrefix(strings.TrimSpace(text), "[") {
-		var list []any
-		err := yaml.Unmarshal([]byte(text), &list)
-		return list, err
-	}
-	if strings.TrimSpace(text) == "" {
-		return []string{}, nil
-	}
-	parts := strings.Split(text, ",")
-	for i := range parts {
-		parts[i] = strings.TrimSpace(parts[i])
-	}
-	return parts, nil
-}
-
 func (s *Set) validate() error {
 	var wrong []error
 	for _, name := range sorted(s.sections) {
@@ -209,10 +140,25 @@ func (s *Set) validate() error {
 			continue
 		}
 		if err := v.Validate(); err != nil {
-			wrong = append(wrong, fmt.Errorf("%s: %w", strings.TrimPrefix(name+".", "."), err))
+			wrong = append(wrong, named(name, err))
 		}
 	}
 	return errors.Join(wrong...)
+}
+
+// named puts the section's name before what its Validate says, which begins with
+// the name of a setting; each of several errors has its own line.
+func named(section string, err error) error {
+	prefix := strings.TrimPrefix(section+".", ".")
+	lines := strings.Split(err.Error(), "\n")
+	if len(lines) == 1 {
+		return fmt.Errorf("%s%w", prefix, err)
+	}
+	var all []error
+	for _, line := range lines {
+		all = append(all, errors.New(prefix+line))
+	}
+	return errors.Join(all...)
 }
 
 // Setting is a setting as it is shown to people.
@@ -224,10 +170,10 @@ func (s *Set) Settings() []Setting {
 	for _, name := range s.names() {
 		f := s.fields[name]
 		value := f.text()
-		if f.secret && value != "" {
+		if f.secret && !f.value.IsZero() {
 			value = mask
 		}
-		all = append(all, Setting{name, value, s.source[name], f.doc})
+		all = append(all, Setting{name, value, s.where(name, s.source[name]), f.doc})
 	}
 	return all
 }
@@ -242,8 +188,10 @@ func (s *Set) Print(w io.Writer) error {
 }
 
 // Reference writes a YAML file that holds every setting with its description
-// and its present value.
+// and its present value. In place of a secret it holds the mask, which Load
+// refuses: nobody may open a server by mistake with eight asterisks.
 func (s *Set) Reference(w io.Writer) error {
+	var b bytes.Buffer
 	open := ""
 	for _, name := range s.names() {
 		section, key := "", name
@@ -256,13 +204,17 @@ func (s *Set) Reference(w io.Writer) error {
 		for open != section {
 			rest := strings.TrimPrefix(strings.TrimPrefix(section, open), ".")
 			next, _, _ := strings.Cut(rest, ".")
-			fmt.Fprintf(w, "%s%s:\n", indent(open), next)
+			fmt.Fprintf(&b, "%s%s:\n", indent(open), next)
 			open = join(open, next)
 		}
 		f := s.fields[name]
-		fmt.Fprintf(w, "%s# %s\n%s%s: %s\n", indent(section), f.doc, indent(section), key, f.yaml())
+		if f.doc != "" {
+			fmt.Fprintf(&b, "%s# %s\n", indent(section), f.doc)
+		}
+		fmt.Fprintf(&b, "%s%s: %s\n", indent(section), key, f.yaml())
 	}
-	return nil
+	_, err := w.Write(b.Bytes())
+	return err
 }
 
 func parent(section string) string {
@@ -277,17 +229,4 @@ func indent(section string) string {
 		return ""
 	}
 	return strings.Repeat("  ", 1+strings.Count(section, "."))
-}
-
-func (f field) yaml() string {
-	var value any = f.text()
-	switch f.value.Kind() {
-	case reflect.Slice, reflect.Bool, reflect.Int, reflect.Float64:
-		value = f.value.Interface()
-	}
-	text, err := yaml.Marshal(value)
-	if err != nil {
-		return ""
-	}
-	return strings.TrimSpace(string(text))
 }

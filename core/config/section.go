@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"strings"
+	"time"
 )
 
 // field is one setting: its dotted name and where its value goes.
@@ -15,8 +16,26 @@ type field struct {
 	value  reflect.Value
 }
 
-// walk lists the settings of a section. It panics on a field without a name: a
-// mistake in a declaration.
+// mustBeFree panics if a setting's name is taken: by another one, by a section,
+// or in the environment, where dots and underscores are one.
+func (s *Set) mustBeFree(name string) {
+	if reserved[Variable(name)] {
+		panic("config: setting " + name + " has a name that is reserved in the environment")
+	}
+	for known := range s.fields {
+		switch {
+		case known == name:
+			panic("config: setting " + name + " is declared twice")
+		case strings.HasPrefix(known, name+".") || strings.HasPrefix(name, known+"."):
+			panic("config: settings " + name + " and " + known + " stand inside each other")
+		case Variable(known) == Variable(name):
+			panic("config: settings " + name + " and " + known + " share a variable")
+		}
+	}
+}
+
+// walk lists the settings of a section. It panics on a field without a name or
+// of a kind that is not read: a mistake in a declaration.
 func walk(prefix string, v reflect.Value) []field {
 	var all []field
 	for i := range v.NumField() {
@@ -29,6 +48,9 @@ func walk(prefix string, v reflect.Value) []field {
 		if f.Type.Kind() == reflect.Struct && !isText(f.Type) {
 			all = append(all, walk(name, v.Field(i))...)
 			continue
+		}
+		if !readable(f.Type) {
+			panic(fmt.Sprintf("config: field %s of %s: a setting cannot be a %s", f.Name, v.Type(), f.Type))
 		}
 		all = append(all, field{name, f.Tag.Get("doc"), f.Tag.Get("secret") == "true", v.Field(i)})
 	}
@@ -46,21 +68,32 @@ func isText(t reflect.Type) bool {
 	return reflect.PointerTo(t).Implements(reflect.TypeFor[encoding.TextUnmarshaler]())
 }
 
-// text writes a setting's value as a file would.
-func (f field) text() string {
-	if m, ok := f.value.Interface().(encoding.TextMarshaler); ok {
-		if b, err := m.MarshalText(); err == nil {
-			return string(b)
-		}
+// readable says whether a setting can be of the type. A time.Duration cannot: it
+// would be read as nanoseconds.
+func readable(t reflect.Type) bool {
+	if isText(t) {
+		return true
 	}
-	if f.value.Kind() == reflect.Slice && f.value.Type().Elem().Kind() == reflect.String {
-		parts := make([]string, f.value.Len())
-		for i := range parts {
-			parts[i] = f.value.Index(i).String()
+	switch t.Kind() {
+	case reflect.Bool, reflect.Int, reflect.Float64, reflect.String:
+		return true
+	case reflect.Int64:
+		return t != reflect.TypeFor[time.Duration]()
+	case reflect.Map:
+		return t.Key().Kind() == reflect.String
+	case reflect.Slice:
+		if isItems(t) {
+			walk("", reflect.New(t.Elem()).Elem())
+			return true
 		}
-		return strings.Join(parts, ",")
+		return readable(t.Elem())
 	}
-	return fmt.Sprint(f.value.Interface())
+	return false
+}
+
+// isItems says whether a type is a list of structs, such as plugins.items.
+func isItems(t reflect.Type) bool {
+	return t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Struct && !isText(t.Elem())
 }
 
 // kind says in an error message what was expected.
@@ -80,6 +113,8 @@ func (f field) kind() string {
 		return "a number"
 	case reflect.Slice:
 		return "a list"
+	case reflect.Map:
+		return "names and values"
 	}
 	return "a text"
 }
