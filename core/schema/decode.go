@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/eiderdb/eider"
@@ -29,8 +30,17 @@ func (in *Input[T]) Decode(src Source) (T, error) {
 	return out, failed.err()
 }
 
-// failures collects what is wrong with a request.
-type failures struct{ fields []eider.FieldError }
+// maxFailures bounds the fields that one answer names: a body can be wrong in
+// more places than it has lines.
+const maxFailures = 100
+
+// failures collects what is wrong with a request. Paths and results that huma
+// needs for a moment are kept for the next field.
+type failures struct {
+	fields []eider.FieldError
+	path   huma.PathBuffer
+	huma   huma.ValidateResult
+}
 
 func (f *failures) add(field, message string) {
 	f.fields = append(f.fields, eider.FieldError{Field: field, Message: message})
@@ -46,7 +56,7 @@ func (f *failures) err() error {
 	if more := len(f.fields) - 1; more > 0 {
 		e.Message += fmt.Sprintf(" (and %d more)", more)
 	}
-	e.Fields = f.fields
+	e.Fields = f.fields[:min(len(f.fields), maxFailures)]
 	return e
 }
 
@@ -68,12 +78,18 @@ func (r *Registry) decodeParams(params []param, src Source, v reflect.Value, fai
 			failed.add(p.name, "must be given once")
 			continue
 		}
+		if !allUTF8(values) {
+			failed.add(p.name, "must be valid UTF-8")
+			continue
+		}
 		value, schemaValue, err := p.parse(values)
 		if err != nil {
 			failed.add(p.name, err.Error())
 			continue
 		}
-		if r.validate(p.schema, p.name, schemaValue, failed) {
+		before := len(failed.fields)
+		r.check(p.schema, &place{name: p.name}, schemaValue, failed)
+		if len(failed.fields) == before {
 			v.FieldByIndex(p.index).Set(reflect.ValueOf(value))
 		}
 	}
@@ -82,6 +98,17 @@ func (r *Registry) decodeParams(params []param, src Source, v reflect.Value, fai
 			failed.add(headerSafe(name), "is no parameter of this operation")
 		}
 	}
+}
+
+// allUTF8 reports whether every value is valid UTF-8. DuckDB's Appender turns
+// what is not into NULL without a word.
+func allUTF8(values []string) bool {
+	for _, value := range values {
+		if !utf8.ValidString(value) {
+			return false
+		}
+	}
+	return true
 }
 
 // headerSafe shortens a name that the caller made up.
@@ -149,26 +176,6 @@ func (p *param) parse(values []string) (value, schemaValue any, err error) {
 	return values, list, nil
 }
 
-// validate checks a value against a schema and reports whether it holds. What
-// huma says of a value names what was expected, never what came.
-func (r *Registry) validate(s *huma.Schema, at string, value any, failed *failures) bool {
-	path := huma.NewPathBuffer(make([]byte, 0, 64), 0)
-	result := &huma.ValidateResult{}
-	huma.Validate(r.huma, s, path, huma.ModeWriteToServer, value, result)
-	for _, err := range result.Errors {
-		field, message := at, err.Error()
-		var detail *huma.ErrorDetail
-		if errors.As(err, &detail) {
-			message = detail.Message
-			if detail.Location != "" {
-				field = strings.TrimPrefix(at+"."+detail.Location, ".")
-			}
-		}
-		failed.add(headerSafe(field), message)
-	}
-	return len(result.Errors) == 0
-}
-
 func (r *Registry) decodeBody(plan *bodyPlan, src Source, v reflect.Value, failed *failures) error {
 	body := bytes.TrimSpace(src.Body)
 	if len(body) == 0 {
@@ -191,48 +198,71 @@ func (r *Registry) decodeBody(plan *bodyPlan, src Source, v reflect.Value, faile
 		}
 		return nil
 	}
-	for _, f := range plan.fields {
-		if value, there := object[f.name]; there && value == nil && f.pointer {
-			delete(object, f.name)
-		}
+	before := len(failed.fields)
+	r.check(plan.schema, nil, object, failed)
+	if len(failed.fields) == before {
+		plan.fill(body, object, v, failed)
 	}
-	if !r.validate(plan.schema, "", object, failed) {
-		return nil
-	}
-	plan.fill(body, object, v, failed)
 	return nil
 }
 
-// fill moves the fields of a valid body into the input.
+// fill moves the fields of a valid body into the input. What a field of type any
+// holds keeps its numbers as json.Number, so that large ones stay exact.
 func (plan *bodyPlan) fill(body []byte, object map[string]any, v reflect.Value, failed *failures) {
 	into := reflect.New(plan.kind)
-	if err := json.Unmarshal(body, into.Interface()); err != nil {
-		var wrong *json.UnmarshalTypeError
-		field := "body"
-		if errors.As(err, &wrong) {
-			field = wrong.Field
-		}
-		failed.add(field, "does not fit the field")
+	if err := unmarshal(body, into.Interface()); err != nil {
+		plan.blame(body, failed)
 		return
 	}
 	for i, f := range plan.fields {
-		value := into.Elem().Field(i)
-		if _, there := object[f.name]; !there {
-			if f.fallback != "" && value.Kind() == reflect.String {
-				v.FieldByIndex(f.index).SetString(f.fallback)
+		value, field := into.Elem().Field(i), v.FieldByIndex(f.index)
+		switch {
+		case object[f.name] == nil: // absent, or null
+			if f.fallback.IsValid() {
+				field.Set(f.fallback)
 			}
-			continue
-		}
-		if f.raw {
+		case f.raw:
 			var compact bytes.Buffer
 			if err := json.Compact(&compact, value.Bytes()); err != nil {
 				failed.add(f.name, "is not valid JSON")
 				continue
 			}
-			v.FieldByIndex(f.index).SetBytes(compact.Bytes())
-			continue
+			field.SetBytes(compact.Bytes())
+		default:
+			field.Set(value)
 		}
-		v.FieldByIndex(f.index).Set(value)
+	}
+}
+
+func unmarshal(body []byte, into any) error {
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.UseNumber()
+	return d.Decode(into)
+}
+
+// blame names the fields that hold what their schema takes and their Go type
+// does not, such as a number that is too large. An error of encoding/json does
+// not always tell, and may repeat the value.
+func (plan *bodyPlan) blame(body []byte, failed *failures) {
+	before := len(failed.fields)
+	var parts map[string]json.RawMessage
+	if json.Unmarshal(body, &parts) == nil {
+		for i, f := range plan.fields {
+			part, there := parts[f.name]
+			err := unmarshal(part, reflect.New(plan.kind.Field(i).Type).Interface())
+			if !there || err == nil {
+				continue
+			}
+			var wrong *json.UnmarshalTypeError
+			at := &place{name: f.name}
+			if errors.As(err, &wrong) && wrong.Field != "" {
+				at = &place{in: at, name: wrong.Field}
+			}
+			failed.add(at.String(), "does not fit the field")
+		}
+	}
+	if len(failed.fields) == before {
+		failed.add("body", "does not fit its fields")
 	}
 }
 

@@ -58,6 +58,9 @@ func (r *Registry) Document(info Info, ops []Operation) ([]byte, error) {
 	paths := map[string]map[string]any{}
 	for i := range ops {
 		op := &ops[i]
+		if err := checkPath(op); err != nil {
+			return nil, err
+		}
 		if paths[op.Path] == nil {
 			paths[op.Path] = map[string]any{}
 		}
@@ -78,6 +81,26 @@ func (r *Registry) Document(info Info, ops []Operation) ([]byte, error) {
 	}
 	text, err := json.MarshalIndent(document, "", "  ")
 	return append(text, '\n'), err
+}
+
+// checkPath refuses a path whose parameters are not those of the input.
+func checkPath(op *Operation) error {
+	declared := 0
+	if op.Input != nil {
+		for _, p := range op.Input.params {
+			if p.in != "path" {
+				continue
+			}
+			declared++
+			if !strings.Contains(op.Path+"/", "/{"+p.name+"}/") {
+				return fmt.Errorf("%s %s has no part {%s}, which its input reads", op.Method, op.Path, p.name)
+			}
+		}
+	}
+	if parts := strings.Count(op.Path, "{"); parts != declared {
+		return fmt.Errorf("%s %s has %d parameters, of which its input reads %d", op.Method, op.Path, parts, declared)
+	}
+	return nil
 }
 
 func (r *Registry) operation(op *Operation, refusal *huma.Schema) map[string]any {
@@ -127,9 +150,11 @@ func parameter(in, name, doc string, required bool, s any) map[string]any {
 }
 
 func (r *Registry) responses(op *Operation, refusal *huma.Schema) map[string]any {
-	header := map[string]any{"X-Request-ID": map[string]any{"schema": map[string]any{"type": "string"}}}
+	text := map[string]any{"schema": map[string]any{"type": "string"}}
+	requestID := map[string]any{"X-Request-ID": text}
+	header := requestID
 	if op.Tagged {
-		header["ETag"] = map[string]any{"schema": map[string]any{"type": "string"}}
+		header = map[string]any{"X-Request-ID": text, "ETag": text}
 	}
 	answer := map[string]any{"description": "Success", "headers": header}
 	if op.Output != nil {
@@ -138,6 +163,9 @@ func (r *Registry) responses(op *Operation, refusal *huma.Schema) map[string]any
 		answer["content"] = map[string]any{op.ContentType: map[string]any{"schema": map[string]any{"type": "string"}}}
 	}
 	all := map[string]any{strconv.Itoa(op.Status): answer}
+	if op.Tagged && op.Method == "GET" {
+		all["304"] = map[string]any{"description": "The ETag is still the one in If-None-Match", "headers": header}
+	}
 	byStatus := map[int][]string{}
 	for _, e := range op.Errors {
 		byStatus[e.Status] = append(byStatus[e.Status], string(e.Code))
@@ -145,6 +173,7 @@ func (r *Registry) responses(op *Operation, refusal *huma.Schema) map[string]any
 	for status, codes := range byStatus {
 		all[strconv.Itoa(status)] = map[string]any{
 			"description": strings.Join(codes, ", "),
+			"headers":     requestID,
 			"content":     map[string]any{"application/problem+json": map[string]any{"schema": refusal}},
 		}
 	}

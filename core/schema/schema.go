@@ -71,47 +71,64 @@ type bodyPlan struct {
 type bodyField struct {
 	name     string
 	index    []int
-	pointer  bool
 	raw      bool
-	fallback string
+	fallback reflect.Value // of an absent field; invalid if none is declared
 }
 
 // Input decodes requests into T. Fields tagged path, query or header are
-// parameters; the others are the JSON body's. A field is required only where it
-// says required:"true".
+// parameters; the others are the JSON body's. A field of T is required only
+// where it says required:"true"; in structs below it huma's rule holds, by which
+// a field is required unless it says omitempty or required:"false".
+//
+// What a request may hold:
+//   - names exactly as declared, at any depth: others are refused, as are
+//     parameters of the query that nobody declared;
+//   - null for an optional field, which is then absent;
+//   - no key twice, even in free-form objects (json.RawMessage, map[string]any);
+//   - no body at all, whatever the content type, where no field is required.
 type Input[T any] struct {
 	registry *Registry
 	plan     Description
 }
 
 // InputOf makes the plan of T. An error is a mistake in the declaration.
-func InputOf[T any](r *Registry) (*Input[T], error) {
-	in := &Input[T]{registry: r}
+func InputOf[T any](r *Registry) (in *Input[T], err error) {
 	t := reflect.TypeFor[T]()
+	defer func() { // huma and reflect panic on what they cannot describe
+		if v := recover(); v != nil {
+			err = fmt.Errorf("the input %s: %v", t, v)
+		}
+	}()
+	in = &Input[T]{registry: r}
 	if t.Kind() != reflect.Struct {
 		return nil, fmt.Errorf("the input %s is no struct", t)
 	}
 	var body []reflect.StructField
 	var fields []bodyField
-	err := eachField(t, nil, func(f reflect.StructField, index []int) error {
+	err = eachField(t, nil, func(f reflect.StructField, index []int) error {
 		p, err := r.param(f, index)
-		if err != nil || p != nil {
-			if p != nil {
-				in.plan.params = append(in.plan.params, *p)
-			}
+		switch {
+		case err != nil:
 			return err
+		case p != nil:
+			in.plan.params = append(in.plan.params, *p)
+		case f.Tag.Get("json") != "-":
+			b, field := bodyFieldOf(f, index)
+			body, fields = append(body, field), append(fields, b)
 		}
-		b, field := bodyFieldOf(f, index)
-		body, fields = append(body, field), append(fields, b)
 		return nil
 	})
-	if err != nil || len(body) == 0 {
-		return in, err
+	if err != nil {
+		return nil, fmt.Errorf("the input %s: %w", t, err)
 	}
-	kind := reflect.StructOf(body)
-	s := huma.SchemaFromType(r.huma, kind)
-	s.PrecomputeMessages()
-	in.plan.body = &bodyPlan{kind, fields, s}
+	if len(body) > 0 {
+		kind := reflect.StructOf(body)
+		in.plan.body = &bodyPlan{kind, fields, huma.SchemaFromType(r.huma, kind)}
+		in.plan.body.schema.PrecomputeMessages()
+	}
+	if err := r.checkPlan(&in.plan); err != nil {
+		return nil, fmt.Errorf("the input %s: %w", t, err)
+	}
 	return in, nil
 }
 
@@ -123,7 +140,10 @@ func eachField(t reflect.Type, at []int, visit func(reflect.StructField, []int) 
 	for i := range t.NumField() {
 		f := t.Field(i)
 		index := append(append([]int(nil), at...), i)
-		if f.Anonymous && f.Type.Kind() == reflect.Struct {
+		if f.Anonymous && (f.Type.Kind() != reflect.Struct || f.Tag != "") {
+			return fmt.Errorf("field %s of %s is embedded: that must be a struct without tags", f.Name, t)
+		}
+		if f.Anonymous {
 			if err := eachField(f.Type, index, visit); err != nil {
 				return err
 			}
@@ -177,7 +197,7 @@ func bodyFieldOf(f reflect.StructField, index []int) (bodyField, reflect.StructF
 	}
 	f.Index, f.Offset = nil, 0
 	return bodyField{
-		name: name, index: index, pointer: f.Type.Kind() == reflect.Pointer,
-		raw: f.Type == reflect.TypeFor[json.RawMessage](), fallback: f.Tag.Get("default"),
+		name: name, index: index,
+		raw: f.Type == reflect.TypeFor[json.RawMessage](),
 	}, f
 }
