@@ -17,15 +17,25 @@
     return;
   }
   const resolve = s => s && s.$ref ? doc.components.schemas[s.$ref.split("/").pop()] : s;
+  const typeOf = s => Array.isArray(s.type) ? s.type.find(t => t !== "null") : s.type;
+  const bounds = (low, high) => low === undefined && high === undefined ? "" : `${low ?? ""}..${high ?? ""}`;
+  const scalar = s => [
+    s.enum ? s.enum.join(" | ") : s.format || typeOf(s) || "any",
+    bounds(s.minimum, s.maximum), bounds(s.minLength, s.maxLength) && bounds(s.minLength, s.maxLength) + " characters",
+    s.default === undefined ? "" : "default " + s.default, s.readOnly ? "read only" : "",
+  ].filter(Boolean).join(", ");
+  const typed = schema => {
+    const s = resolve(schema) || {};
+    return typeOf(s) === "array" ? typed(s.items) + ", repeatable" : scalar(s);
+  };
   const sketch = (schema, depth) => {
     const s = resolve(schema) || {};
-    const type = Array.isArray(s.type) ? s.type.find(t => t !== "null") : s.type;
+    const type = typeOf(s);
     if (depth > 5) return "...";
-    if (s.enum) return s.enum.join(" | ");
     if (type === "array") return [sketch(s.items, depth + 1)];
     if (s.properties) return Object.fromEntries(Object.entries(s.properties).map(([k, v]) => [
       k + ((s.required || []).includes(k) ? "" : "?"), sketch(v, depth + 1)]));
-    return s.format || type || "any";
+    return scalar(s) + (s.description ? ": " + s.description : "");
   };
   const show = schema => el("pre", {}, JSON.stringify(sketch(schema, 0), null, 2));
   main.append(el("p", {}, doc.info.description || "", " Version ", doc.info.version, ". ",
@@ -42,7 +52,8 @@
     for (const { path, method, op } of ops) {
       const body = el("div", {}, el("p", {}, op.description || op.summary || ""));
       if ((op.parameters || []).length) body.append(el("table", {}, ...op.parameters.map(p => el("tr", {},
-        el("td", {}, el("code", {}, p.name)), el("td", {}, p.in + (p.required ? ", required" : "")), el("td", {}, p.description || "")))));
+        el("td", {}, el("code", {}, p.name)), el("td", {}, p.in + (p.required ? ", required" : "")),
+        el("td", {}, typed(p.schema)), el("td", {}, p.description || "")))));
       if (op.requestBody) body.append(el("h4", {}, "Body"), show(op.requestBody.content["application/json"].schema));
       for (const [status, r] of Object.entries(op.responses)) {
         body.append(el("h4", {}, status + " " + r.description));

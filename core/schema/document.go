@@ -75,7 +75,11 @@ func (r *Registry) Document(info Info, ops []Operation) ([]byte, error) {
 		"info":    map[string]any{"title": info.Title, "version": info.Version, "description": info.Description},
 		"paths":   paths,
 		"components": map[string]any{
-			"schemas":         r.huma.Map(),
+			"schemas": r.huma.Map(),
+			"headers": map[string]any{
+				"X-Request-ID": responseHeader("The request's id, as in logs and in the log of operations"),
+				"ETag":         responseHeader("Changes with the resource; for If-Match and If-None-Match"),
+			},
 			"securitySchemes": map[string]any{"bearer": map[string]any{"type": "http", "scheme": "bearer"}},
 		},
 	}
@@ -149,12 +153,20 @@ func parameter(in, name, doc string, required bool, s any) map[string]any {
 	return p
 }
 
+func responseHeader(doc string) map[string]any {
+	return map[string]any{"description": doc, "schema": map[string]any{"type": "string"}}
+}
+
+// reference points to a component of the document.
+func reference(kind, name string) map[string]any {
+	return map[string]any{"$ref": "#/components/" + kind + "/" + name}
+}
+
 func (r *Registry) responses(op *Operation, refusal *huma.Schema) map[string]any {
-	text := map[string]any{"schema": map[string]any{"type": "string"}}
-	requestID := map[string]any{"X-Request-ID": text}
+	requestID := map[string]any{"X-Request-ID": reference("headers", "X-Request-ID")}
 	header := requestID
 	if op.Tagged {
-		header = map[string]any{"X-Request-ID": text, "ETag": text}
+		header = map[string]any{"X-Request-ID": requestID["X-Request-ID"], "ETag": reference("headers", "ETag")}
 	}
 	answer := map[string]any{"description": "Success", "headers": header}
 	if op.Output != nil {
