@@ -73,6 +73,7 @@ func (c *Config) proxies() ([]netip.Prefix, error) {
 			if err != nil {
 				return nil, fmt.Errorf("trusted_proxies: %q is neither an address nor a network", text)
 			}
+			addr = addr.Unmap()
 			all = append(all, netip.PrefixFrom(addr, addr.BitLen()))
 			continue
 		}

@@ -17,7 +17,8 @@ type hub struct {
 	epoll int
 	wake  [2]int // a pipe that ends run
 
-	mu      sync.Mutex
+	mu      sync.Mutex // also held while epoll is used, so that it is not closed meanwhile
+	closed  bool
 	next    int32
 	watched map[int32]func()
 	done    chan struct{}
@@ -86,22 +87,38 @@ func (h *hub) watch(c net.Conn, left func()) (stop func()) {
 		return func() {}
 	}
 	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return func() {}
+	}
 	h.next = (h.next + 1) & 0x7fffffff
 	id := h.next
 	h.watched[id] = left
-	h.mu.Unlock()
 	// One shot: a client that has left stays gone, and would wake us for ever.
 	event := unix.EpollEvent{Events: unix.EPOLLRDHUP | unix.EPOLLHUP | unix.EPOLLERR | unix.EPOLLONESHOT, Fd: id}
 	_ = raw.Control(func(fd uintptr) { _ = unix.EpollCtl(h.epoll, unix.EPOLL_CTL_ADD, int(fd), &event) })
-	return func() {
-		h.mu.Lock()
-		delete(h.watched, id)
-		h.mu.Unlock()
+	return func() { h.forget(id, raw) }
+}
+
+func (h *hub) forget(id int32, raw syscall.RawConn) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.watched, id)
+	if !h.closed {
 		_ = raw.Control(func(fd uintptr) { _ = unix.EpollCtl(h.epoll, unix.EPOLL_CTL_DEL, int(fd), nil) })
 	}
 }
 
+// close ends the hub. Who is still watched is not told; a second close does
+// nothing, since the numbers of its files may have new owners by then.
 func (h *hub) close() {
+	h.mu.Lock()
+	again := h.closed
+	h.closed = true
+	h.mu.Unlock()
+	if again {
+		return
+	}
 	_, _ = unix.Write(h.wake[1], []byte{0})
 	<-h.done
 	_ = unix.Close(h.epoll)

@@ -70,13 +70,21 @@ func (n *node) find(segments, values []string) (*node, []string) {
 	return nil, nil
 }
 
+// endpoint returns what answers a method at this place. GET routes answer HEAD
+// where no route of its own does.
+func (n *node) endpoint(method string) *endpoint {
+	if e := n.methods[method]; e != nil || method != "HEAD" {
+		return e
+	}
+	return n.methods["GET"]
+}
+
 // allowed lists the methods of a place, for Allow.
 func (n *node) allowed() string {
 	var all []string
-	for m := range n.methods {
-		all = append(all, m)
-		if m == "GET" {
-			all = append(all, "HEAD")
+	for m := range methods {
+		if n.endpoint(m) != nil {
+			all = append(all, m)
 		}
 	}
 	sort.Strings(all)
@@ -88,12 +96,11 @@ func (n *node) allowed() string {
 // never another route.
 func segments(target string) ([]string, error) {
 	path, _, _ := strings.Cut(target, "?")
-	if !strings.HasPrefix(path, "/") { // absolute form, RFC 9112 section 3.2.2
-		u, err := url.Parse(target)
-		if err != nil || u.Host == "" {
+	if !strings.HasPrefix(path, "/") {
+		var ok bool
+		if path, ok = afterAuthority(path); !ok {
 			return nil, badPath()
 		}
-		path = u.EscapedPath()
 	}
 	parts := strings.Split(strings.TrimPrefix(path, "/"), "/")
 	for i, part := range parts {
@@ -104,6 +111,18 @@ func segments(target string) ([]string, error) {
 		parts[i] = decoded
 	}
 	return parts, nil
+}
+
+// afterAuthority returns the path of a target in absolute form (RFC 9112 section
+// 3.2.2), as raw as it came: url.URL would decode it, and encode it anew with
+// fewer slashes encoded.
+func afterAuthority(target string) (string, bool) {
+	scheme, rest, ok := strings.Cut(target, "://")
+	authority, path, _ := strings.Cut(rest, "/")
+	if !ok || authority == "" || (!strings.EqualFold(scheme, "http") && !strings.EqualFold(scheme, "https")) {
+		return "", false
+	}
+	return "/" + path, true
 }
 
 func badPath() error {

@@ -29,12 +29,12 @@ func newCertificate(files TLS, log *slog.Logger) (*certificate, error) {
 }
 
 func (c *certificate) load() error {
+	changed := c.times() // before the files are read: a change meanwhile is seen next time
 	pair, err := tls.LoadX509KeyPair(c.files.Cert, c.files.Key)
 	if err != nil {
 		return fmt.Errorf("load the TLS certificate: %w", err)
 	}
-	c.pair = &pair
-	c.changed = c.times()
+	c.pair, c.changed = &pair, changed
 	return nil
 }
 
