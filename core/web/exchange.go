@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/url"
-	"runtime/debug"
 
 	"github.com/eiderdb/eider/core/telemetry"
 	"github.com/gofiber/fiber/v2"
@@ -23,12 +22,13 @@ type RouteOptions struct {
 }
 
 // Exchange is a request and its answer. It must not be used once the handler has
-// returned.
+// returned, but for its Context in a Stream.
 type Exchange struct {
 	server   *Server
 	fiber    *fiber.Ctx
 	ctx      context.Context
 	guard    *guard
+	stream   *stream // nil: the answer is whole when the handler returns
 	method   string
 	target   string
 	endpoint *endpoint // nil: no route
@@ -48,10 +48,13 @@ func (x *Exchange) Method() string { return x.method }
 // Target returns the path and query as they came.
 func (x *Exchange) Target() string { return x.target }
 
+// unmatched stands for the pattern where there is no route.
+const unmatched = "unmatched"
+
 // Pattern returns the pattern of the route.
 func (x *Exchange) Pattern() string {
 	if x.endpoint == nil {
-		return "unmatched"
+		return unmatched
 	}
 	return x.endpoint.pattern
 }
@@ -112,22 +115,16 @@ func (x *Exchange) NoContent(status int) error {
 	return nil
 }
 
-// Stream answers with what write writes, in chunks. If write fails or panics,
-// the connection is cut, so that the client sees that the answer is not whole.
+// Stream answers with what write writes, each Write as a chunk that is sent at
+// once. If write fails or panics, the connection is cut, so that the client sees
+// that the answer is not whole.
+//
+// write is called after the handler has returned, but not for HEAD. Context
+// lasts until it is done; nothing else of the exchange may be used by it.
 func (x *Exchange) Stream(status int, contentType string, write func(io.Writer) error) error {
-	r, w := io.Pipe()
+	x.stream = &stream{ctx: x.ctx, log: x.server.log, write: write}
 	x.fiber.Status(status).Set(fiber.HeaderContentType, contentType)
-	x.fiber.Context().SetBodyStream(r, -1)
-	log, id := x.server.log, x.id
-	go func() {
-		defer func() {
-			if v := recover(); v != nil {
-				log.Error("a stream panicked", "request_id", id, "panic", v, "stack", string(debug.Stack()))
-				w.CloseWithError(fmt.Errorf("panic: %v", v))
-			}
-		}()
-		w.CloseWithError(write(w))
-	}()
+	x.fiber.Context().SetBodyStream(x.stream, -1)
 	return nil
 }
 

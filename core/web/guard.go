@@ -14,18 +14,18 @@ import (
 
 // checkHeaders refuses what fasthttp lets pass and a proxy before us might read
 // otherwise: two lengths, a length beside chunks, no or two hosts, folded lines,
-// a space before the colon. Such a pair of readings is how requests are smuggled.
+// lines that end without a carriage return, a space before the colon. Such a pair
+// of readings is how requests are smuggled.
 func checkHeaders(h *fasthttp.RequestHeader) error {
 	hosts, lengths, encodings := 0, 0, 0
 	for rest := h.RawHeaders(); len(rest) > 0; {
-		line, after, _ := bytes.Cut(rest, []byte("\n"))
+		line, after, ended := bytes.Cut(rest, []byte("\r\n"))
 		rest = after
-		line = bytes.TrimSuffix(line, []byte("\r"))
 		if len(line) == 0 {
 			break
 		}
 		name, value, ok := bytes.Cut(line, []byte(":"))
-		if !ok || !isToken(name) {
+		if !ended || !ok || !isToken(name) || bytes.IndexByte(value, '\n') >= 0 {
 			return badHeaders()
 		}
 		switch strings.ToLower(string(name)) {
@@ -68,7 +68,8 @@ type guard struct {
 	stream  io.Reader // nil: no body
 	conn    net.Conn
 	timeout time.Duration
-	length  int64 // -1: chunked
+	until   time.Time // no read goes on for longer; zero: each has its timeout
+	length  int64     // -1: chunked
 	read    int64
 	err     error // sticky
 }
@@ -89,7 +90,7 @@ func (g *guard) Read(p []byte) (int, error) {
 	if g.err != nil {
 		return 0, g.err
 	}
-	if err := g.conn.SetReadDeadline(time.Now().Add(g.timeout)); err != nil {
+	if err := g.conn.SetReadDeadline(g.deadline()); err != nil {
 		g.err = errCut.Because(err)
 		return 0, g.err
 	}
@@ -97,6 +98,13 @@ func (g *guard) Read(p []byte) (int, error) {
 	g.read += int64(n)
 	g.err = g.ended(err)
 	return n, g.err
+}
+
+func (g *guard) deadline() time.Time {
+	if !g.until.IsZero() {
+		return g.until
+	}
+	return time.Now().Add(g.timeout)
 }
 
 func (g *guard) ended(err error) error {
@@ -114,15 +122,18 @@ func (g *guard) ended(err error) error {
 	return io.EOF
 }
 
-// maxDrain is how much of a body that nobody wanted is read, so that the
-// connection can be used again. More closes it.
-const maxDrain = 256 << 10
+// A body that nobody wanted is read up to maxDrain bytes and for drainWithin, so
+// that the connection can be used again. More closes it.
+const (
+	maxDrain    = 256 << 10
+	drainWithin = time.Second
+)
 
 // finish reports whether the connection may serve another request: only if the
 // body was read to its end.
 func (g *guard) finish() bool {
-	if g.err == nil && g.length <= maxDrain {
-		g.timeout = min(g.timeout, time.Second)
+	if g.err == nil && g.length-g.read <= maxDrain {
+		g.until = time.Now().Add(drainWithin)
 		_, _ = io.CopyN(io.Discard, g, maxDrain+1)
 	}
 	return errors.Is(g.err, io.EOF)

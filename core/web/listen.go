@@ -1,13 +1,18 @@
 package web
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
 	"net"
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -17,9 +22,8 @@ import (
 // maxSocketPath is the longest path of a unix socket (sun_path, with its zero).
 const maxSocketPath = 107
 
-// listen opens an address: host:port, or unix:PATH. A socket file that nobody
-// answers on is left of a process that died, and is removed.
-func listen(address string, mode os.FileMode) (net.Listener, error) {
+// listen opens an address: host:port, or unix:PATH.
+func listen(address string, mode fs.FileMode) (net.Listener, error) {
 	path, isUnix := strings.CutPrefix(address, "unix:")
 	if !isUnix {
 		return net.Listen("tcp", address)
@@ -27,22 +31,52 @@ func listen(address string, mode os.FileMode) (net.Listener, error) {
 	if len(path) > maxSocketPath {
 		return nil, fmt.Errorf("listen on %s: the path of a unix socket may have at most %d bytes", path, maxSocketPath)
 	}
-	if conn, err := net.Dial("unix", path); err == nil {
-		conn.Close()
-		return nil, fmt.Errorf("listen on %s: %w", path, syscall.EADDRINUSE)
-	} else if errors.Is(err, syscall.ECONNREFUSED) {
-		if err := os.Remove(path); err != nil {
-			return nil, fmt.Errorf("remove the stale socket: %w", err)
-		}
+	if err := removeStale(path); err != nil {
+		return nil, err
 	}
-	l, err := net.Listen("unix", path)
+	// The socket has its mode before it has its name: between bind and chmod
+	// anybody could connect, and who is connected stays.
+	narrow := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
+		var failed error
+		err := raw.Control(func(fd uintptr) { failed = unix.Fchmod(int(fd), uint32(mode.Perm())) })
+		return errors.Join(err, failed)
+	}}
+	l, err := narrow.Listen(context.Background(), "unix", path)
 	if err != nil {
 		return nil, err
 	}
-	if err := os.Chmod(path, mode); err != nil {
+	if err := os.Chmod(path, mode); err != nil { // what the umask took away
 		return nil, errors.Join(err, l.Close())
 	}
 	return l, nil
+}
+
+// removeStale removes a socket file that nobody answers on: it is left of a
+// process that died. Any other file refuses a connection in the same way, and
+// stays where it is.
+func removeStale(path string) error {
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("listen on %s: %w", path, err)
+	}
+	if info.Mode().Type() != fs.ModeSocket {
+		return fmt.Errorf("listen on %s: there is a file that is not a socket", path)
+	}
+	conn, err := net.Dial("unix", path)
+	if err == nil {
+		_ = conn.Close()
+		return fmt.Errorf("listen on %s: %w", path, syscall.EADDRINUSE)
+	}
+	if !errors.Is(err, syscall.ECONNREFUSED) {
+		return fmt.Errorf("listen on %s: %w", path, err)
+	}
+	if err := os.Remove(path); err != nil {
+		return fmt.Errorf("remove the stale socket: %w", err)
+	}
+	return nil
 }
 
 // listener accepts connections that know its name, and keeps count of them.
@@ -50,6 +84,9 @@ type listener struct {
 	net.Listener
 	name         string
 	writeTimeout time.Duration
+	log          *slog.Logger
+	once         sync.Once
+	closed       chan struct{}
 
 	mu    sync.Mutex
 	conns map[*conn]struct{}
@@ -59,24 +96,63 @@ type listener struct {
 // is for the whole answer and would cut a slow reader of a long one.
 type conn struct {
 	net.Conn
-	owner *listener
+	owner  *listener
+	linger atomic.Bool // see lingering
 }
 
-func newListener(l net.Listener, name string, writeTimeout time.Duration) *listener {
-	return &listener{Listener: l, name: name, writeTimeout: writeTimeout, conns: map[*conn]struct{}{}}
+func newListener(l net.Listener, name string, writeTimeout time.Duration, log *slog.Logger) *listener {
+	return &listener{Listener: l, name: name, writeTimeout: writeTimeout, log: log, closed: make(chan struct{}), conns: map[*conn]struct{}{}}
 }
 
+// longestRetry is how long a listener that is out of file descriptors waits
+// before it tries again.
+const longestRetry = time.Second
+
+// Accept waits for a connection. A shortage ends no listener: fasthttp would
+// leave its loop on the first EMFILE and never accept again.
 func (l *listener) Accept() (net.Conn, error) {
-	raw, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
+	for retry := 5 * time.Millisecond; ; retry = min(2*retry, longestRetry) {
+		raw, err := l.Listener.Accept()
+		if err == nil {
+			return l.keep(raw), nil
+		}
+		if !isShortage(err) {
+			return nil, err
+		}
+		l.log.Warn("connections have to wait", "listener", l.name, "error", err)
+		select {
+		case <-l.closed:
+			return nil, net.ErrClosed
+		case <-time.After(retry):
+		}
 	}
+}
+
+func isShortage(err error) bool {
+	for _, shortage := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED} {
+		if errors.Is(err, shortage) {
+			return true
+		}
+	}
+	return false
+}
+
+func (l *listener) keep(raw net.Conn) *conn {
 	l.tune(raw)
-	c := &conn{raw, l}
+	c := &conn{Conn: raw, owner: l}
 	l.mu.Lock()
 	l.conns[c] = struct{}{}
 	l.mu.Unlock()
-	return c, nil
+	return c
+}
+
+// Close stops accepting. Connections stay. A second call does nothing.
+func (l *listener) Close() (err error) {
+	l.once.Do(func() {
+		close(l.closed)
+		err = l.Listener.Close()
+	})
+	return err
 }
 
 // tune ends connections whose network has vanished: without it a write waits
@@ -111,11 +187,39 @@ func (c *conn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
+// Close closes the connection, once its client has had time to read the answer
+// if there is more of the request on its way.
 func (c *conn) Close() error {
+	if c.linger.Load() {
+		c.sayGoodbye()
+	}
 	c.owner.mu.Lock()
 	delete(c.owner.conns, c)
 	c.owner.mu.Unlock()
 	return c.Conn.Close()
+}
+
+// maxLinger bounds the wait for a client that goes on sending.
+const maxLinger = 500 * time.Millisecond
+
+// sayGoodbye ends our half, and reads what still comes. To close with bytes
+// unread sends a reset, which makes clients drop the refusal that they have not
+// read yet.
+func (c *conn) sayGoodbye() {
+	half, ok := c.Conn.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil {
+		return
+	}
+	if c.SetReadDeadline(time.Now().Add(maxLinger)) == nil {
+		_, _ = io.Copy(io.Discard, c.Conn)
+	}
+}
+
+// lingering makes a connection wait for its client when it is closed.
+func lingering(c net.Conn) {
+	if own, ok := inner(c); ok {
+		own.linger.Store(true)
+	}
 }
 
 // inner returns the listener's connection below TLS.

@@ -1,10 +1,13 @@
 package web
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -64,6 +67,11 @@ func newInstruments(m metric.Meter) (i instruments, err error) {
 // word.
 var methods = map[string]bool{"GET": true, "HEAD": true, "POST": true, "PUT": true, "PATCH": true, "DELETE": true, "OPTIONS": true}
 
+// allMethods lists them, for Allow.
+func allMethods() string {
+	return strings.Join(slices.Sorted(maps.Keys(methods)), ", ")
+}
+
 func methodName(m string) string {
 	if methods[m] {
 		return m
@@ -78,28 +86,40 @@ func (h headerCarrier) Get(key string) string { return h.c.Get(key) }
 func (h headerCarrier) Set(string, string)    {}
 func (h headerCarrier) Keys() []string        { return nil }
 
-// observe serves the exchange under a server span, and counts it.
-func (s *Server) observe(x *Exchange, serve func() int) {
+// observe begins a server span for the exchange. What it returns ends the span
+// and counts the request, with its status and why its answer was cut, if it was.
+func (s *Server) observe(x *Exchange) func(status int, cut error) {
 	begun := time.Now()
 	pattern, method := x.Pattern(), methodName(x.method)
 	ctx := propagation.TraceContext{}.Extract(x.ctx, headerCarrier{x.fiber})
 	ctx, span := s.tracer.Start(ctx, method+" "+pattern, trace.WithSpanKind(trace.SpanKindServer), trace.WithAttributes(
 		attribute.String("http.request.method", method), attribute.String("http.route", pattern),
 		attribute.String("eider.request_id", x.id)))
-	defer span.End()
 	x.ctx = ctx
 	s.metrics.inFlight.Add(ctx, 1)
-	status := serve()
-	s.metrics.inFlight.Add(ctx, -1)
-	span.SetAttributes(attribute.Int("http.response.status_code", status))
-	if status >= 500 {
-		span.SetStatus(codes.Error, "")
+	return func(status int, cut error) {
+		s.metrics.inFlight.Add(ctx, -1)
+		span.SetAttributes(attribute.Int("http.response.status_code", status))
+		if status >= 500 || cut != nil {
+			span.SetStatus(codes.Error, "")
+		}
+		span.End()
+		s.metrics.count(ctx, method, pattern, status, time.Since(begun))
+		s.log.DebugContext(ctx, "request", "method", method, "route", pattern, "status", status, "source_ip", x.ip,
+			"duration_ms", float64(time.Since(begun).Microseconds())/1000)
 	}
+}
+
+func (i instruments) count(ctx context.Context, method, pattern string, status int, took time.Duration) {
 	where := []attribute.KeyValue{attribute.String("method", method), attribute.String("endpoint", pattern)}
-	s.metrics.seconds.Record(ctx, time.Since(begun).Seconds(), metric.WithAttributes(where...))
-	s.metrics.total.Add(ctx, 1, metric.WithAttributes(append(where, attribute.Int("status_code", status))...))
-	s.log.DebugContext(ctx, "request", "method", method, "route", pattern, "status", status, "source_ip", x.ip,
-		"duration_ms", float64(time.Since(begun).Microseconds())/1000)
+	i.seconds.Record(ctx, took.Seconds(), metric.WithAttributes(where...))
+	i.total.Add(ctx, 1, metric.WithAttributes(append(where, attribute.Int("status_code", status))...))
+}
+
+// forwardedFor returns the addresses that proxies noted. Each may have added a
+// header line instead of a word: the first line alone would be the client's own.
+func forwardedFor(c *fiber.Ctx) string {
+	return string(bytes.Join(c.Request().Header.PeekAll(fiber.HeaderXForwardedFor), []byte(",")))
 }
 
 // sourceIP returns the client's address. Behind trusted proxies it is the last
@@ -109,16 +129,16 @@ func sourceIP(remote net.Addr, forwarded string, trusted []netip.Prefix) string 
 	if !ok {
 		return "local"
 	}
-	ip := tcp.AddrPort().Addr().Unmap()
+	ip := tcp.AddrPort().Addr().Unmap().WithZone("")
 	hops := strings.Split(forwarded, ",")
 	for i := len(hops) - 1; i >= 0 && isTrusted(ip, trusted); i-- {
 		hop, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
 		if err != nil {
 			break
 		}
-		ip = hop.Unmap()
+		ip = hop.Unmap().WithZone("")
 	}
-	return ip.WithZone("").String()
+	return ip.String()
 }
 
 func isTrusted(ip netip.Addr, trusted []netip.Prefix) bool {

@@ -76,6 +76,7 @@ func refuse(ctx *fasthttp.RequestCtx, err error, instance, requestID string) int
 	ctx.SetStatusCode(status)
 	ctx.SetContentType("application/problem+json")
 	ctx.SetBody(body)
+	ctx.Response.Header.Set("Cache-Control", "no-store") // whatever the handler meant for its own answer
 	if status == fasthttp.StatusUnauthorized {
 		ctx.Response.Header.Set("WWW-Authenticate", "Bearer")
 	}

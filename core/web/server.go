@@ -12,8 +12,8 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
-	"math"
 	"net"
 	"net/netip"
 	"net/url"
@@ -33,6 +33,11 @@ import (
 
 // maxHeader bounds a request's headers, in bytes.
 const maxHeader = 16 << 10
+
+// readAhead is how much of a body fasthttp reads before it calls the handler.
+// It is no limit where bodies are streamed; but within it a body that is cut is
+// malformed HTTP without a request id, and one deadline holds for all reads.
+const readAhead = 1
 
 // Deps is what a server reports to.
 type Deps struct {
@@ -77,7 +82,7 @@ func New(c Config, d Deps) (*Server, error) {
 	s.base, s.end = context.WithCancel(context.Background())
 	s.app = fiber.New(fiber.Config{
 		DisableStartupMessage: true, Immutable: true, CaseSensitive: true, StrictRouting: true, UnescapePath: false,
-		StreamRequestBody: true, DisablePreParseMultipartForm: true, BodyLimit: math.MaxInt,
+		StreamRequestBody: true, DisablePreParseMultipartForm: true, BodyLimit: readAhead,
 		ReadBufferSize: maxHeader, ReadTimeout: time.Duration(c.HeaderTimeout), IdleTimeout: time.Duration(c.IdleTimeout),
 		Concurrency: c.MaxConnections, ServerHeader: "eider",
 	})
@@ -114,7 +119,7 @@ func (s *Server) Listen(name, address string, o ListenOptions) error {
 	if err != nil {
 		return err
 	}
-	l := newListener(raw, name, time.Duration(s.config.WriteTimeout))
+	l := newListener(raw, name, time.Duration(s.config.WriteTimeout), s.log)
 	var serving net.Listener = l
 	if o.TLS && s.config.TLS.Cert != "" {
 		cert, err := newCertificate(s.config.TLS, s.log)
@@ -137,7 +142,7 @@ func (s *Server) Addr(name string) net.Addr {
 	return nil
 }
 
-// Serve answers on all listeners until Shutdown.
+// Serve answers on all listeners until Shutdown, or until one of them fails.
 func (s *Server) Serve() error {
 	var wg sync.WaitGroup
 	failed := make([]error, len(s.serving))
@@ -146,6 +151,9 @@ func (s *Server) Serve() error {
 		go func() {
 			defer wg.Done()
 			failed[i] = s.app.Server().Serve(l)
+			for _, other := range s.listeners {
+				_ = other.Close()
+			}
 		}()
 	}
 	wg.Wait()
@@ -167,11 +175,15 @@ const cutAfter = time.Second
 func (s *Server) Shutdown() error {
 	s.Drain()
 	defer s.hub.close()
-	err := s.shutdown(time.Duration(s.config.DrainTimeout))
+	drain := time.Duration(s.config.DrainTimeout)
+	// One call for both: fasthttp forgets its listeners in the first, and would
+	// wait for nothing in a second.
+	ctx, cancel := context.WithTimeout(context.Background(), drain+cutAfter)
+	defer cancel()
+	patience := time.AfterFunc(drain, s.end)
+	err := s.app.Server().ShutdownWithContext(ctx)
+	patience.Stop()
 	s.end()
-	if errors.Is(err, context.DeadlineExceeded) {
-		err = s.shutdown(cutAfter)
-	}
 	for _, l := range s.listeners {
 		_ = l.Close()
 		l.cut()
@@ -180,12 +192,6 @@ func (s *Server) Shutdown() error {
 		return nil // they were cut, which is what the deadline is for
 	}
 	return err
-}
-
-func (s *Server) shutdown(within time.Duration) error {
-	ctx, cancel := context.WithTimeout(context.Background(), within)
-	defer cancel()
-	return s.app.Server().ShutdownWithContext(ctx)
 }
 
 // door stands before Fiber, which answers an unknown method by itself.
@@ -204,10 +210,15 @@ func (s *Server) door(ctx *fasthttp.RequestCtx, inside fasthttp.RequestHandler) 
 // reject answers a request that gets no further, and closes its connection.
 func (s *Server) reject(ctx *fasthttp.RequestCtx, err error) {
 	id := requestID(string(ctx.Request.Header.Peek(headerRequestID)))
+	if eider.CodeOf(err) == eider.MethodNotAllowed {
+		ctx.Response.Header.Set("Allow", allMethods())
+	}
 	status := refuse(ctx, err, "", id)
 	ctx.Response.Header.Set(headerRequestID, id)
 	secure(&ctx.Response.Header)
 	ctx.SetConnectionClose()
+	lingering(ctx.Conn())
+	s.metrics.count(context.Background(), methodName(string(ctx.Method())), unmatched, status, 0)
 	s.log.Debug("request refused at the door", "request_id", id, "status", status)
 }
 
@@ -216,6 +227,8 @@ func (s *Server) unparsed(ctx *fasthttp.RequestCtx, err error) {
 	var small *fasthttp.ErrSmallBuffer
 	var timeout net.Error
 	switch {
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		err = errCut.Because(err)
 	case errors.As(err, &small):
 		err = eider.Errorf(eider.HeadersTooLarge, "the headers may have at most %d bytes", maxHeader)
 	case errors.As(err, &timeout) && timeout.Timeout():
@@ -247,32 +260,54 @@ func secure(h *fasthttp.ResponseHeader) {
 // serve finds the route and runs its handler.
 func (s *Server) serve(c *fiber.Ctx) {
 	ctx, cancel := context.WithCancel(s.base)
-	defer cancel()
 	x := &Exchange{
 		server: s, fiber: c, ctx: ctx, method: c.Method(), target: string(c.Request().Header.RequestURI()),
 		guard: newGuard(c.Context(), time.Duration(s.config.ReadTimeout)),
-		ip:    sourceIP(c.Context().RemoteAddr(), c.Get("X-Forwarded-For"), s.trusted),
+		ip:    sourceIP(c.Context().RemoteAddr(), forwardedFor(c), s.trusted),
 	}
 	x.identify()
-	routeErr := s.route(x)
-	s.observe(x, func() int {
-		if x.endpoint != nil && x.endpoint.options.Watch {
-			defer s.hub.watch(c.Context().Conn(), cancel)()
-		}
-		err := routeErr
-		if err == nil {
-			err = s.run(x)
-		}
-		if err != nil {
-			s.logCause(x, err)
-			refuse(c.Context(), err, instance(x.target), x.id)
-		}
-		return c.Response().StatusCode()
-	})
+	err := s.route(x)
+	observed := s.observe(x)
+	unwatch := func() {}
+	if x.endpoint != nil && x.endpoint.options.Watch {
+		unwatch = s.hub.watch(c.Context().Conn(), cancel)
+	}
+	if err == nil {
+		err = s.run(x)
+	}
+	if err = s.explain(x, err); err != nil {
+		s.logCause(x, err)
+		refuse(c.Context(), err, instance(x.target), x.id)
+	}
 	secure(&c.Response().Header)
 	if !x.guard.finish() {
 		c.Context().SetConnectionClose()
+		lingering(c.Context().Conn())
 	}
+	status := c.Response().StatusCode()
+	end := func(cut error) {
+		unwatch()
+		cancel()
+		observed(status, cut)
+	}
+	if x.stream == nil || x.stream.closed {
+		end(nil)
+		return
+	}
+	x.stream.end = end
+}
+
+// explain says why a request was cancelled: its client has left, or the server
+// could wait no longer.
+func (s *Server) explain(x *Exchange, err error) error {
+	cancelled := errors.Is(err, context.Canceled) || eider.CodeOf(err) == eider.Cancelled
+	switch {
+	case !cancelled || x.ctx.Err() == nil:
+		return err
+	case s.base.Err() != nil:
+		return eider.Errorf(eider.ShuttingDown, "the server is shutting down").Because(err)
+	}
+	return eider.Errorf(eider.Cancelled, "the request was cancelled").Because(err)
 }
 
 // instance is the path of the request, without its query, which may hold what
@@ -295,11 +330,7 @@ func (s *Server) route(x *Exchange) error {
 	if place == nil {
 		return eider.Errorf(eider.NotFound, "there is nothing at this path")
 	}
-	method := x.method
-	if method == "HEAD" {
-		method = "GET"
-	}
-	e := place.methods[method]
+	e := place.endpoint(x.method)
 	if e == nil {
 		x.SetHeader("Allow", place.allowed())
 		return eider.Errorf(eider.MethodNotAllowed, "this path does not take that method")
