@@ -196,11 +196,15 @@ func TestStreamOutlivesTheWriteTimeout(t *testing.T) {
 			}
 		}
 	}))
+	// On TCP the kernel's TCP_USER_TIMEOUT would end it too.
+	if err := d.Listen("local", "unix:"+socketPath(t), ListenOptions{Mode: 0o600}); err != nil {
+		t.Fatal(err)
+	}
 	d.open(t)
 	if a := d.do(t, "GET", "/steady"); a.body != strings.Repeat("a", 12) {
 		t.Errorf("a steady answer came as %q", a.body)
 	}
-	w := d.dial(t)
+	w := dialTo(t, d.Addr("local"))
 	w.send("GET /stalled HTTP/1.1\r\nHost: a\r\n\r\n") // and nothing is read
 	if err := <-stalled; err == nil {
 		t.Error("the writer did not fail")
