@@ -124,7 +124,7 @@ func TestTLSIsNew(t *testing.T) {
 	d := newDoor(t, func(c *Config) { c.TLS = p.files })
 	d.Handle("POST", "/echo", RouteOptions{}, echo)
 	d.open(t)
-	if c, err := tls.Dial("tcp", d.addr, &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS11}); err == nil {
+	if c, err := tls.Dial("tcp", d.addr, &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}); err == nil {
 		c.Close()
 		t.Error("TLS 1.1 is accepted")
 	}
