@@ -11,12 +11,12 @@ package duck
 import (
 	"context"
 	"database/sql"
-	"database/sql/driver"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net/url"
 	"os"
+	"path/filepath"
 	"sort"
 	"strings"
 	"sync/atomic"
@@ -35,18 +35,23 @@ type Options struct {
 
 // DB is an open database file.
 type DB struct {
-	path      string
+	path      string // absolute; empty: in memory
 	connector *duckdb.Connector
-	pool      *sql.DB // of readers
+	pool      *sql.DB // of the connections that read
+	readers   *readers
 	dead      atomic.Pointer[error]
 }
 
-// readers bounds how many statements read at once.
-const readers = 16
+// maxReaders bounds how many statements read at once.
+const maxReaders = 16
 
 // Open opens the database file, which is made if it does not exist. An empty
 // path is a database in memory. Extensions are neither loaded nor installed.
 func Open(ctx context.Context, path string, o Options) (*DB, error) {
+	path, err := clean(path)
+	if err != nil {
+		return nil, fmt.Errorf("open database: %w", err)
+	}
 	if o.ReadOnly {
 		if _, err := os.Stat(path); err != nil {
 			return nil, err
@@ -56,13 +61,26 @@ func Open(ctx context.Context, path string, o Options) (*DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open database: %w", classify(err))
 	}
-	db := &DB{path: path, connector: connector, pool: sql.OpenDB(connector)}
-	db.pool.SetMaxOpenConns(readers)
-	db.pool.SetMaxIdleConns(readers)
+	db := &DB{path: path, connector: connector, pool: sql.OpenDB(pooled{connector}), readers: newReaders()}
+	db.pool.SetMaxOpenConns(maxReaders)
+	db.pool.SetMaxIdleConns(maxReaders)
 	if err := db.pool.PingContext(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("open database: %w", classify(err)), db.Close())
 	}
 	return db, nil
+}
+
+// clean returns the path as the driver may have it. The driver takes what it
+// opens for a URL: behind a # it would lose every setting, at a ? it would open
+// another file, and md:x or ~/x would not be files of this folder.
+func clean(path string) (string, error) {
+	if path == "" || path == ":memory:" {
+		return "", nil
+	}
+	if strings.ContainsFunc(path, func(c rune) bool { return strings.ContainsRune("?#%", c) || c < ' ' || c == 0x7f }) {
+		return "", fmt.Errorf("the path %q holds a character that DuckDB's driver cannot take: one of ? # %% or a control character", path)
+	}
+	return filepath.Abs(path)
 }
 
 func (o Options) query() string {
@@ -102,43 +120,55 @@ func (db *DB) Dead() error {
 	return nil
 }
 
-// check classifies an error, and retires the instance after a fatal one.
+// check classifies an error, and retires the instance after a fatal one. So is
+// every failed fsync for us. DuckDB goes on after one whose error is not EIO,
+// although what of the file is on disk is then as unknown.
 func (db *DB) check(err error) error {
 	if err == nil {
 		return nil
 	}
 	kind := classify(err)
-	if fatal(err) {
-		dead := fmt.Errorf("%w: %w", ErrFatal, kind)
-		db.dead.CompareAndSwap(nil, &dead)
-		return dead
+	if fatal(err) || errors.Is(kind, ErrSync) {
+		return db.retire(kind)
 	}
 	return kind
 }
 
-// Query runs one statement and returns its rows.
+func (db *DB) retire(cause error) error {
+	if errors.Is(cause, ErrFatal) {
+		return cause
+	}
+	dead := fmt.Errorf("%w: %w", ErrFatal, cause)
+	db.dead.CompareAndSwap(nil, &dead)
+	return dead
+}
+
+// Query runs one statement and returns its rows. A text of more than one is
+// refused before any of it runs.
 func (db *DB) Query(ctx context.Context, query string, args ...any) (*Rows, error) {
 	if err := db.Dead(); err != nil {
 		return nil, err
 	}
+	ctx, done, err := db.readers.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer db.readers.running.Done()
 	rows, err := db.pool.QueryContext(ctx, query, args...)
 	if err != nil {
+		done()
+		if db.readers.ctx.Err() != nil {
+			err = fmt.Errorf("%w: %w", ErrClosed, err)
+		}
 		return nil, db.check(err)
 	}
-	return &Rows{rows, db}, nil
+	r := &Rows{Rows: rows, db: db, done: done}
+	if err := db.readers.keep(r); err != nil {
+		done()
+		return nil, err
+	}
+	return r, nil
 }
-
-// Rows are the rows of an answer. They must be closed.
-type Rows struct {
-	*sql.Rows
-	db *DB
-}
-
-// Err returns why the rows ended early, classified.
-func (r *Rows) Err() error { return r.db.check(r.Rows.Err()) }
-
-// Scan copies the row's values.
-func (r *Rows) Scan(dest ...any) error { return r.db.check(r.Rows.Scan(dest...)) }
 
 // Checkpoint folds the write-ahead log into the file. It cannot be interrupted
 // promptly, and fails while a long transaction is open.
@@ -146,12 +176,21 @@ func (db *DB) Checkpoint(ctx context.Context) error {
 	if err := db.Dead(); err != nil {
 		return err
 	}
-	_, err := db.pool.ExecContext(ctx, "CHECKPOINT")
+	ctx, done, err := db.readers.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer db.readers.running.Done()
+	defer done()
+	_, err = db.pool.ExecContext(ctx, "CHECKPOINT")
 	return db.check(err)
 }
 
 // WALSize returns the size of the write-ahead log in bytes, 0 if there is none.
 func (db *DB) WALSize() (int64, error) {
+	if db.path == "" {
+		return 0, nil
+	}
 	info, err := os.Stat(db.path + ".wal")
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, nil
@@ -162,51 +201,14 @@ func (db *DB) WALSize() (int64, error) {
 	return info.Size(), nil
 }
 
-// Close ends the instance. A live one folds its write-ahead log into the file.
+// Close ends the instance. A live one folds its write-ahead log into the file;
+// of a dead one nothing more is written. Statements that run are interrupted,
+// rows that are being read end with ErrClosed.
 func (db *DB) Close() error {
+	db.readers.end()
+	if db.Dead() != nil {
+		// DuckDB itself may take the instance for sound: see check.
+		_, _ = db.pool.Exec("PRAGMA disable_checkpoint_on_shutdown")
+	}
 	return errors.Join(db.pool.Close(), db.connector.Close())
 }
-
-// Conn is a connection of its own, for one goroutine: that of a writer.
-type Conn struct {
-	db   *DB
-	conn driver.Conn
-}
-
-// Conn opens a connection. It must be closed before the database.
-func (db *DB) Conn(ctx context.Context) (*Conn, error) {
-	if err := db.Dead(); err != nil {
-		return nil, err
-	}
-	c, err := db.connector.Connect(ctx)
-	if err != nil {
-		return nil, db.check(err)
-	}
-	return &Conn{db, c}, nil
-}
-
-// Close ends the connection, and rolls back what it had begun.
-func (c *Conn) Close() error { return c.db.check(c.conn.Close()) }
-
-// Exec runs one statement.
-func (c *Conn) Exec(ctx context.Context, query string, args ...any) error {
-	if err := c.db.Dead(); err != nil {
-		return err
-	}
-	named := make([]driver.NamedValue, len(args))
-	for i, a := range args {
-		named[i] = driver.NamedValue{Ordinal: i + 1, Value: a}
-	}
-	_, err := c.conn.(driver.ExecerContext).ExecContext(ctx, query, named)
-	return c.db.check(err)
-}
-
-// Begin opens a transaction.
-func (c *Conn) Begin(ctx context.Context) error { return c.Exec(ctx, "BEGIN TRANSACTION") }
-
-// Rollback ends the transaction with nothing kept.
-func (c *Conn) Rollback() error { return c.Exec(context.Background(), "ROLLBACK") }
-
-// Commit makes the transaction durable. It takes no context: a COMMIT that is
-// cancelled returns an error although its data may be durable.
-func (c *Conn) Commit() error { return c.Exec(context.Background(), "COMMIT") }

@@ -245,7 +245,7 @@ func (d *door) counted(t testing.TB) map[string]int64 {
 		var words []string
 		for _, key := range []string{"method", "endpoint", "status_code"} {
 			value, _ := m.Attributes.Value(attribute.Key(key))
-			words = append(words, value.Emit())
+			words = append(words, value.String())
 		}
 		all[strings.Join(words, " ")] = m.Value
 	}
