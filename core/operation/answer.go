@@ -13,7 +13,17 @@ import (
 // respond renders a handler's answer.
 func respond(c *Call, out any) (*Response, error) {
 	r := &Response{Status: c.Operation.Status, Warnings: c.warnings}
-	if _, ok := out.(Nothing); ok {
+	if headed, ok := out.(Headed); ok {
+		r.Headers = headed.Headers()
+	}
+	switch out := out.(type) {
+	case Nothing:
+		return r, nil
+	case *Content:
+		r.Content = out
+		return r, nil
+	}
+	if r.Status == 204 {
 		return r, nil
 	}
 	body, err := json.Marshal(out)
@@ -26,6 +36,9 @@ func respond(c *Call, out any) (*Response, error) {
 	}
 	return r, nil
 }
+
+// Headed is an answer that has headers of its own.
+type Headed interface{ Headers() map[string]string }
 
 // tag is the strong ETag of a body: the first 16 bytes of its SHA-256.
 func tag(body []byte) string {

@@ -3,6 +3,8 @@ package operation
 import (
 	"context"
 	"encoding/json"
+	"io"
+	"sync"
 	"time"
 
 	"github.com/eiderdb/eider"
@@ -27,11 +29,16 @@ type Call struct {
 	// Settled says that the call is finished after a crash or a failure, with
 	// nobody waiting for its answer.
 	Settled bool
+	// Body is what a streamed operation is sent, Length its length or -1, and
+	// ContentType its type. Body is nil where the call is settled.
+	Body        io.Reader
+	Length      int64
+	ContentType string
 
+	pipeline *Pipeline
 	set      *Set
 	begun    time.Time
 	resource string
-	details  map[string]any
 	outcome  string // the policies' verdicts, JSON
 	warnings []string
 	input    json.RawMessage
@@ -40,6 +47,9 @@ type Call struct {
 	idempotency *claimed
 	unfinished  unfinished
 	admitted    *bool // whether a refusal of this call gets a row, once asked
+
+	mu      sync.Mutex // a stream writes details while its row is made
+	details map[string]any
 }
 
 // unfinished is what the details of an in_progress row hold, so that the call
@@ -63,7 +73,8 @@ func (c *Call) context(ctx context.Context) context.Context {
 func newCall(p *Pipeline, d *Declared, r *Request) *Call {
 	c := &Call{
 		ID: uuid.Must(uuid.NewV7()).String(), Operation: d, Actor: r.Actor, RequestID: r.RequestID,
-		SourceIP: r.SourceIP, set: p.Set, begun: r.Begun, details: map[string]any{}, input: r.Source.Body,
+		SourceIP: r.SourceIP, Body: r.Body, Length: r.Length, ContentType: r.Source.ContentType,
+		pipeline: p, set: p.Set, begun: r.Begun, details: map[string]any{}, input: r.Source.Body,
 	}
 	if c.begun.IsZero() {
 		c.begun = time.Now()
@@ -79,7 +90,11 @@ func (c *Call) traced(ctx context.Context) {
 
 // Detail adds a fact to the call's log row. It holds no secret. Setting it
 // again replaces it.
-func (c *Call) Detail(name string, value any) { c.details[name] = value }
+func (c *Call) Detail(name string, value any) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.details[name] = value
+}
 
 // Resource names the resource for the log where the path does not.
 func (c *Call) Resource(id string) { c.resource = id }
@@ -105,6 +120,8 @@ func (c *Call) row(status eider.OperationStatus, refusal error) *audit.Row {
 	if refusal != nil {
 		r.Code, r.Error = string(eider.CodeOf(refusal)), Public(refusal).Message
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if len(c.details) > 0 {
 		if text, err := json.Marshal(c.details); err == nil {
 			r.Details = string(text)
@@ -118,7 +135,7 @@ func resumed(p *Pipeline, d *Declared, r audit.Row) (*Call, error) {
 	c := &Call{
 		ID: r.CallID, Operation: d, RequestID: r.RequestID, TraceID: r.TraceID, SourceIP: r.SourceIP,
 		Actor:   eider.Actor{Type: r.ActorType, ID: r.ActorID, Name: r.ActorName},
-		Settled: true, set: p.Set, begun: r.Time, resource: r.ResourceID, details: map[string]any{}, outcome: r.Decision,
+		Settled: true, pipeline: p, set: p.Set, begun: r.Time, resource: r.ResourceID, details: map[string]any{}, outcome: r.Decision,
 	}
 	if r.ProjectUID != "" {
 		c.Project = &eider.Project{ID: r.ProjectID, UID: r.ProjectUID}

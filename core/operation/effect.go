@@ -179,6 +179,9 @@ func (p *Pipeline) settle(ctx context.Context, c *Call, e *effectSteps, intent a
 		return err
 	}
 	c.Detail("settled", "undone")
-	interrupted := eider.Errorf(eider.Internal, "interrupted: the server stopped or failed before the operation was complete")
-	return p.undo(ctx, c, e, intent, interrupted.Because(errInterrupted))
+	return p.undo(ctx, c, e, intent, interrupted())
+}
+
+func interrupted() error {
+	return eider.Errorf(eider.Internal, "interrupted: the server stopped or failed before the operation was complete").Because(errInterrupted)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"runtime/debug"
 	"sync"
@@ -32,6 +33,12 @@ type Request struct {
 	SourceIP       string
 	IdempotencyKey string
 	Begun          time.Time
+
+	// Of a streamed operation: the body, its length or -1, and the checksums that
+	// its headers declare, by which a retry is known.
+	Body    io.Reader
+	Length  int64
+	Digests string
 }
 
 // Response is an operation's answer.
@@ -41,6 +48,9 @@ type Response struct {
 	ETag     string
 	Replayed bool
 	Warnings []string
+	Headers  map[string]string
+	// Content is the body of a Stream, instead of Body. Its Ended must be called.
+	Content *Content
 }
 
 // Options is what a pipeline is made of.
@@ -110,9 +120,16 @@ func (p *Pipeline) Do(ctx context.Context, d *Declared, r *Request) (*Response, 
 	c := newCall(p, d, r)
 	ctx, span := p.Tracer.Start(c.context(ctx), "operation "+d.Name, trace.WithAttributes(
 		attribute.String("eider.operation", d.Name), attribute.String("eider.call_id", c.ID)))
-	defer span.End()
 	c.traced(ctx)
 	answer, err := p.guarded(ctx, c, r)
+	if err == nil && answer.Content != nil {
+		p.follow(ctx, c, span, answer.Content)
+		return answer, nil
+	}
+	defer span.End()
+	if c.ticket != nil && d.Kind != KindEffect {
+		c.ticket.Release()
+	}
 	if err != nil {
 		err = p.translate(ctx, err)
 		span.SetStatus(codes.Error, string(eider.CodeOf(err)))
@@ -129,18 +146,16 @@ func (p *Pipeline) guarded(ctx context.Context, c *Call, r *Request) (answer *Re
 			err = fmt.Errorf("panic in %s: %v", c.Operation.Name, v)
 		}
 	}()
-	defer func() {
-		if c.ticket != nil && c.Operation.Kind != KindEffect {
-			c.ticket.Release()
-		}
-	}()
 	in, answer, err := p.admit(ctx, c, r)
 	if err != nil || answer != nil {
 		return answer, err
 	}
 	out, err := c.Operation.run(ctx, p, c, in)
-	if c.Operation.Kind == KindRead {
+	switch {
+	case c.Operation.Kind == KindRead:
 		err = p.readDone(ctx, c, err)
+	case c.Operation.Kind == KindStream && err != nil:
+		p.refused(ctx, c, err)
 	}
 	if err != nil {
 		return nil, err
@@ -156,7 +171,7 @@ func (p *Pipeline) admit(ctx context.Context, c *Call, r *Request) (any, *Respon
 		return nil, replayed, err
 	}
 	if err == nil {
-		err = p.allow(ctx, c)
+		err = p.allow(ctx, c, in)
 	}
 	if err != nil {
 		p.letGo(c)
@@ -180,7 +195,7 @@ func (p *Pipeline) examine(ctx context.Context, c *Call, r *Request) (any, *Resp
 	if err != nil {
 		return nil, nil, err
 	}
-	if r.IdempotencyKey != "" && c.Operation.Kind != KindRead {
+	if r.IdempotencyKey != "" && !c.Operation.Kind.reads() {
 		answer, err := p.replay(ctx, c, r)
 		if err != nil || answer != nil {
 			return nil, answer, err
@@ -228,7 +243,7 @@ func (p *Pipeline) status(c *Call, project *eider.Project) error {
 	}
 	switch project.Status {
 	case eider.ProjectLocked:
-		if c.Operation.Kind == KindRead || c.Operation.Locked {
+		if c.Operation.Kind.reads() || c.Operation.Locked {
 			return nil
 		}
 		return eider.Errorf(eider.ProjectIsLocked, "project %s is locked", project.ID)
@@ -289,20 +304,40 @@ func (p *Pipeline) letGo(c *Call) {
 }
 
 // allow reserves what the call adds and asks the policies.
-func (p *Pipeline) allow(ctx context.Context, c *Call) error {
-	if c.Operation.Kind == KindRead && p.Policies.Len() == 0 {
+func (p *Pipeline) allow(ctx context.Context, c *Call, in any) error {
+	if c.Operation.Kind.reads() && p.Policies.Len() == 0 {
 		return nil
 	}
-	if c.Operation.Kind != KindRead && !c.Operation.Frees && p.Full() {
+	if !c.Operation.Kind.reads() && !c.Operation.Frees && p.Full() {
 		return eider.Errorf(eider.StorageFull, "the disk is nearly full; deletes go on")
 	}
-	ctx, span := p.Tracer.Start(ctx, "policy", trace.WithAttributes(attribute.Int("eider.policies", p.Policies.Len())))
-	defer span.End()
+	adds := c.Operation.Reserve
+	if more, ok := in.(Reserver); ok {
+		adds = adds.Plus(more.Reserves(c))
+	}
 	uid := ""
 	if c.Project != nil {
 		uid = c.Project.UID
 	}
-	c.ticket = p.Usage.Reserve(uid, c.Operation.Reserve)
+	c.ticket = p.Usage.Reserve(uid, adds)
+	return p.ask(ctx, c)
+}
+
+// Reserver is an input that knows what its call adds to usage.
+type Reserver interface {
+	Reserves(c *Call) usage.Amounts
+}
+
+// Extend adds to what the call has reserved, and asks the policies again with
+// the new amounts: a body of unknown length grows while it is read.
+func (c *Call) Extend(ctx context.Context, a usage.Amounts) error {
+	c.ticket.Extend(a)
+	return c.pipeline.ask(ctx, c)
+}
+
+func (p *Pipeline) ask(ctx context.Context, c *Call) error {
+	ctx, span := p.Tracer.Start(ctx, "policy", trace.WithAttributes(attribute.Int("eider.policies", p.Policies.Len())))
+	defer span.End()
 	if p.Policies.Len() == 0 {
 		return nil
 	}

@@ -130,7 +130,7 @@ func (p *Pipeline) internal(ctx context.Context, d *Declared, actor eider.Actor,
 		err = p.status(c, c.Project)
 	}
 	if err == nil {
-		err = p.allow(ctx, c)
+		err = p.allow(ctx, c, in)
 	}
 	if err != nil {
 		p.letGo(c)

@@ -41,7 +41,14 @@ const (
 	KindRead   Kind = "read"
 	KindWrite  Kind = "write"
 	KindEffect Kind = "effect"
+	KindStream Kind = "stream"
 )
+
+// reads reports whether the operation changes nothing.
+func (k Kind) reads() bool { return k == KindRead || k == KindStream }
+
+// Internal is the method of a route that is called from inside the server only.
+const Internal = "CALL"
 
 // Spec is what a module declares of an operation besides its handler.
 type Spec struct {
@@ -81,7 +88,11 @@ type Spec struct {
 	// Slow marks an operation that may take over 50 ms: it is cancelled when
 	// the client leaves.
 	Slow bool
-	// Reserve is what a call adds to usage, as far as it is known beforehand.
+	// Streamed says that the request's body is no JSON: the handler reads it from
+	// its Call. Signed lets the operation be called by a signed URL.
+	Streamed, Signed bool
+	// Reserve is what a call adds to usage, as far as the declaration knows; an
+	// input may know more: see Reserver.
 	Reserve usage.Amounts
 }
 

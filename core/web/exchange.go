@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/url"
 
+	"github.com/eiderdb/eider/core/operation"
 	"github.com/eiderdb/eider/core/telemetry"
 	"github.com/gofiber/fiber/v2"
 )
@@ -19,6 +20,9 @@ type RouteOptions struct {
 	// Watch ends the request's context when its client has left. It costs some
 	// microseconds, and is for what may take over 50 ms.
 	Watch bool
+	// Streamed says that bodies may be of any length, as far as http.body_limit
+	// is concerned.
+	Streamed bool
 }
 
 // Exchange is a request and its answer. It must not be used once the handler has
@@ -78,6 +82,9 @@ func (x *Exchange) Header(name string) string { return x.fiber.Get(name) }
 // Body reads the JSON body, up to http.body_limit.
 func (x *Exchange) Body() ([]byte, error) { return x.guard.all(int64(x.server.config.BodyLimit)) }
 
+// BodyLength returns the length of the body in bytes, -1 if it was not told.
+func (x *Exchange) BodyLength() int64 { return x.guard.length }
+
 // BodyReader returns the body as a stream. It ends with an error if the
 // connection is cut or pauses for too long.
 func (x *Exchange) BodyReader() io.Reader { return x.guard }
@@ -125,6 +132,32 @@ func (x *Exchange) Stream(status int, contentType string, write func(io.Writer) 
 	x.stream = &stream{ctx: x.ctx, log: x.server.log, write: write}
 	x.fiber.Status(status).Set(fiber.HeaderContentType, contentType)
 	x.fiber.Context().SetBodyStream(x.stream, -1)
+	return nil
+}
+
+// content answers with an operation's bytes.
+func (x *Exchange) content(c *operation.Content) error {
+	for name, value := range c.Headers {
+		x.SetHeader(name, value)
+	}
+	if c.Status == 0 {
+		c.Status = 200
+	}
+	x.fiber.Status(c.Status)
+	if c.File == nil && c.Write == nil {
+		c.Ended(0, nil)
+		return nil
+	}
+	x.fiber.Set(fiber.HeaderContentType, c.Type)
+	ctx := x.ctx
+	_, plain := x.fiber.Context().Conn().(*conn)
+	x.stream = &stream{ctx: ctx, log: x.server.log, ended: c.Ended, write: func(w io.Writer) error {
+		if c.File != nil {
+			return w.(*counter).sendFile(c.File, c.Length, plain)
+		}
+		return c.Write(ctx, w)
+	}}
+	x.fiber.Context().SetBodyStream(x.stream, int(c.Length))
 	return nil
 }
 

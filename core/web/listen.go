@@ -187,6 +187,29 @@ func (c *conn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
+// sendSlice is how much the kernel sends of a file under one deadline, in bytes.
+const sendSlice = 256 << 10
+
+// ReadFrom lets the kernel send a file, a slice at a time.
+func (c *conn) ReadFrom(r io.Reader) (sent int64, err error) {
+	limited, ok := r.(*io.LimitedReader)
+	into, can := c.Conn.(io.ReaderFrom)
+	if !ok || !can {
+		return io.Copy(struct{ io.Writer }{c}, r)
+	}
+	for limited.N > 0 {
+		if err := c.SetWriteDeadline(time.Now().Add(c.owner.writeTimeout)); err != nil {
+			return sent, err
+		}
+		n, err := into.ReadFrom(&io.LimitedReader{R: limited.R, N: min(limited.N, sendSlice)})
+		sent, limited.N = sent+n, limited.N-n
+		if err != nil || n == 0 {
+			return sent, err
+		}
+	}
+	return sent, nil
+}
+
 // Close closes the connection, once its client has had time to read the answer
 // if there is more of the request on its way.
 func (c *conn) Close() error {

@@ -16,6 +16,9 @@ type Doors struct {
 	Pipeline *operation.Pipeline
 	// Authenticate returns the actor of an Authorization header.
 	Authenticate func(ctx context.Context, header string) (eider.Actor, error)
+	// Verify returns the actor of a signed URL. It is asked for operations that
+	// may be called so, where there is no Authorization header.
+	Verify func(ctx context.Context, method, target string) (eider.Actor, error)
 	// Local is the name of the listener whose callers are local administrators:
 	// only who may open its socket file gets there.
 	Local string
@@ -24,11 +27,12 @@ type Doors struct {
 // Mount makes a route of every declared operation.
 func (s *Server) Mount(doors *Doors) {
 	for _, route := range group(doors.Pipeline.Set) {
-		slow := false
+		var o RouteOptions
 		for _, v := range route.variants {
-			slow = slow || v.declared.Slow
+			o.Watch = o.Watch || v.declared.Slow
+			o.Streamed = o.Streamed || v.declared.Streamed
 		}
-		s.Handle(route.method, route.path, RouteOptions{Watch: slow}, func(x *Exchange) error {
+		s.Handle(route.method, route.path, o, func(x *Exchange) error {
 			return doors.serve(x, route.choose(x.Query()))
 		})
 	}
@@ -50,6 +54,9 @@ func group(set *operation.Set) []*route {
 	found := map[string]*route{}
 	for _, d := range set.All() {
 		for _, r := range d.Routes() {
+			if r[0] == operation.Internal {
+				continue
+			}
 			path, query, _ := strings.Cut(r[1], "?")
 			values, err := url.ParseQuery(query)
 			if err != nil {
@@ -66,6 +73,9 @@ func group(set *operation.Set) []*route {
 	return all
 }
 
+// anyValue stands in a declared query for whatever the request has there.
+const anyValue = "*"
+
 // choose returns the operation whose query the request holds, else the one that
 // asks for none.
 func (r *route) choose(query url.Values) *operation.Declared {
@@ -77,7 +87,7 @@ func (r *route) choose(query url.Values) *operation.Declared {
 		}
 		all := true
 		for name := range v.query {
-			all = all && query.Get(name) == v.query.Get(name)
+			all = all && query.Has(name) && (v.query.Get(name) == anyValue || query.Get(name) == v.query.Get(name))
 		}
 		if all {
 			return v.declared
@@ -93,7 +103,7 @@ func (d *Doors) serve(x *Exchange, op *operation.Declared) error {
 		Source: schema.Source{Param: x.Param, Query: x.Query(), Header: x.Header, ContentType: x.Header("Content-Type")},
 	}
 	var err error
-	if r.Actor, err = d.actor(ctx, x); err != nil {
+	if r.Actor, err = d.actor(ctx, x, op); err != nil {
 		r.Actor = eider.Actor{Type: eider.ActorAnonymous}
 		d.Pipeline.Refuse(ctx, op, r, err)
 		return err
@@ -101,7 +111,9 @@ func (d *Doors) serve(x *Exchange, op *operation.Declared) error {
 	if r.IdempotencyKey, err = idempotencyKey(x); err != nil {
 		return err
 	}
-	if r.Source.Body, err = x.Body(); err != nil {
+	if op.Streamed {
+		r.Body, r.Length, r.Digests = x.BodyReader(), x.BodyLength(), x.Header("Content-Digest")+"\n"+x.Header("Repr-Digest")
+	} else if r.Source.Body, err = x.Body(); err != nil {
 		d.Pipeline.Refuse(ctx, op, r, err)
 		return err
 	}
@@ -116,11 +128,15 @@ func (d *Doors) serve(x *Exchange, op *operation.Declared) error {
 	return write(x, answer)
 }
 
-func (d *Doors) actor(ctx context.Context, x *Exchange) (eider.Actor, error) {
+func (d *Doors) actor(ctx context.Context, x *Exchange, op *operation.Declared) (actor eider.Actor, err error) {
 	if d.Local != "" && x.Listener() == d.Local {
 		return eider.Actor{Type: eider.ActorLocal, ID: "admin.sock", Name: "command", Role: eider.Admin}, nil
 	}
-	actor, err := d.Authenticate(ctx, x.Header("Authorization"))
+	if header := x.Header("Authorization"); header == "" && op.Signed && d.Verify != nil && x.Query().Has("signature") {
+		actor, err = d.Verify(ctx, x.Method(), x.Target())
+	} else {
+		actor, err = d.Authenticate(ctx, header)
+	}
 	if err != nil || actor.ProjectUID == "" {
 		return actor, err
 	}
@@ -161,6 +177,12 @@ func write(x *Exchange, answer *operation.Response) error {
 		if none != "" && x.Method() == "GET" && operation.MatchesTag(strings.ReplaceAll(none, "W/", ""), answer.ETag) {
 			return x.NoContent(304)
 		}
+	}
+	for name, value := range answer.Headers {
+		x.SetHeader(name, value)
+	}
+	if answer.Content != nil {
+		return x.content(answer.Content)
 	}
 	if answer.Body == nil {
 		return x.NoContent(answer.Status)

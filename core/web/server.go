@@ -243,11 +243,28 @@ func (s *Server) unparsed(ctx *fasthttp.RequestCtx, err error) {
 // too large for any route need not come.
 func (s *Server) expect(ctx *fasthttp.RequestCtx) int {
 	limit := int64(s.config.BodyLimit)
+	if s.streams(ctx) {
+		return fasthttp.StatusContinue
+	}
 	if int64(ctx.Request.Header.ContentLength()) > limit {
 		s.reject(ctx, tooLarge(limit))
 		return fasthttp.StatusRequestEntityTooLarge
 	}
 	return fasthttp.StatusContinue
+}
+
+// streams reports whether the request is for a route that takes long bodies.
+func (s *Server) streams(ctx *fasthttp.RequestCtx) bool {
+	parts, err := segments(string(ctx.Request.Header.RequestURI()))
+	if err != nil {
+		return false
+	}
+	place, _ := s.root.find(parts, nil)
+	if place == nil {
+		return false
+	}
+	e := place.endpoint(string(ctx.Method()))
+	return e != nil && e.options.Streamed
 }
 
 func secure(h *fasthttp.ResponseHeader) {
