@@ -102,7 +102,7 @@ func (p *Projects) reserve(ctx context.Context, tx *operation.Tx, in createProje
 func now() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
 
 func (p *Projects) createDatabase(ctx context.Context, plan projectPlan) error {
-	return p.folders.create(ctx, plan)
+	return refusal(p.folders.create(ctx, plan))
 }
 
 func (p *Projects) hasDatabase(_ context.Context, plan projectPlan) (bool, error) {

@@ -91,12 +91,11 @@ func (p *Projects) condemn(ctx context.Context, tx *operation.Tx, in purgeProjec
 }
 
 func (p *Projects) discard(_ context.Context, plan projectPlan) error {
-	return p.folders.discard(plan)
+	return refusal(p.folders.discard(plan))
 }
 
 func (p *Projects) isDiscarded(_ context.Context, plan projectPlan) (bool, error) {
-	there, err := p.folders.exists(plan.Folder)
-	return !there, err
+	return p.folders.discarded(plan)
 }
 
 func (p *Projects) undiscard(_ context.Context, plan projectPlan) error {
@@ -147,7 +146,7 @@ func (p *Projects) purgeDue(ctx context.Context) error {
 			failed = append(failed, err)
 		}
 	}
-	return errors.Join(append(failed, p.folders.emptyTrash(p.audit.Unfinished()))...)
+	return errors.Join(append(failed, p.folders.emptyTrash(p.audit.Unfinished))...)
 }
 
 var purger = eider.Actor{Type: eider.ActorSystem, ID: "purge_projects", Name: "purge_projects", Role: eider.Admin}

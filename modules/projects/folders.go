@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/eiderdb/eider"
 	"github.com/eiderdb/eider/core/audit"
@@ -107,13 +108,14 @@ func (f folders) fill(fresh string, plan projectPlan) error {
 	return f.files.SyncDir(fresh)
 }
 
-// complete reports whether the folder has its final name.
+// complete reports whether the folder has its final name, for good: the process
+// that renamed it may have ended before it synced the parent.
 func (f folders) complete(folder string) (bool, error) {
-	_, err := os.Stat(f.path(databaseIn(folder)))
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
+	there, err := f.exists(databaseIn(folder))
+	if err != nil || !there {
+		return false, err
 	}
-	return err == nil, err
+	return true, f.files.SyncDir(f.path(projectsDir))
 }
 
 func (f folders) exists(folder string) (bool, error) {
@@ -125,12 +127,25 @@ func (f folders) exists(folder string) (bool, error) {
 }
 
 // uncreate removes what create left. The final folder belongs to this
-// incarnation alone and was never shown to anybody.
+// incarnation alone and was never shown to anybody; it loses its name first,
+// because one that is half removed would look complete to whoever settles the
+// call after a crash.
 func (f folders) uncreate(plan projectPlan) error {
-	for _, folder := range []string{filepath.Join(projectsDir, ".new-"+plan.Call), plan.Folder} {
-		if err := f.files.RemoveAll(f.path(folder)); err != nil {
+	fresh := f.path(projectsDir, ".new-"+plan.Call)
+	there, err := f.exists(plan.Folder)
+	if err != nil {
+		return err
+	}
+	if there {
+		if err := f.files.Rename(f.path(plan.Folder), fresh); err != nil {
 			return err
 		}
+		if err := f.files.SyncDir(f.path(projectsDir)); err != nil {
+			return err
+		}
+	}
+	if err := f.files.RemoveAll(fresh); err != nil {
+		return err
 	}
 	return f.files.SyncDir(f.path(projectsDir))
 }
@@ -138,8 +153,7 @@ func (f folders) uncreate(plan projectPlan) error {
 // discard moves the folder into the trash, under the lock that its worker would
 // hold.
 func (f folders) discard(plan projectPlan) error {
-	there, err := f.exists(plan.Folder)
-	if err != nil || !there {
+	if done, err := f.discarded(plan); err != nil || done {
 		return err
 	}
 	lock, err := disk.Lock(f.path(plan.Folder, lockFile))
@@ -153,18 +167,39 @@ func (f folders) discard(plan projectPlan) error {
 	return f.move(plan.Folder, filepath.Join(trashDir, plan.Call))
 }
 
+// discarded reports whether the folder has left its place, for good.
+func (f folders) discarded(plan projectPlan) (bool, error) {
+	there, err := f.exists(plan.Folder)
+	if err != nil || there {
+		return false, err
+	}
+	return true, f.syncMove(plan.Folder, filepath.Join(trashDir, plan.Call))
+}
+
+// undiscard moves the folder back. One that is back already is synced all the
+// same: left in the trash by a power cut it would be deleted there.
 func (f folders) undiscard(plan projectPlan) error {
-	there, err := f.exists(filepath.Join(trashDir, plan.Call))
-	if err != nil || !there {
+	trash := filepath.Join(trashDir, plan.Call)
+	there, err := f.exists(trash)
+	if err != nil {
 		return err
 	}
-	return f.move(filepath.Join(trashDir, plan.Call), plan.Folder)
+	if there {
+		return f.move(trash, plan.Folder)
+	}
+	return f.syncMove(trash, plan.Folder)
 }
 
 func (f folders) move(from, to string) error {
 	if err := f.files.Rename(f.path(from), f.path(to)); err != nil {
 		return err
 	}
+	return f.syncMove(from, to)
+}
+
+// syncMove makes a rename durable. Where it goes comes first: a crash between
+// the two may then show the folder twice, and never lose it.
+func (f folders) syncMove(from, to string) error {
 	if err := f.files.SyncDir(f.path(filepath.Dir(to))); err != nil {
 		return err
 	}
@@ -172,14 +207,16 @@ func (f folders) move(from, to string) error {
 }
 
 // emptyTrash deletes what calls that have ended left in the trash. What an
-// unfinished call moved there may have to come back.
-func (f folders) emptyTrash(unfinished []audit.Row) error {
+// unfinished call moved there may have to come back: those calls are asked for
+// once the trash was read, because a call that moves a folder in the meantime
+// would be missing among those asked for before.
+func (f folders) emptyTrash(unfinished func() []audit.Row) error {
 	entries, err := os.ReadDir(f.path(trashDir))
 	if err != nil {
 		return fmt.Errorf("read the trash: %w", err)
 	}
 	held := map[string]bool{}
-	for _, r := range unfinished {
+	for _, r := range unfinished() {
 		held[r.CallID] = true
 	}
 	var failed []error
@@ -204,4 +241,17 @@ func (f folders) databaseSize(path string) (int64, error) {
 		total += info.Size()
 	}
 	return total, nil
+}
+
+// refusal tells the caller what the disk refused. What else goes wrong stays
+// as it is.
+func refusal(err error) error {
+	var errno syscall.Errno
+	switch {
+	case errors.As(err, new(*eider.Error)) || !errors.As(err, &errno):
+		return err
+	case disk.IsFull(err):
+		return eider.Errorf(eider.StorageFull, "the disk is full").Because(err)
+	}
+	return eider.Errorf(eider.StorageUnavailable, "the project's folder cannot be written").Because(err)
 }
