@@ -156,7 +156,8 @@ func (a *App) round(ctx context.Context, j core.Job) (err error) {
 
 // observeStore reports how the writer does.
 func (a *App) observeStore() (func(metadata.Receipt), error) {
-	groups, err := a.telemetry.Meter.Int64Histogram("eider_metadata_group_size", metric.WithDescription("Writes that shared a commit"))
+	groups, err := a.telemetry.Meter.Int64Histogram("eider_metadata_group_size", metric.WithDescription("Writes that shared a commit"),
+		metric.WithExplicitBucketBoundaries(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024))
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,10 @@ package telemetry
 import (
 	"fmt"
 	"log/slog"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
 )
 
 // Config is the section "telemetry".
@@ -36,30 +40,34 @@ func (c *Config) Validate() error {
 		{"metrics", c.Metrics, []string{"prometheus", "otlp", "both", "off"}},
 		{"protocol", c.Protocol, []string{"grpc", "http"}},
 		{"log_format", c.LogFormat, []string{"json", "text"}},
+		{"log_level", c.LogLevel, []string{"debug", "info", "warn", "error"}},
 	} {
-		if !one(v.value, v.words) {
+		if !slices.Contains(v.words, v.value) {
 			return fmt.Errorf("%s must be one of %v", v.name, v.words)
 		}
 	}
-	if c.SampleRatio < 0 || c.SampleRatio > 1 {
+	if !(c.SampleRatio >= 0 && c.SampleRatio <= 1) { // also what is not a number
 		return fmt.Errorf("sample_ratio must be between 0 and 1")
 	}
-	if _, err := c.level(); err != nil {
-		return fmt.Errorf("log_level must be one of [debug info warn error]")
+	if c.Service == "" {
+		return fmt.Errorf("service must not be empty")
 	}
-	return nil
+	return c.checkEndpoint()
+}
+
+// checkEndpoint refuses a URL, above all: the exporters would take it for a host
+// and fail at every export, long after the start.
+func (c *Config) checkEndpoint() error {
+	host, port, err := net.SplitHostPort(c.Endpoint)
+	if err == nil && host != "" && !strings.Contains(host, "/") {
+		if n, err := strconv.ParseUint(port, 10, 16); err == nil && n > 0 {
+			return nil
+		}
+	}
+	return fmt.Errorf("endpoint must be host:port, without a scheme or a path")
 }
 
 func (c *Config) level() (level slog.Level, err error) {
 	err = level.UnmarshalText([]byte(c.LogLevel))
 	return level, err
-}
-
-func one(value string, words []string) bool {
-	for _, w := range words {
-		if w == value {
-			return true
-		}
-	}
-	return false
 }

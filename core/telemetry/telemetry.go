@@ -12,10 +12,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/otlptranslator"
 	"go.opentelemetry.io/otel"
@@ -40,7 +42,8 @@ const scope = "github.com/eiderdb/eider"
 // cardinality bounds the attribute sets of one instrument.
 const cardinality = 4000
 
-// buckets are the bounds of duration histograms, in seconds.
+// buckets are the bounds of duration histograms, in seconds. A histogram whose
+// name does not end so says its own.
 var buckets = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}
 
 // Telemetry is what the rest of the server reports to.
@@ -49,21 +52,23 @@ type Telemetry struct {
 	Tracer trace.Tracer
 	Meter  metric.Meter
 
-	registry *prometheus.Registry
-	closers  []func(context.Context) error
+	registry    *prometheus.Registry
+	closers     []func(context.Context) error
+	closeWithin time.Duration
 }
 
 // Open starts what the config asks for. Logs and, if asked for, traces go to
-// out.
+// out. It connects to nobody: a receiver may come later.
 func Open(ctx context.Context, c Config, version string, out io.Writer) (*Telemetry, error) {
+	out = &shared{out: out}
 	log, err := newLogger(c, out)
 	if err != nil {
 		return nil, err
 	}
-	t := &Telemetry{Log: log, Tracer: noop.NewTracerProvider().Tracer(scope)}
+	t := &Telemetry{Log: log, Tracer: noop.NewTracerProvider().Tracer(scope), closeWithin: closeWithin}
 	// The SDK has one place for its own errors, and its default writes to
 	// stderr without end.
-	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { log.Warn("telemetry", "error", err) }))
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { log.Warn("telemetry was lost", "error", err) }))
 	about := resource.NewSchemaless(
 		attribute.String("service.name", c.Service), attribute.String("service.version", version))
 	if err := errors.Join(t.openTraces(ctx, c, about, out), t.openMetrics(ctx, c, about)); err != nil {
@@ -112,7 +117,7 @@ func (t *Telemetry) openMetrics(ctx context.Context, c Config, about *resource.R
 	options := []sdkmetric.Option{
 		sdkmetric.WithResource(about), sdkmetric.WithCardinalityLimit(cardinality),
 		sdkmetric.WithView(sdkmetric.NewView(
-			sdkmetric.Instrument{Kind: sdkmetric.InstrumentKindHistogram},
+			sdkmetric.Instrument{Name: "*_seconds", Kind: sdkmetric.InstrumentKindHistogram},
 			sdkmetric.Stream{Aggregation: sdkmetric.AggregationExplicitBucketHistogram{Boundaries: buckets}})),
 	}
 	if c.Metrics == "prometheus" || c.Metrics == "both" {
@@ -166,10 +171,7 @@ func (t *Telemetry) prometheus() (sdkmetric.Reader, error) {
 func (t *Telemetry) WriteMetrics(w io.Writer, accept string) (string, error) {
 	header := map[string][]string{"Accept": {accept}}
 	format := expfmt.NegotiateAccept(header, expfmt.DefaultOpenMetricsAcceptedFormats()...)
-	if t.registry == nil {
-		return string(format), nil
-	}
-	families, err := t.registry.Gather()
+	families, err := t.gather()
 	if err != nil {
 		return "", fmt.Errorf("gather metrics: %w", err)
 	}
@@ -185,24 +187,48 @@ func (t *Telemetry) WriteMetrics(w io.Writer, accept string) (string, error) {
 	return string(format), err
 }
 
+// gather returns every family, none where metrics are not for Prometheus.
+func (t *Telemetry) gather() ([]*dto.MetricFamily, error) {
+	if t.registry == nil {
+		return nil, nil
+	}
+	return t.registry.Gather()
+}
+
 // closeWithin bounds how long a receiver that is away can hold the shutdown up.
 const closeWithin = 3 * time.Second
 
-// Close sends what is queued, within three seconds.
+// Close sends what is queued, within three seconds. Traces and metrics are sent
+// at the same time, so that one receiver that hangs does not take the other's
+// time.
 func (t *Telemetry) Close(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeWithin)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), t.closeWithin)
 	defer cancel()
-	var failed []error
-	for _, c := range t.closers {
-		failed = append(failed, c(ctx))
+	failed := make([]error, len(t.closers))
+	var wg sync.WaitGroup
+	for i, c := range t.closers {
+		wg.Go(func() { failed[i] = c(ctx) })
 	}
+	wg.Wait()
 	return errors.Join(failed...)
+}
+
+// shared lets spans and log lines go to one writer, whole line by whole line.
+type shared struct {
+	mu  sync.Mutex
+	out io.Writer
+}
+
+func (s *shared) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.out.Write(p)
 }
 
 // Discard reports nowhere; its metrics can still be written. It is for commands
 // and tests.
 func Discard() *Telemetry {
-	t := &Telemetry{Log: slog.New(slog.DiscardHandler), Tracer: noop.NewTracerProvider().Tracer(scope)}
+	t := &Telemetry{Log: slog.New(slog.DiscardHandler), Tracer: noop.NewTracerProvider().Tracer(scope), closeWithin: closeWithin}
 	c := Defaults()
 	if err := t.openMetrics(context.Background(), c, resource.Empty()); err != nil {
 		panic(err) // its own registry: nothing can be registered twice
