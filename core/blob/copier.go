@@ -1,0 +1,154 @@
+package blob
+
+import (
+	"context"
+	"errors"
+	"hash"
+	"io"
+	"sync"
+	"sync/atomic"
+)
+
+// The sizes of a block, in bytes. Every upload begins with a small one, and who
+// is slow stays with it: a thousand slow clients must not cost a gigabyte.
+const (
+	smallBlock = 16 << 10
+	largeBlock = 256 << 10
+)
+
+const (
+	blocks    = 3 // of a fast upload
+	fastAfter = 4 // small blocks that single reads have filled make an upload fast
+)
+
+// copier copies a body into a part. Reading and writing go on here. MD5 and
+// SHA-256, each about as slow as the disk, have a goroutine of their own as soon
+// as the upload is fast. Then a block goes round:
+//
+//	free -> read and written -> both hashes -> free
+type copier struct {
+	u       *Upload
+	filled  int // small blocks that a single read has filled
+	free    chan *block
+	hashers []chan *block
+	wg      sync.WaitGroup
+}
+
+type block struct {
+	data []byte
+	n    int
+	uses atomic.Int32
+}
+
+func newCopier(u *Upload) *copier { return &copier{u: u} }
+
+func (c *copier) run(ctx context.Context, r io.Reader, limit int64, grow Grow) error {
+	b := &block{data: make([]byte, smallBlock)}
+	granted := c.u.offset
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n, err := c.fill(r, b.data)
+		if n > 0 {
+			length := c.u.offset + int64(n)
+			if length > limit {
+				return io.ErrShortBuffer
+			}
+			if length > granted {
+				granted = max(length, min(granted+growStep, limit))
+				if err := grow(ctx, granted); err != nil {
+					return err
+				}
+			}
+			b.n = n
+			next, err := c.keep(b)
+			if err != nil {
+				return err
+			}
+			b = next
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if c.u.offset-c.u.saved >= saveEvery {
+			if err := c.save(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// fill reads until the block is half full: small reads would mean small writes.
+func (c *copier) fill(r io.Reader, p []byte) (n int, err error) {
+	for n < len(p)/2 && err == nil {
+		var got int
+		got, err = r.Read(p[n:])
+		n += got
+		if got == len(p) {
+			c.filled++
+		}
+	}
+	return n, err
+}
+
+// keep writes a block, has it hashed, and returns one that is free.
+func (c *copier) keep(b *block) (*block, error) {
+	if _, err := c.u.file.Write(b.data[:b.n]); err != nil {
+		return nil, err
+	}
+	c.u.offset += int64(b.n)
+	if c.hashers == nil && c.filled < fastAfter {
+		c.u.md5.Write(b.data[:b.n])
+		c.u.sha.Write(b.data[:b.n])
+		return b, nil
+	}
+	if c.hashers == nil {
+		c.start()
+	}
+	b.uses.Store(int32(len(c.hashers)))
+	for _, h := range c.hashers {
+		h <- b
+	}
+	return <-c.free, nil
+}
+
+func (c *copier) start() {
+	c.free = make(chan *block, blocks+1)
+	for range blocks {
+		c.free <- &block{data: make([]byte, largeBlock)}
+	}
+	for _, h := range []hash.Hash{c.u.md5, c.u.sha} {
+		in := make(chan *block, blocks+1)
+		c.hashers = append(c.hashers, in)
+		c.wg.Add(1)
+		go func() {
+			defer c.wg.Done()
+			for b := range in {
+				h.Write(b.data[:b.n])
+				if b.uses.Add(-1) == 0 && len(b.data) == largeBlock {
+					c.free <- b
+				}
+			}
+		}()
+	}
+}
+
+// save waits for the hashes, which a state must hold, and saves. The next block
+// starts them anew.
+func (c *copier) save() error {
+	c.wait()
+	return c.u.Save()
+}
+
+// wait ends the hashing of what was written.
+func (c *copier) wait() {
+	for _, h := range c.hashers {
+		close(h)
+	}
+	c.wg.Wait()
+	c.hashers = nil
+}

@@ -1,0 +1,208 @@
+// Package blob keeps the bytes of storage files on the local disk.
+//
+// A blob has three states: a part that grows and can be resumed, a whole blob
+// under its final name with its sums beside it, and trash that is about to go.
+// What has its final name is complete and durable. Paths are made of
+// identifiers that the server gave out, never of a user's text. The package
+// knows no row: whoever calls it keeps the register.
+package blob
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/eiderdb/eider/core/disk"
+)
+
+// Local keeps blobs below a folder:
+//
+//	<project>/<xx>/<id>         the bytes; xx are the id's last two characters
+//	<project>/<xx>/<id>.json    what is known of them: Sums, later the whole row
+//	<project>/<xx>/<id>.part    bytes that are being uploaded
+//	<project>/<xx>/<id>.state   how much of the part is durable, and its hashes
+type Local struct {
+	root  string
+	files *disk.FS
+
+	mu   sync.Mutex
+	made map[string]bool // folders that are known to be durable
+}
+
+// NewLocal returns the store of the blobs below root, which exists.
+func NewLocal(root string, files *disk.FS) *Local {
+	return &Local{root: root, files: files, made: map[string]bool{}}
+}
+
+// Key names a blob: the uid of its project, and its own id.
+type Key struct {
+	Project string `json:"project"`
+	ID      string `json:"id"`
+}
+
+// check refuses a key that could not have come from the server.
+func (k Key) check() error {
+	for _, name := range []string{k.Project, k.ID} {
+		if len(name) < 8 || len(name) > 64 {
+			return fmt.Errorf("blob: %q names no blob", name)
+		}
+		for _, c := range name {
+			if (c < '0' || c > '9') && (c < 'a' || c > 'z') && c != '-' {
+				return fmt.Errorf("blob: %q names no blob", name)
+			}
+		}
+	}
+	return nil
+}
+
+// Sums is what is known of whole bytes: their length, and their hashes in
+// hexadecimal.
+type Sums struct {
+	Size   int64  `json:"size_bytes"`
+	MD5    string `json:"checksum_md5"`
+	SHA256 string `json:"checksum_sha256"`
+}
+
+// Path returns where the blob is, relative to the store's root.
+func Path(k Key) string { return filepath.Join(k.Project, k.ID[len(k.ID)-2:], k.ID) }
+
+// StagingPath returns where the blob is while it is uploaded.
+func StagingPath(k Key) string { return Path(k) + partSuffix }
+
+const (
+	partSuffix  = ".part"
+	stateSuffix = ".state"
+	sumsSuffix  = ".json"
+)
+
+func (l *Local) path(k Key) string { return filepath.Join(l.root, Path(k)) }
+
+// folder makes the folder of a blob durable, once in the life of the process.
+func (l *Local) folder(k Key) error {
+	dir := filepath.Dir(l.path(k))
+	l.mu.Lock()
+	known := l.made[dir]
+	l.mu.Unlock()
+	if known {
+		return nil
+	}
+	if err := l.files.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.made[dir] = true
+	return nil
+}
+
+// Open opens whole bytes for reading. They are fs.ErrNotExist if they are not
+// there.
+func (l *Local) Open(k Key) (*os.File, error) {
+	if err := k.check(); err != nil {
+		return nil, err
+	}
+	f, err := os.Open(l.path(k))
+	if err != nil {
+		return nil, fmt.Errorf("open blob %s: %w", k.ID, errors.Unwrap(err))
+	}
+	return f, nil
+}
+
+// Whole returns the sums of a blob that is complete, and false for any other.
+func (l *Local) Whole(k Key) (Sums, bool, error) {
+	var sums Sums
+	if err := k.check(); err != nil {
+		return sums, false, err
+	}
+	info, err := os.Stat(l.path(k))
+	if errors.Is(err, fs.ErrNotExist) {
+		return sums, false, nil
+	}
+	if err != nil {
+		return sums, false, fmt.Errorf("blob %s: %w", k.ID, errors.Unwrap(err))
+	}
+	text, err := os.ReadFile(l.path(k) + sumsSuffix)
+	if err != nil {
+		return sums, false, fmt.Errorf("sums of blob %s: %w", k.ID, errors.Unwrap(err))
+	}
+	if err := json.Unmarshal(text, &sums); err != nil {
+		return sums, false, fmt.Errorf("sums of blob %s: %w", k.ID, err)
+	}
+	if info.Size() != sums.Size {
+		return sums, false, fmt.Errorf("blob %s has %d bytes instead of %d", k.ID, info.Size(), sums.Size)
+	}
+	return sums, true, nil
+}
+
+// Describe replaces what stands beside whole bytes: JSON that holds their sums.
+func (l *Local) Describe(k Key, sidecar any) error {
+	if err := k.check(); err != nil {
+		return err
+	}
+	text, err := json.Marshal(sidecar)
+	if err != nil {
+		return err
+	}
+	return l.files.WriteFile(l.path(k)+sumsSuffix, text, 0o600)
+}
+
+// Remove removes a blob, whatever its state. What is not there is no error.
+func (l *Local) Remove(k Key) error {
+	if err := k.check(); err != nil {
+		return err
+	}
+	return l.RemoveBatch([]Key{k})
+}
+
+// RemoveBatch removes blobs, and syncs each of their folders once.
+func (l *Local) RemoveBatch(keys []Key) error {
+	dirs := map[string]bool{}
+	for _, k := range keys {
+		if err := k.check(); err != nil {
+			return err
+		}
+		for _, suffix := range []string{"", partSuffix, stateSuffix, sumsSuffix} {
+			err := l.files.Remove(l.path(k) + suffix)
+			if errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			dirs[filepath.Dir(l.path(k))] = true
+		}
+	}
+	for dir := range dirs {
+		if err := l.files.SyncDir(dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Trash moves whole bytes to a place from which Untrash brings them back, both
+// below the same root. It may be repeated.
+func (l *Local) Trash(k Key, to string) error { return l.swap(k, l.path(k), to) }
+
+// Untrash brings back what Trash moved. It may be repeated.
+func (l *Local) Untrash(k Key, from string) error { return l.swap(k, from, l.path(k)) }
+
+func (l *Local) swap(k Key, from, to string) error {
+	if err := k.check(); err != nil {
+		return err
+	}
+	for _, suffix := range []string{sumsSuffix, ""} {
+		err := l.files.Rename(from+suffix, to+suffix)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	if err := l.files.SyncDir(filepath.Dir(to)); err != nil {
+		return err
+	}
+	return l.files.SyncDir(filepath.Dir(from))
+}

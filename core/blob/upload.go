@@ -1,0 +1,211 @@
+package blob
+
+import (
+	"context"
+	"crypto/md5" //nolint:gosec // asked for by the API, beside SHA-256
+	"crypto/sha256"
+	"encoding"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/eiderdb/eider/core/disk"
+)
+
+// state is how much of a part is durable, with the hashes up to there, so that
+// an upload goes on after a restart without reading it all again.
+type state struct {
+	Offset int64  `json:"offset"`
+	MD5    []byte `json:"md5"`
+	SHA256 []byte `json:"sha256"`
+}
+
+// Upload is a part that grows. It is for one goroutine at a time.
+type Upload struct {
+	local  *Local
+	key    Key
+	file   *disk.File
+	offset int64 // of what was written
+	saved  int64 // of what is durable, with its state
+	md5    hash.Hash
+	sha    hash.Hash
+}
+
+// saveEvery is how many bytes at most have to be sent again after a crash.
+const saveEvery = 64 << 20
+
+// Offset returns how many bytes of a part are durable; 0 where there is none.
+func (l *Local) Offset(k Key) (int64, error) {
+	s, err := l.state(k)
+	return s.Offset, err
+}
+
+func (l *Local) state(k Key) (s state, err error) {
+	if err := k.check(); err != nil {
+		return s, err
+	}
+	text, err := os.ReadFile(l.path(k) + stateSuffix)
+	if errors.Is(err, fs.ErrNotExist) {
+		return s, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(text, &s)
+	}
+	if err != nil {
+		return s, fmt.Errorf("state of blob %s: %w", k.ID, err)
+	}
+	return s, nil
+}
+
+// Resume opens a part where it was left, or begins one. What was written behind
+// the last save is cut off: nobody was told that it is there.
+func (l *Local) Resume(k Key) (*Upload, error) {
+	s, err := l.state(k)
+	if err != nil {
+		return nil, err
+	}
+	if err := l.folder(k); err != nil {
+		return nil, err
+	}
+	u := &Upload{local: l, key: k, offset: s.Offset, saved: s.Offset, md5: md5.New(), sha: sha256.New()}
+	if s.Offset > 0 {
+		if err := errors.Join(restore(u.md5, s.MD5), restore(u.sha, s.SHA256)); err != nil {
+			return nil, fmt.Errorf("state of blob %s: %w", k.ID, err)
+		}
+	}
+	if u.file, err = l.files.OpenAppend(l.path(k)+partSuffix, 0o600); err != nil {
+		return nil, err
+	}
+	if err := u.cut(); err != nil {
+		return nil, errors.Join(err, u.file.Close())
+	}
+	return u, nil
+}
+
+// cut makes the part as long as its state says.
+func (u *Upload) cut() error {
+	size, err := u.file.Size()
+	switch {
+	case err != nil:
+		return err
+	case size < u.saved:
+		return fmt.Errorf("part of blob %s has %d bytes instead of %d", u.key.ID, size, u.saved)
+	case size == u.saved:
+		return nil
+	}
+	return u.file.Truncate(u.saved)
+}
+
+func restore(h hash.Hash, state []byte) error {
+	return h.(encoding.BinaryUnmarshaler).UnmarshalBinary(state)
+}
+
+// Offset returns how many bytes there are.
+func (u *Upload) Offset() int64 { return u.offset }
+
+// Grow is asked before bytes are kept that make the upload longer than it was,
+// with the new length; its error ends the upload. It is asked in steps.
+type Grow func(ctx context.Context, length int64) error
+
+// growStep is how much an upload grows before it asks again, in bytes.
+const growStep = 64 << 20
+
+// Append reads r to its end, or to limit bytes altogether. What was written is
+// durable only after Save or Finish. It returns io.ErrShortBuffer if there is
+// more than limit.
+func (u *Upload) Append(ctx context.Context, r io.Reader, limit int64, grow Grow) error {
+	c := newCopier(u)
+	err := c.run(ctx, r, limit, grow)
+	c.wait()
+	return err
+}
+
+// Save makes what was written durable: the part, then its state.
+func (u *Upload) Save() error {
+	if u.offset == u.saved {
+		return nil
+	}
+	if err := u.file.Sync(); err != nil {
+		return err
+	}
+	s := state{Offset: u.offset}
+	var err error
+	if s.MD5, err = u.md5.(encoding.BinaryMarshaler).MarshalBinary(); err != nil {
+		return err
+	}
+	if s.SHA256, err = u.sha.(encoding.BinaryMarshaler).MarshalBinary(); err != nil {
+		return err
+	}
+	text, err := json.Marshal(s)
+	if err != nil {
+		return err
+	}
+	if err := u.local.files.WriteFile(u.local.path(u.key)+stateSuffix, text, 0o600); err != nil {
+		return err
+	}
+	u.saved = u.offset
+	return nil
+}
+
+// Sums returns the sums of what was written.
+func (u *Upload) Sums() Sums {
+	return Sums{u.offset, hex.EncodeToString(u.md5.Sum(nil)), hex.EncodeToString(u.sha.Sum(nil))}
+}
+
+// Finish gives the part its final name:
+//
+//	fsync the part
+//	write the sums beside it, fsync them
+//	rename the part, remove its state, fsync the folder
+func (u *Upload) Finish() error {
+	if err := u.file.Sync(); err != nil {
+		return err
+	}
+	text, err := json.Marshal(u.Sums())
+	if err != nil {
+		return err
+	}
+	path := u.local.path(u.key)
+	files := u.local.files
+	if err := files.Remove(path + sumsSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := files.CreateFile(path+sumsSuffix, text, 0o600); err != nil {
+		return err
+	}
+	if err := files.Rename(path+partSuffix, path); err != nil {
+		return err
+	}
+	if err := files.Remove(path + stateSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return files.SyncDir(filepath.Dir(path))
+}
+
+// Close ends the work on the part, which stays as it is.
+func (u *Upload) Close() error { return u.file.Close() }
+
+// Discard removes a part, its state and what Finish may have left beside it.
+func (l *Local) Discard(k Key) error {
+	if err := k.check(); err != nil {
+		return err
+	}
+	removed := false
+	for _, suffix := range []string{stateSuffix, partSuffix} {
+		err := l.files.Remove(l.path(k) + suffix)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		removed = removed || err == nil
+	}
+	if !removed {
+		return nil
+	}
+	return l.files.SyncDir(filepath.Dir(l.path(k)))
+}

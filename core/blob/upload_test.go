@@ -1,0 +1,202 @@
+package blob
+
+import (
+	"bytes"
+	"context"
+	"crypto/md5"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"os"
+	"testing"
+	"testing/iotest"
+
+	"github.com/eiderdb/eider/core/disk"
+)
+
+var key = Key{"01234567-89ab-7cde-8f01-23456789abcd", "11234567-89ab-7cde-8f01-23456789abcd"}
+
+func free(context.Context, int64) error { return nil }
+
+func content(n int) []byte {
+	p := make([]byte, n)
+	r := rand.NewChaCha8([32]byte{byte(n)})
+	_, _ = r.Read(p)
+	return p
+}
+
+func sumsOf(p []byte) Sums {
+	m, s := md5.Sum(p), sha256.Sum256(p)
+	return Sums{int64(len(p)), hex.EncodeToString(m[:]), hex.EncodeToString(s[:])}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Whatever the sizes of the body and of its reads, the sums are those of the
+// bytes.
+func TestSumsAreThoseOfTheBytes(t *testing.T) {
+	for _, size := range []int{0, 1, smallBlock - 1, smallBlock, smallBlock + 1, 5 * smallBlock, 3*largeBlock + 7, 20 << 20} {
+		for name, slow := range map[string]func(io.Reader) io.Reader{
+			"whole":           func(r io.Reader) io.Reader { return r },
+			"half":            iotest.HalfReader,
+			"data with error": iotest.DataErrReader,
+		} {
+			l := NewLocal(t.TempDir(), &disk.FS{})
+			p := content(size)
+			u, err := l.Resume(key)
+			must(t, err)
+			must(t, u.Append(t.Context(), slow(bytes.NewReader(p)), 1<<30, free))
+			must(t, u.Finish())
+			must(t, u.Close())
+			sums, whole, err := l.Whole(key)
+			must(t, err)
+			if !whole || sums != sumsOf(p) {
+				t.Errorf("%d bytes, %s: %v, whole %v", size, name, sums, whole)
+			}
+			f, err := l.Open(key)
+			must(t, err)
+			got, err := io.ReadAll(f)
+			must(t, errors.Join(err, f.Close()))
+			if !bytes.Equal(got, p) {
+				t.Errorf("%d bytes, %s: other bytes", size, name)
+			}
+		}
+	}
+}
+
+// What was saved is there after a crash, with its hashes; what was not is cut.
+func TestUploadGoesOnWhereItWasSaved(t *testing.T) {
+	dir := t.TempDir()
+	p := content(9 << 20)
+	l := NewLocal(dir, &disk.FS{})
+	u, err := l.Resume(key)
+	must(t, err)
+	must(t, u.Append(t.Context(), bytes.NewReader(p[:3<<20]), 1<<30, free))
+	must(t, u.Save())
+	must(t, u.Append(t.Context(), bytes.NewReader(p[3<<20:5<<20]), 1<<30, free)) // and is not saved
+	must(t, u.Close())
+
+	l = NewLocal(dir, &disk.FS{})
+	if offset, err := l.Offset(key); err != nil || offset != 3<<20 {
+		t.Fatalf("offset %d: %v", offset, err)
+	}
+	u, err = l.Resume(key)
+	must(t, err)
+	must(t, u.Append(t.Context(), bytes.NewReader(p[3<<20:]), 1<<30, free))
+	must(t, u.Finish())
+	must(t, u.Close())
+	sums, whole, err := l.Whole(key)
+	must(t, err)
+	if !whole || sums != sumsOf(p) {
+		t.Fatalf("%v, whole %v", sums, whole)
+	}
+	entries, err := os.ReadDir(dir + "/" + key.Project + "/cd")
+	must(t, err)
+	if len(entries) != 2 {
+		t.Fatalf("left: %v", entries)
+	}
+}
+
+func TestAppendStopsAtTheLimitAndAtARefusal(t *testing.T) {
+	l := NewLocal(t.TempDir(), &disk.FS{})
+	u, err := l.Resume(key)
+	must(t, err)
+	if err := u.Append(t.Context(), bytes.NewReader(content(100)), 99, free); !errors.Is(err, io.ErrShortBuffer) {
+		t.Errorf("over the limit: %v", err)
+	}
+	full := errors.New("no more")
+	asked := []int64{}
+	err = u.Append(t.Context(), bytes.NewReader(content(70<<20)), 1<<40, func(_ context.Context, n int64) error {
+		if asked = append(asked, n); len(asked) == 2 {
+			return full
+		}
+		return nil
+	})
+	if !errors.Is(err, full) || asked[0] != growStep || asked[1] != 2*growStep {
+		t.Errorf("asked for %v: %v", asked, err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := u.Append(ctx, bytes.NewReader(content(10)), 1<<40, free); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+	must(t, u.Close())
+}
+
+// Every step of an upload fails once. Afterwards the bytes are whole or
+// resumable, and never acknowledged and lost.
+func TestEveryStepMayFail(t *testing.T) {
+	broken := errors.New("broken")
+	p := content(200 << 10)
+	for step := 1; ; step++ {
+		dir, n, failed := t.TempDir(), 0, ""
+		l := NewLocal(dir, &disk.FS{Hook: func(op disk.Op) error {
+			if n++; n == step {
+				failed = op.Kind
+				return broken
+			}
+			return nil
+		}})
+		err := upload(t.Context(), l, p)
+		if failed == "" {
+			must(t, err)
+			if step < 8 {
+				t.Fatalf("only %d steps", step)
+			}
+			return
+		}
+		if !errors.Is(err, broken) {
+			t.Fatalf("step %d (%s): %v", step, failed, err)
+		}
+		again := NewLocal(dir, &disk.FS{})
+		if _, whole, err := again.Whole(key); err != nil {
+			t.Fatalf("step %d (%s): %v", step, failed, err)
+		} else if !whole {
+			must(t, upload(t.Context(), again, p))
+		}
+		sums, whole, err := again.Whole(key)
+		if err != nil || !whole || sums != sumsOf(p) {
+			t.Fatalf("step %d (%s): %v, %v, %v", step, failed, sums, whole, err)
+		}
+	}
+}
+
+// upload sends p, from where the part stands, in two halves.
+func upload(ctx context.Context, l *Local, p []byte) (err error) {
+	u, err := l.Resume(key)
+	if err != nil {
+		return err
+	}
+	defer u.Close()
+	rest := p[u.Offset():]
+	half := len(rest) / 2
+	if err := u.Append(ctx, bytes.NewReader(rest[:half]), 1<<30, free); err != nil {
+		return err
+	}
+	if err := u.Save(); err != nil {
+		return err
+	}
+	if err := u.Append(ctx, bytes.NewReader(rest[half:]), 1<<30, free); err != nil {
+		return err
+	}
+	return u.Finish()
+}
+
+func TestKeysThatAreNoKeysAreRefused(t *testing.T) {
+	l := NewLocal(t.TempDir(), &disk.FS{})
+	for _, k := range []Key{{}, {"..", "........"}, {"0123456789", "../../../etc"}, {"ABCDEFGHIJ", "0123456789"}, {"0123456789", "a/b/c/d/e/f"}} {
+		if _, err := l.Resume(k); err == nil {
+			t.Errorf("%v was taken", k)
+		}
+		if err := l.Remove(k); err == nil {
+			t.Errorf("%v was removed", k)
+		}
+	}
+}
