@@ -78,6 +78,12 @@ func TryStart(t testing.TB, dir string, o app.Options, settings map[string]strin
 	return s, nil
 }
 
+// Connect returns a server that runs in another process, which is the caller's
+// to end: it has no App.
+func Connect(t testing.TB, url, dir, root string) *Server {
+	return &Server{t: t, URL: url, Dir: dir, Root: root}
+}
+
 // Stop ends the server cleanly. It may be called more than once.
 func (s *Server) Stop() {
 	if s.served == nil {
