@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"maps"
 	"strings"
 	"time"
 
@@ -54,7 +55,7 @@ func (k *Keys) touch(id string) {
 // a write per request.
 const flushEvery = time.Minute
 
-// Tend keeps last_used_at until ctx ends.
+// Tend writes last_used_at once a minute until ctx ends, and then once more.
 func (k *Keys) Tend(ctx context.Context, s *metadata.Store) {
 	tick := time.NewTicker(flushEvery)
 	defer tick.Stop()
@@ -69,10 +70,12 @@ func (k *Keys) Tend(ctx context.Context, s *metadata.Store) {
 	}
 }
 
+// flush writes what was used since. Until it is durable it stays in memory, so
+// that LastUsed never goes back, and what could not be written is written the
+// next time.
 func (k *Keys) flush(s *metadata.Store) {
 	k.mu.Lock()
-	used := k.used
-	k.used = map[string]time.Time{}
+	used := maps.Clone(k.used)
 	k.mu.Unlock()
 	if len(used) == 0 {
 		return
@@ -89,8 +92,19 @@ func (k *Keys) flush(s *metadata.Store) {
 				return err
 			}
 		}
+		tx.After(func() { k.flushed(used) })
 		return nil
 	})
+}
+
+func (k *Keys) flushed(used map[string]time.Time) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for id, at := range used {
+		if k.used[id].Equal(at) { // else it was used again
+			delete(k.used, id)
+		}
+	}
 }
 
 // LastUsed returns when the key was last used, memory included.
