@@ -54,6 +54,7 @@ const (
 	ActorKey       ActorType = "key"    // an API key
 	ActorSystem    ActorType = "system" // the server itself: jobs, settlement
 	ActorLocal     ActorType = "local"  // a command over admin.sock
+	ActorSignedURL ActorType = "signed_url"
 )
 
 // Actor is who performs an operation.

@@ -49,6 +49,24 @@ const (
 	CannotRotateRevokedKey Code = "cannot_rotate_revoked_key"
 )
 
+// The codes that files and jobs answer besides.
+const (
+	FileNotFound          Code = "file_not_found"
+	FileContentNotFound   Code = "file_content_not_found"
+	FileNotUploaded       Code = "file_not_uploaded"
+	FileTooLarge          Code = "file_too_large"
+	UploadSessionNotFound Code = "upload_session_not_found"
+	UploadSessionMismatch Code = "upload_session_mismatch"
+	UploadSessionExpired  Code = "upload_session_expired"
+	UploadInProgress      Code = "upload_in_progress"
+	UploadOffsetConflict  Code = "upload_offset_conflict"
+	ChecksumMismatch      Code = "checksum_mismatch"
+	RangeNotSatisfiable   Code = "range_not_satisfiable"
+	JobNotFound           Code = "job_not_found"
+	JobFinished           Code = "job_finished"
+	Interrupted           Code = "interrupted"
+)
+
 // FieldError says what is wrong with one field of a request. It never repeats
 // the refused value, which may be a secret.
 type FieldError struct {
@@ -64,6 +82,9 @@ type Error struct {
 	Message string
 	Fields  []FieldError
 
+	// Status replaces the HTTP status of the code, where the contract gives one
+	// code two.
+	Status int `json:",omitempty"`
 	// RetryAfter is how long the caller should wait, zero if unknown.
 	RetryAfter time.Duration
 	// Plugin, Reason and DecisionID are set where a policy refused.

@@ -100,6 +100,7 @@ type Kernel struct {
 	Audit    *audit.Log
 	Signer   *audit.Signer
 	Keys     *auth.Keys
+	URLs     *auth.URLs
 	Usage    *usage.Book
 	Log      *slog.Logger
 	Tracer   trace.Tracer

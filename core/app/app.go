@@ -61,6 +61,7 @@ type App struct {
 	store     *metadata.Store
 	keeper    *audit.Keeper
 	followers *audit.Followers
+	urls      *auth.URLs
 	register  core.ProjectRegister
 	fatal     chan error
 
@@ -153,7 +154,7 @@ func (a *App) openKernel(ctx context.Context) error {
 	cursors := audit.NewCursors()
 	records := operation.NewIdempotency(time.Duration(a.Settings.Idempotency.Keep))
 	a.Registry.Tables = append(a.Registry.Tables, keys.Table(), book.Table, cursors, records.Table())
-	if err := a.openStore(ctx, log); err != nil {
+	if err := a.openStore(ctx, log, space); err != nil {
 		return err
 	}
 	chain, err := policy.NewChain(a.options.Policies, t.Log)
@@ -169,9 +170,12 @@ func (a *App) openKernel(ctx context.Context) error {
 		return err
 	}
 	a.followers = &audit.Followers{Store: a.store, Log: log, Cursors: cursors, Logger: t.Log}
+	if a.urls, err = auth.OpenURLs(a.Settings.path(urlKeysFile), a.options.Files, keys, time.Duration(a.Settings.Auth.RotateURLKeys)); err != nil {
+		return err
+	}
 	a.Kernel = &core.Kernel{
 		Dir: a.Settings.Top.DataDir, Files: a.options.Files, View: a.store.View(), Pipeline: pipeline, Audit: log, Signer: signer,
-		Keys: keys, Usage: book, Log: t.Log, Tracer: t.Tracer, Meter: t.Meter, Space: space, Template: template,
+		Keys: keys, URLs: a.urls, Usage: book, Log: t.Log, Tracer: t.Tracer, Meter: t.Meter, Space: space, Template: template,
 		AuditDir: a.Settings.path(auditDir), Folders: a.folders(), MakeFolders: a.makeFolders, Version: a.options.Version,
 	}
 	if err := a.provision(ctx); err != nil {
@@ -180,7 +184,7 @@ func (a *App) openKernel(ctx context.Context) error {
 	return a.logRepair(ctx)
 }
 
-func (a *App) openStore(ctx context.Context, log *audit.Log) error {
+func (a *App) openStore(ctx context.Context, log *audit.Log, space *disk.Space) error {
 	engine, err := duckdb.Open(ctx, duckdb.Options{
 		Path: a.Settings.path(metadataFile), Threads: a.Settings.Metadata.Threads,
 		MemoryLimit: fmt.Sprintf("%dB", a.Settings.Metadata.Memory), CheckpointSize: int64(a.Settings.Metadata.Checkpoint),
@@ -199,7 +203,7 @@ func (a *App) openStore(ctx context.Context, log *audit.Log) error {
 	}
 	a.store, err = metadata.Open(ctx, metadata.Options{
 		Engine: e, Tables: a.Registry.Tables, Migrations: a.Registry.Migrations, Sealer: log, Housekeeping: housekeeping,
-		Log: a.telemetry.Log, Committed: observe, Fatal: func(err error) {
+		Log: a.telemetry.Log, Committed: observe, Full: a.release(space), Fatal: func(err error) {
 			select {
 			case a.fatal <- err:
 			default:
@@ -210,6 +214,17 @@ func (a *App) openStore(ctx context.Context, log *audit.Log) error {
 		return fmt.Errorf("open %s: %w", metadataFile, err)
 	}
 	return a.syncData()
+}
+
+// release gives the ballast back to a group that met a full disk.
+func (a *App) release(space *disk.Space) func() bool {
+	return func() bool {
+		released, err := space.Release()
+		if err != nil {
+			a.telemetry.Log.Error("the ballast could not be given back", "error", err)
+		}
+		return released
+	}
 }
 
 func (a *App) provision(ctx context.Context) error {

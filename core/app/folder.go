@@ -26,6 +26,7 @@ const (
 	templateFile = ".template.duckdb"
 	auditDir     = "audit"
 	signingFile  = "signing.key"
+	urlKeysFile  = "url.keys"
 	// AdminSocket is where commands reach a running server.
 	AdminSocket = "admin.sock"
 )

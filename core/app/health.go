@@ -42,6 +42,11 @@ func (a *App) authenticate(ctx context.Context, header string) (eider.Actor, err
 	return a.Kernel.Keys.Authenticate(ctx, a.store.View(), header)
 }
 
+// verify returns the actor of a signed URL.
+func (a *App) verify(ctx context.Context, method, target string) (eider.Actor, error) {
+	return a.urls.Verify(ctx, a.store.View(), method, target)
+}
+
 // mountServer adds the routes that are no operations: they change nothing, need
 // no key, and answer while operations cannot.
 func (a *App) mountServer() error {
@@ -169,7 +174,7 @@ func responses(codes []eider.Code) []schema.ErrorResponse {
 func documented(d *operation.Declared) []schema.Operation {
 	var all []schema.Operation
 	for i, route := range d.Routes() {
-		if strings.Contains(route[1], "?") || d.Local {
+		if strings.Contains(route[1], "?") || d.Local || route[0] == operation.Internal {
 			continue
 		}
 		op := schema.Operation{

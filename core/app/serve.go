@@ -31,7 +31,7 @@ func (a *App) Listen() error {
 		return err
 	}
 	a.Web = server
-	a.Web.Mount(&web.Doors{Pipeline: a.Kernel.Pipeline, Local: adminListener, Authenticate: a.authenticate})
+	a.Web.Mount(&web.Doors{Pipeline: a.Kernel.Pipeline, Local: adminListener, Authenticate: a.authenticate, Verify: a.verify})
 	if err := a.mountServer(); err != nil {
 		return err
 	}
@@ -79,6 +79,7 @@ func (a *App) Serve(ctx context.Context) error {
 	a.stopJobs = stop
 	spawn(&a.background, func() { a.Kernel.Pipeline.Tend(jobs) })
 	spawn(&a.background, func() { a.Kernel.Keys.Tend(jobs, a.store) })
+	spawn(&a.background, func() { a.urls.Tend(jobs, a.telemetry.Log) })
 	for _, j := range a.Registry.Jobs {
 		spawn(&a.background, func() { a.run(jobs, j) })
 	}

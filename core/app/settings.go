@@ -28,7 +28,8 @@ type top struct {
 }
 
 type authSettings struct {
-	RootKey string `koanf:"root_key" secret:"true" doc:"The key that opens everything; empty: the file root.key in the data folder, made at the first start"`
+	RootKey       string          `koanf:"root_key" secret:"true" doc:"The key that opens everything; empty: the file root.key in the data folder, made at the first start"`
+	RotateURLKeys config.Duration `koanf:"rotate_url_keys" doc:"How often the secret that signs URLs is replaced; what an old one signed stays good until it expires"`
 }
 
 type metadataSettings struct {
@@ -63,6 +64,15 @@ func (m *metadataSettings) Validate() error {
 	return nil
 }
 
+// Validate refuses to replace secrets so often that they pile up: each is kept
+// as long as a URL can live.
+func (a *authSettings) Validate() error {
+	if time.Duration(a.RotateURLKeys) < time.Hour {
+		return fmt.Errorf("rotate_url_keys must be at least 1h")
+	}
+	return nil
+}
+
 // Validate refuses a word that is neither on nor off.
 func (a *auditSettings) Validate() error {
 	if a.Reads != "on" && a.Reads != "off" {
@@ -82,6 +92,7 @@ func (t *top) Validate() error {
 func defaults() Settings {
 	return Settings{
 		Top: top{DataDir: "data"}, HTTP: web.Defaults(), Telemetry: telemetry.Defaults(),
+		Auth:        authSettings{RotateURLKeys: config.Duration(30 * 24 * time.Hour)},
 		Metadata:    metadataSettings{Engine: "duckdb", Checkpoint: 48 << 20, Threads: 1, Memory: 1 << 30},
 		Audit:       auditSettings{Reads: "off"},
 		Storage:     storageSettings{MinFree: 256 << 20, Ballast: 64 << 20},

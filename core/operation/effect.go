@@ -30,7 +30,9 @@ func (p *Pipeline) effect(ctx context.Context, c *Call, e *effectSteps) (any, er
 		return nil, err
 	}
 	finish := context.WithoutCancel(ctx)
-	if failure := p.perform(ctx, c, e); failure != nil {
+	ctx, ended := p.running.begin(ctx, c)
+	defer ended()
+	if failure := because(ctx, p.perform(ctx, c, e)); failure != nil {
 		if err := p.undo(finish, c, e, *intent, failure); err != nil {
 			p.later(c, e, *intent, err)
 		}
@@ -183,5 +185,5 @@ func (p *Pipeline) settle(ctx context.Context, c *Call, e *effectSteps, intent a
 }
 
 func interrupted() error {
-	return eider.Errorf(eider.Internal, "interrupted: the server stopped or failed before the operation was complete").Because(errInterrupted)
+	return eider.Errorf(eider.Interrupted, "the server stopped or failed before the operation was complete").Because(errInterrupted)
 }

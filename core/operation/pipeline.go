@@ -85,6 +85,7 @@ type Pipeline struct {
 	idempotent *idempotency
 	refusals   *audit.Refusals
 	metrics    instruments
+	running    *running
 
 	base context.Context // ends when the pipeline closes
 	end  context.CancelFunc
@@ -110,7 +111,7 @@ func New(o Options, i *Idempotency) (*Pipeline, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Pipeline{Options: o, idempotent: i, refusals: audit.NewRefusals(), metrics: m, stuck: map[string]error{}}
+	p := &Pipeline{Options: o, idempotent: i, refusals: audit.NewRefusals(), metrics: m, running: newRunning(), stuck: map[string]error{}}
 	p.base, p.end = context.WithCancel(context.Background())
 	return p, nil
 }
@@ -149,6 +150,9 @@ func (p *Pipeline) guarded(ctx context.Context, c *Call, r *Request) (answer *Re
 	in, answer, err := p.admit(ctx, c, r)
 	if err != nil || answer != nil {
 		return answer, err
+	}
+	if c.Operation.Ends && c.Project != nil {
+		p.running.end(ctx, c.Project.UID)
 	}
 	out, err := c.Operation.run(ctx, p, c, in)
 	switch {
@@ -312,8 +316,8 @@ func (p *Pipeline) allow(ctx context.Context, c *Call, in any) error {
 		return eider.Errorf(eider.StorageFull, "the disk is nearly full; deletes go on")
 	}
 	adds := c.Operation.Reserve
-	if more, ok := in.(Reserver); ok {
-		adds = adds.Plus(more.Reserves(c))
+	if c.Operation.Adds != nil {
+		adds = adds.Plus(c.Operation.Adds(c, in))
 	}
 	uid := ""
 	if c.Project != nil {
@@ -321,11 +325,6 @@ func (p *Pipeline) allow(ctx context.Context, c *Call, in any) error {
 	}
 	c.ticket = p.Usage.Reserve(uid, adds)
 	return p.ask(ctx, c)
-}
-
-// Reserver is an input that knows what its call adds to usage.
-type Reserver interface {
-	Reserves(c *Call) usage.Amounts
 }
 
 // Extend adds to what the call has reserved, and asks the policies again with

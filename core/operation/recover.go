@@ -137,6 +137,9 @@ func (p *Pipeline) internal(ctx context.Context, d *Declared, actor eider.Actor,
 		p.refused(ctx, c, err)
 		return nil, err
 	}
+	if d.Ends && c.Project != nil {
+		p.running.end(ctx, c.Project.UID)
+	}
 	out, err := d.run(ctx, p, c, in)
 	p.metrics.count(ctx, c, err)
 	return out, err

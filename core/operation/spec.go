@@ -91,9 +91,13 @@ type Spec struct {
 	// Streamed says that the request's body is no JSON: the handler reads it from
 	// its Call. Signed lets the operation be called by a signed URL.
 	Streamed, Signed bool
-	// Reserve is what a call adds to usage, as far as the declaration knows; an
-	// input may know more: see Reserver.
+	// Reserve is what each call adds to usage; Adds, if set, what one with this
+	// input adds besides, as far as it is known beforehand.
 	Reserve usage.Amounts
+	Adds    func(c *Call, in any) usage.Amounts
+	// Ends marks an operation that first cancels the effects and streams that run
+	// below its project.
+	Ends bool
 }
 
 // Declared is an operation with its types put away.

@@ -27,9 +27,13 @@ type Content struct {
 	// cuts the connection, so that the client sees that the body is not whole.
 	Write func(ctx context.Context, w io.Writer) error
 
+	ctx   context.Context
 	ended sync.Once
 	end   func(sent int64, err error)
 }
+
+// Send writes the body that Write makes.
+func (c *Content) Send(w io.Writer) error { return because(c.ctx, c.Write(c.ctx, w)) }
 
 // Ended tells how many bytes were sent and why no more. Whoever sends the
 // content calls it in every case; only the first call counts.
@@ -73,12 +77,15 @@ type streaming struct {
 
 // follow keeps the call of a content open until its last byte is sent.
 func (p *Pipeline) follow(ctx context.Context, c *Call, span trace.Span, content *Content) {
+	var over func()
+	content.ctx, over = p.running.begin(ctx, c)
 	ctx = context.WithoutCancel(ctx)
 	s := &streaming{p: p, c: c}
 	p.wg.Add(1)
 	s.timer = time.AfterFunc(announceAfter, func() { s.announce(ctx) })
 	content.end = func(sent int64, err error) {
 		s.timer.Stop()
+		over()
 		go func() {
 			defer p.wg.Done()
 			defer span.End()

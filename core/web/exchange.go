@@ -149,13 +149,12 @@ func (x *Exchange) content(c *operation.Content) error {
 		return nil
 	}
 	x.fiber.Set(fiber.HeaderContentType, c.Type)
-	ctx := x.ctx
 	_, plain := x.fiber.Context().Conn().(*conn)
-	x.stream = &stream{ctx: ctx, log: x.server.log, ended: c.Ended, write: func(w io.Writer) error {
+	x.stream = &stream{ctx: x.ctx, log: x.server.log, ended: c.Ended, write: func(w io.Writer) error {
 		if c.File != nil {
 			return w.(*counter).sendFile(c.File, c.Length, plain)
 		}
-		return c.Write(ctx, w)
+		return c.Send(w)
 	}}
 	x.fiber.Context().SetBodyStream(x.stream, int(c.Length))
 	return nil

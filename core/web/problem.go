@@ -21,6 +21,10 @@ var statuses = map[eider.Code]int{
 	eider.StorageUnavailable: 503, eider.ShuttingDown: 503, eider.Internal: 500,
 	eider.ProjectExists: 409, eider.ProjectIsLocked: 423, eider.InvalidTransition: 409, eider.NotDeleted: 409, eider.Purged: 410,
 	eider.KeyNotFound: 404, eider.CannotRevokeLastAdmin: 400, eider.CannotRotateRevokedKey: 400,
+	eider.FileNotFound: 404, eider.FileContentNotFound: 404, eider.FileNotUploaded: 400, eider.FileTooLarge: 413,
+	eider.UploadSessionNotFound: 404, eider.UploadSessionMismatch: 403, eider.UploadSessionExpired: 410, eider.UploadInProgress: 409,
+	eider.UploadOffsetConflict: 409, eider.ChecksumMismatch: 422, eider.RangeNotSatisfiable: 416,
+	eider.JobNotFound: 404, eider.JobFinished: 409, eider.Interrupted: 503,
 }
 
 // Status returns the HTTP status of a code, 500 for one that is unknown.
@@ -65,6 +69,9 @@ func refuse(ctx *fasthttp.RequestCtx, err error, instance, requestID string) int
 		e = eider.Errorf(eider.Internal, "something went wrong in the server; the request id finds it in the log")
 	}
 	status := Status(e.Code)
+	if e.Status != 0 {
+		status = e.Status
+	}
 	body, encodeErr := json.Marshal(problem{
 		Type: "about:blank", Title: title(status), Status: status, Detail: e.Message, Instance: instance, Code: e.Code,
 		Message: e.Message, RequestID: requestID, Errors: e.Fields, Plugin: e.Plugin, Reason: e.Reason, DecisionID: e.DecisionID,

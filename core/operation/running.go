@@ -1,0 +1,93 @@
+package operation
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/eiderdb/eider"
+)
+
+// running holds the effects and streams under way of each project, so that who
+// deletes the project can end them first.
+type running struct {
+	mu    sync.Mutex
+	calls map[string]map[*Call]*run // by the project's uid
+}
+
+type run struct {
+	cancel context.CancelCauseFunc
+	done   chan struct{}
+}
+
+func newRunning() *running { return &running{calls: map[string]map[*Call]*run{}} }
+
+// errEnded is why a call ended whose project is being deleted.
+var errEnded = eider.Errorf(eider.OperationInProgress, "the project is being deleted")
+
+// begin returns a context that ends with the project, and what to call at the
+// end of the call.
+func (r *running) begin(ctx context.Context, c *Call) (context.Context, func()) {
+	if c.Project == nil {
+		return ctx, func() {}
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	one := &run{cancel, make(chan struct{})}
+	uid := c.Project.UID
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.calls[uid] == nil {
+		r.calls[uid] = map[*Call]*run{}
+	}
+	r.calls[uid][c] = one
+	return ctx, sync.OnceFunc(func() {
+		cancel(nil)
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		delete(r.calls[uid], c)
+		if len(r.calls[uid]) == 0 {
+			delete(r.calls, uid)
+		}
+		close(one.done)
+	})
+}
+
+// endWithin is what cancelled calls have to end.
+const endWithin = 5 * time.Second
+
+// end cancels what runs below the project and waits for it. What does not end in
+// time still holds its claims, and refuses who asked.
+func (r *running) end(ctx context.Context, uid string) {
+	r.mu.Lock()
+	var all []*run
+	for _, one := range r.calls[uid] {
+		one.cancel(errEnded)
+		all = append(all, one)
+	}
+	r.mu.Unlock()
+	if len(all) == 0 {
+		return
+	}
+	late := time.NewTimer(endWithin)
+	defer late.Stop()
+	for _, one := range all {
+		select {
+		case <-one.done:
+		case <-ctx.Done():
+			return
+		case <-late.C:
+			return
+		}
+	}
+}
+
+// because returns the refusal for which ctx was cancelled, if there was one and
+// err says no more than that it was.
+func because(ctx context.Context, err error) error {
+	var refusal *eider.Error
+	if err != nil && errors.Is(err, context.Canceled) && errors.As(context.Cause(ctx), &refusal) {
+		return refusal.Because(err)
+	}
+	return err
+}
