@@ -204,7 +204,7 @@ func kept(refusal error) bool {
 	switch eider.CodeOf(refusal) {
 	case eider.Unauthorized, eider.Forbidden, eider.RequestTimeout, eider.Cancelled, eider.ProjectIsLocked, eider.RateLimited,
 		eider.QuotaExceeded, eider.DeniedByPolicy, eider.OperationInProgress, eider.StorageFull, eider.StorageUnavailable,
-		eider.ShuttingDown, eider.Internal:
+		eider.ShuttingDown, eider.Internal, eider.Interrupted:
 		return false
 	}
 	return true

@@ -36,11 +36,14 @@ func newSidecar(p eider.Project, logID int64) *sidecar {
 }
 
 // writeSidecars follows the log: it writes project.json of every project that
-// the rows changed, once for all of them, as it stands now.
+// the rows changed, once for all of them, as it stands now. A purge that failed
+// changed nothing, but while it was under way the changes before it were passed
+// over.
 func (p *Projects) writeSidecars(ctx context.Context, rows []audit.Row) error {
 	newest := map[string]int64{}
 	for _, r := range rows {
-		if r.ResourceType == "project" && r.Status == eider.StatusSuccess && r.ProjectUID != "" {
+		ended := r.Status == eider.StatusSuccess || r.Status == eider.StatusFailed && r.IntentID != 0
+		if r.ResourceType == "project" && ended && r.ProjectUID != "" {
 			newest[r.ProjectUID] = r.ID
 		}
 	}
