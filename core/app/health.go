@@ -5,6 +5,7 @@ import (
 	"context"
 	"reflect"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/eiderdb/eider"
@@ -61,7 +62,8 @@ func (a *App) mountServer() error {
 	})
 	a.Web.Handle("GET", "/health", none, a.health)
 	a.Web.Handle("GET", "/health/live", none, func(x *web.Exchange) error { return x.JSON(200, live{"alive"}) })
-	a.Web.Handle("GET", "/health/ready", none, a.ready)
+	probe := &prober{ask: a.store.Probe}
+	a.Web.Handle("GET", "/health/ready", none, func(x *web.Exchange) error { return a.ready(x, probe) })
 	a.Web.Handle("GET", "/metrics", none, a.metrics)
 	a.Web.Handle("GET", "/openapi.json", none, func(x *web.Exchange) error {
 		return x.Bytes(200, "application/json", document)
@@ -98,13 +100,13 @@ func (a *App) health(x *web.Exchange) error {
 	return x.JSON(200, h)
 }
 
-func (a *App) ready(x *web.Exchange) error {
+func (a *App) ready(x *web.Exchange, probe *prober) error {
 	if a.Web.Draining() {
 		return eider.Errorf(eider.ShuttingDown, "the server is shutting down")
 	}
 	ctx, cancel := context.WithTimeout(x.Context(), probeWithin)
 	defer cancel()
-	if err := a.store.Probe(ctx); err != nil {
+	if err := probe.wait(ctx); err != nil {
 		return eider.Errorf(eider.StorageUnavailable, "the metadata store does not answer").Because(err)
 	}
 	return x.JSON(200, live{"ready"})
@@ -112,12 +114,8 @@ func (a *App) ready(x *web.Exchange) error {
 
 func (a *App) metrics(x *web.Exchange) error {
 	if a.Settings.HTTP.MetricsRole == "admin" {
-		actor, err := a.authenticate(x.Context(), x.Header("Authorization"))
-		if err != nil {
+		if err := a.mayScrape(x); err != nil {
 			return err
-		}
-		if actor.Role < eider.Admin {
-			return eider.Errorf(eider.Forbidden, "metrics need an admin key")
 		}
 	}
 	var b bytes.Buffer
@@ -126,6 +124,69 @@ func (a *App) metrics(x *web.Exchange) error {
 		return err
 	}
 	return x.Bytes(200, contentType, b.Bytes())
+}
+
+// mayScrape refuses a scrape without an admin's key, and leaves a row.
+func (a *App) mayScrape(x *web.Exchange) error {
+	actor, err := a.authenticate(x.Context(), x.Header("Authorization"))
+	if err != nil {
+		actor = eider.Actor{Type: eider.ActorAnonymous}
+	} else if actor.Role < eider.Admin {
+		err = eider.Errorf(eider.Forbidden, "metrics need an admin key")
+	}
+	if err != nil {
+		scrape := &operation.Declared{Spec: operation.Spec{Name: "get_metrics", Target: "server"}, Kind: operation.KindRead}
+		a.Kernel.Pipeline.Refuse(x.Context(), scrape, &operation.Request{
+			Method: x.Method(), Path: x.Target(), Actor: actor, RequestID: x.RequestID(), SourceIP: x.SourceIP(), Begun: time.Now(),
+		}, err)
+	}
+	return err
+}
+
+// prober asks one question at a time, and waits no longer than its caller does:
+// a store that hangs, whether it heeds its context or not, holds up one
+// goroutine and not one for each probe.
+type prober struct {
+	ask func(context.Context) error
+
+	mu      sync.Mutex
+	running *probing
+}
+
+type probing struct {
+	done chan struct{} // closed once err is set
+	err  error
+}
+
+func (p *prober) wait(ctx context.Context) error {
+	now := p.join()
+	select {
+	case <-now.done:
+		return now.err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// join returns the question that is being asked, or asks it.
+func (p *prober) join() *probing {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.running != nil {
+		return p.running
+	}
+	now := &probing{done: make(chan struct{})}
+	p.running = now
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), probeWithin)
+		defer cancel()
+		now.err = p.ask(ctx)
+		close(now.done)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.running = nil
+	}()
+	return now
 }
 
 // always are the codes that every operation may answer.
@@ -142,7 +203,7 @@ func (a *App) Document() ([]byte, error) {
 		open("get_health", "/health", "Is the server alive, and what holds", reflect.TypeFor[health](), "", eider.StorageUnavailable),
 		open("get_liveness", "/health/live", "Is the process alive", reflect.TypeFor[live](), ""),
 		open("get_readiness", "/health/ready", "Can the server take requests", reflect.TypeFor[live](), "", eider.StorageUnavailable, eider.ShuttingDown),
-		open("get_metrics", "/metrics", "Prometheus and OpenMetrics", nil, "text/plain"),
+		open("get_metrics", "/metrics", "Prometheus and OpenMetrics", nil, "text/plain", eider.Unauthorized, eider.Forbidden),
 		open("get_openapi", "/openapi.json", "This document", nil, "application/json"),
 		open("get_docs", "/docs", "This document as a page", nil, "text/html"),
 	}
