@@ -35,12 +35,12 @@ func newClaims() *claims {
 func (c *claims) take(call string, wanted []Claim) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.byCall[call] = wanted
+	c.byCall[call] = append(c.byCall[call], wanted...)
 	for _, w := range wanted {
 		if c.held[w.Resource] == nil {
 			c.held[w.Resource] = map[string]bool{}
 		}
-		c.held[w.Resource][call] = w.Exclusive
+		c.held[w.Resource][call] = c.held[w.Resource][call] || w.Exclusive
 	}
 }
 
@@ -71,6 +71,7 @@ func (c *claims) blocks(call string, w Claim, released map[string]bool) bool {
 
 // Claim holds the resources for the call from this transaction's commit until
 // Release. It returns operation_in_progress if another call holds one of them.
+// What a call claims adds to what it holds, and never weakens it.
 func (tx *Tx) Claim(call string, wanted ...Claim) error {
 	for _, w := range wanted {
 		if tx.blocked(call, w) {

@@ -18,8 +18,8 @@ const (
 // reports whether it is durable (a commit that returned an error has been seen
 // durable). Nothing else is written before that is known:
 //
-//	refuse writes
-//	after a failed fsync: stay so for ever; the process must end
+//	readiness is false, and writes wait
+//	after a failed fsync: refuse writes for ever; the process must end
 //	if the instance is dead, reopen it
 //	reload the head and the hot rows from the tables
 //	ask the sealer whether the group's rows are there

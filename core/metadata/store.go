@@ -53,6 +53,11 @@ type Options struct {
 	// NoteEvery is how long a note waits at most for a group to ride in; 0
 	// means one second.
 	NoteEvery time.Duration
+	// Full is asked to make room when a group meets a full disk, such as by giving
+	// back a ballast file. If it returns true the group is tried again, once. It is
+	// called by the writer, and also when there was no room for a checkpoint; nil
+	// makes no room.
+	Full func() bool
 	// Fatal is called once when the store can never answer again in this
 	// process, such as after a failed fsync.
 	Fatal func(error)
@@ -70,6 +75,7 @@ type Store struct {
 	log          *slog.Logger
 	maxGroup     int
 	noteEvery    time.Duration
+	full         func() bool
 	fatal        func(error)
 	committed    func(Receipt)
 
@@ -92,7 +98,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	s := &Store{
 		engine: o.Engine, tables: o.Tables, sealer: o.Sealer, claims: newClaims(),
 		housekeeping: map[string]bool{}, log: o.Log,
-		maxGroup: o.MaxGroup, noteEvery: o.NoteEvery, fatal: o.Fatal, committed: o.Committed,
+		maxGroup: o.MaxGroup, noteEvery: o.NoteEvery, full: o.Full, fatal: o.Fatal, committed: o.Committed,
 		queue: make(chan *write, 4096), noted: make(chan struct{}, 1),
 		stop: make(chan struct{}), done: make(chan struct{}),
 	}
@@ -116,6 +122,9 @@ func (s *Store) setDefaults() {
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.full == nil {
+		s.full = func() bool { return false }
 	}
 	if s.fatal == nil {
 		s.fatal = func(error) {}
@@ -156,6 +165,9 @@ func (s *Store) Ready() error {
 	return nil
 }
 
+// Waiting returns how many writes wait for their group to begin.
+func (s *Store) Waiting() int { return len(s.queue) }
+
 // Probe asks the engine one trivial question, within ctx.
 func (s *Store) Probe(ctx context.Context) error {
 	if err := s.Ready(); err != nil {
@@ -176,7 +188,11 @@ func (s *Store) Probe(ctx context.Context) error {
 // with fn's own error and nothing kept. A ctx that ends before fn has begun
 // cancels it; later it changes nothing: a commit, once begun, is finished.
 // Errors of the store itself are refusals with storage_full or
-// storage_unavailable.
+// storage_unavailable. They also take the place of fn's error where the group
+// failed: a function may have refused for what a neighbour had staged.
+//
+// After storage_unavailable nothing was kept, unless the commit's outcome is
+// unknown and the group staged no item by which the sealer could tell.
 func (s *Store) Write(ctx context.Context, fn func(*Tx) error) (Receipt, error) {
 	if err := ctx.Err(); err != nil {
 		return Receipt{}, err
@@ -213,7 +229,8 @@ func closing() error {
 
 // Note lets fn ride in the next group, within a second, without a log row of
 // its own. It is for the kernel's housekeeping alone; its tables are named in
-// Options.Housekeeping. What a note stages may be lost in a crash.
+// Options.Housekeeping. What a note stages is lost in a crash, and where the
+// group that it rides in fails on a disk that is full or broken.
 func (s *Store) Note(fn func(*Tx) error) {
 	s.mu.Lock()
 	s.notes = append(s.notes, fn)

@@ -215,11 +215,22 @@ func (t *Table[R]) Get(ctx context.Context, r Reader, key string) (R, error) {
 
 // By returns the row that has value in the unique index.
 func (t *Table[R]) By(ctx context.Context, r Reader, index, value string) (R, error) {
-	key, ok := t.keyBy(r, index, value)
+	if t.def.Unique[index] == nil {
+		panic("metadata: table " + t.def.Name + " has no unique index " + index)
+	}
+	if key, ok := r.stagedIndex(t, index, value); ok && key != "" {
+		return t.Get(ctx, r, key)
+	} else if ok {
+		return *new(R), t.missing()
+	}
+	// Index and row under one lock: between two the row could get another value.
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	key, ok := t.unique[index][value]
 	if !ok {
 		return *new(R), t.missing()
 	}
-	return t.Get(ctx, r, key)
+	return *t.rows[key], nil
 }
 
 func (t *Table[R]) missing() error {
@@ -236,7 +247,8 @@ func (t *Table[R]) keyBy(r Reader, index, value string) (string, bool) {
 	return key, ok
 }
 
-// DuplicateError says that a staged row has an index value that another has.
+// DuplicateError says that a staged row has an index value that another has; or,
+// where the Index is the key column, that an inserted key is not new.
 type DuplicateError struct{ Table, Index, Value string }
 
 // Error names the table and the index.
@@ -252,8 +264,17 @@ func (t *Table[R]) Put(ctx context.Context, tx *Tx, row R) error {
 	if err != nil {
 		return err
 	}
+	if err := t.free(tx, key, &row); err != nil {
+		return err
+	}
+	return t.stage(tx, key, old, &row)
+}
+
+// free returns a DuplicateError if another row has one of the row's unique
+// values.
+func (t *Table[R]) free(tx *Tx, key string, row *R) error {
 	for name, of := range t.def.Unique {
-		value, ok := of(&row)
+		value, ok := of(row)
 		if !ok {
 			continue
 		}
@@ -261,13 +282,30 @@ func (t *Table[R]) Put(ctx context.Context, tx *Tx, row R) error {
 			return &DuplicateError{t.def.Name, name, value}
 		}
 	}
-	return t.stage(tx, key, old, &row)
+	return nil
 }
 
 // Insert stages a row whose key the caller knows to be new, such as a UUID. It
-// saves the look-up of a table that is not hot.
+// saves the look-up of a table that is not hot. It returns a DuplicateError like
+// Put, and for a key that is seen to be there without a look-up; one that is not
+// seen fails when the group is committed.
 func (t *Table[R]) Insert(tx *Tx, row R) error {
-	return t.stage(tx, t.def.Key(&row), nil, &row)
+	key := t.def.Key(&row)
+	s, staged := tx.stagedRow(t, key)
+	if staged && s.row != nil || !staged && t.has(key) {
+		return &DuplicateError{t.def.Name, t.spec.Key(), key}
+	}
+	if err := t.free(tx, key, &row); err != nil {
+		return err
+	}
+	return t.stage(tx, key, nil, &row)
+}
+
+// has reports whether the hot table has a committed row with the key.
+func (t *Table[R]) has(key string) bool {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.rows[key] != nil
 }
 
 // Delete stages the removal of the row with the key, if there is one.
@@ -317,7 +355,8 @@ func (t *Table[R]) Len() int {
 type Range[R any] struct {
 	Order      string
 	Descending bool
-	// After starts the walk behind this row, which need not exist any more.
+	// After starts the walk behind the place that this row has or had; the row
+	// need not exist any more. If it has moved on, it is not given again.
 	After *R
 }
 

@@ -31,6 +31,11 @@ func newLayer() *layer {
 	return &layer{rows: map[AnyTable]map[string]staged{}, index: map[indexKey]string{}}
 }
 
+// empty reports that nothing was staged that a commit would have to keep or do.
+func (l *layer) empty() bool {
+	return len(l.rows) == 0 && len(l.items) == 0 && len(l.claims) == 0 && len(l.after) == 0
+}
+
 func (l *layer) put(t AnyTable, key string, s staged) {
 	rows := l.rows[t]
 	if rows == nil {
@@ -100,12 +105,13 @@ func (tx *Tx) stagedIndex(t AnyTable, index, value string) (string, bool) {
 // Try runs do and keeps what it stages only if it returns nil, so that a
 // refused change and the row that reports it share one transaction.
 func (tx *Tx) Try(do func() error) error {
-	tx.layers = append(tx.layers, newLayer())
+	depth := len(tx.layers)
+	top := newLayer()
+	tx.layers = append(tx.layers, top)
+	defer func() { tx.layers = tx.layers[:depth] }() // also where do panics and its caller recovers
 	err := do()
-	top := tx.top()
-	tx.layers = tx.layers[:len(tx.layers)-1]
 	if err == nil {
-		tx.top().absorb(top)
+		tx.layers[depth-1].absorb(top)
 	}
 	return err
 }

@@ -22,6 +22,7 @@ type write struct {
 	fn     func(*Tx) error
 	queued time.Time
 	answer chan answer
+	begun  bool // fn was called: ctx does not count any more
 }
 
 type answer struct {
@@ -53,13 +54,14 @@ func (g *Group) Append(t *Spec, row []any) { g.extra[t] = append(g.extra[t], row
 //	only now change what is in memory, then answer
 //
 // A group that fails for the fault of one is split in halves until that one is
-// found; a disk that is full or broken fails them all at once.
+// found; a disk that is full, and stays so, or that is broken fails them all at
+// once.
 func (s *Store) writer() {
 	defer close(s.done)
 	for {
 		group, open := s.next()
 		if len(group) > 0 || s.hasNotes() {
-			s.commit(group, s.takeNotes())
+			s.commit(attempt{writes: group, notes: s.takeNotes()})
 			s.maintain()
 		}
 		if !open {
@@ -113,30 +115,54 @@ func (s *Store) maintain() {
 	}
 	if err := s.engine.Maintain(context.Background()); err != nil {
 		s.log.Warn("metadata maintenance failed", "error", err)
+		if errors.Is(err, ErrFull) {
+			s.full()
+		}
 		if s.engine.Dead() != nil {
 			s.settle(nil, err)
 		}
 	}
 }
 
+// attempt is what shall share a commit.
+type attempt struct {
+	writes []*write
+	notes  []func(*Tx) error
+	// roomMade says that Full was asked for this group: not again.
+	roomMade bool
+}
+
+// halves splits the attempt: into the writes and the notes where it has both.
+func (a attempt) halves() (first, second attempt) {
+	first, second = a, a
+	switch w, n := len(a.writes)/2, len(a.notes)/2; {
+	case len(a.writes) > 0 && len(a.notes) > 0:
+		first.notes, second.writes = nil, nil
+	case len(a.writes) > 0:
+		first.writes, second.writes = a.writes[:w], a.writes[w:]
+	default:
+		first.notes, second.notes = a.notes[:n], a.notes[n:]
+	}
+	return first, second
+}
+
 // commit makes the writes durable and answers each.
-func (s *Store) commit(group []*write, notes []func(*Tx) error) {
+func (s *Store) commit(a attempt) {
 	if err := s.Ready(); err != nil {
-		refuse(group, err)
+		refuse(a.writes, err)
 		return
 	}
 	begun := time.Now()
-	g, refused := s.run(group, notes)
-	if len(g.kept) == 0 && len(g.layer.rows) == 0 && len(g.layer.items) == 0 {
+	g, refused := s.run(a)
+	if len(g.kept) == 0 && g.layer.empty() {
 		answerAll(refused, Receipt{})
 		return
 	}
-	err := s.flush(g)
-	if err == nil {
-		s.finish(g, refused, begun)
+	if err := s.flush(g); err != nil {
+		s.failed(g, a, refused, err, begun)
 		return
 	}
-	s.failed(g, group, refused, notes, err, begun)
+	s.finish(g, refused, begun)
 }
 
 type refusal struct {
@@ -145,21 +171,22 @@ type refusal struct {
 }
 
 // run calls the functions and the notes, and collects those that refused.
-func (s *Store) run(group []*write, notes []func(*Tx) error) (*Group, []refusal) {
+func (s *Store) run(a attempt) (*Group, []refusal) {
 	g := &Group{layer: newLayer(), extra: map[*Spec][][]any{}}
 	var refused []refusal
-	for _, w := range group {
-		if err := w.ctx.Err(); err != nil {
+	for _, w := range a.writes {
+		if err := w.ctx.Err(); err != nil && !w.begun {
 			refused = append(refused, refusal{w, err})
 			continue
 		}
+		w.begun = true
 		if err := s.call(g.layer, w.fn, false); err != nil {
 			refused = append(refused, refusal{w, err})
 			continue
 		}
 		g.kept = append(g.kept, w)
 	}
-	for _, note := range notes {
+	for _, note := range a.notes {
 		if err := s.call(g.layer, note, true); err != nil {
 			s.log.Warn("a note was dropped", "error", err)
 		}
@@ -251,28 +278,29 @@ func refuse(group []*write, err error) {
 }
 
 // failed deals with a group that did not commit, or may not have.
-func (s *Store) failed(g *Group, group []*write, refused []refusal, notes []func(*Tx) error, err error, begun time.Time) {
+func (s *Store) failed(g *Group, a attempt, refused []refusal, err error, begun time.Time) {
 	switch {
 	case !errors.Is(err, ErrRolledBack) || errors.Is(err, ErrSync) || s.engine.Dead() != nil:
 		if s.settle(g, err) {
 			s.conclude(g, refused, begun)
 			return
 		}
-		refuse(group, unavailable(err))
+		refuse(a.writes, unavailable(err))
+	case errors.Is(err, ErrFull) && !a.roomMade && s.full():
+		s.log.Warn("room was made for the metadata", "error", err)
+		a.roomMade = true
+		s.commit(a)
 	case errors.Is(err, ErrFull):
 		s.log.Error("no room for the metadata", "error", err)
-		refuse(group, eider.Errorf(eider.StorageFull, "the disk is full").Because(err))
-	case len(group) > 1:
-		s.log.Warn("a group failed and is split", "size", len(group), "error", err)
-		half := len(group) / 2
-		s.commit(group[:half], notes)
-		s.commit(group[half:], nil)
-	case len(group) == 1 && len(notes) > 0: // the notes may be to blame
-		s.log.Warn("notes were dropped", "count", len(notes), "error", err)
-		s.commit(group, nil)
+		refuse(a.writes, eider.Errorf(eider.StorageFull, "the disk is full").Because(err))
+	case len(a.writes)+len(a.notes) > 1:
+		s.log.Warn("a group failed and is split", "writes", len(a.writes), "notes", len(a.notes), "error", err)
+		first, second := a.halves()
+		s.commit(first)
+		s.commit(second)
 	default:
-		s.log.Error("a write failed", "error", err)
-		refuse(group, unavailable(err))
+		s.log.Error("a write failed", "note", len(a.notes) == 1, "error", err)
+		refuse(a.writes, unavailable(err))
 	}
 }
 

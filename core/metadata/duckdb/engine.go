@@ -34,7 +34,8 @@ type Engine struct {
 	db   *duck.DB
 	conn *duck.Conn // the writer's
 
-	busy time.Time // until when a checkpoint that failed is not tried again
+	busy  time.Time // until when a checkpoint that failed is not tried again
+	wrote bool      // anything, so that closing may fold the write-ahead log
 }
 
 var _ metadata.Engine = (*Engine)(nil)
@@ -72,7 +73,7 @@ const (
 // Migrate applies what is missing.
 func (e *Engine) Migrate(ctx context.Context, all []metadata.Migration) error {
 	if err := e.conn.Exec(ctx, createVersions); err != nil {
-		return err
+		return translate(err)
 	}
 	applied, err := e.versions(ctx)
 	if err != nil {
@@ -90,7 +91,7 @@ func (e *Engine) Migrate(ctx context.Context, all []metadata.Migration) error {
 	for _, m := range all {
 		if m.Number > applied[m.Owner] {
 			if err := e.migrate(ctx, m); err != nil {
-				return fmt.Errorf("migration %s: %w", m.Name(), err)
+				return fmt.Errorf("migration %s: %w", m.Name(), translate(err))
 			}
 		}
 	}
@@ -116,6 +117,7 @@ func (e *Engine) versions(ctx context.Context) (map[string]int, error) {
 }
 
 func (e *Engine) migrate(ctx context.Context, m metadata.Migration) error {
+	e.wrote = true
 	if err := e.conn.Begin(ctx); err != nil {
 		return err
 	}
@@ -132,6 +134,7 @@ func (e *Engine) migrate(ctx context.Context, m metadata.Migration) error {
 
 // Commit makes the batch durable.
 func (e *Engine) Commit(ctx context.Context, b *metadata.Batch) error {
+	e.wrote = true
 	if err := e.conn.Begin(ctx); err != nil {
 		return rolledBack(err)
 	}
@@ -228,8 +231,12 @@ func (e *Engine) Query(ctx context.Context, sql string, args ...any) (metadata.R
 	return rows, nil
 }
 
-// busyPause is how long a checkpoint waits that could not be made.
-const busyPause = 5 * time.Second
+// How long a checkpoint waits that could not be made: it costs little while a
+// long read keeps it off, and the instance where the disk is full.
+const (
+	busyPause = 5 * time.Second
+	deadPause = time.Minute
+)
 
 // Maintain folds the write-ahead log into the file once it is large: one of
 // 100 MB takes six seconds to replay at the next start.
@@ -240,6 +247,9 @@ func (e *Engine) Maintain(ctx context.Context) error {
 	}
 	if err := e.db.Checkpoint(ctx); err != nil {
 		e.busy = time.Now().Add(busyPause)
+		if e.db.Dead() != nil {
+			e.busy = time.Now().Add(deadPause)
+		}
 		return fmt.Errorf("checkpoint: %w", translate(err))
 	}
 	return nil
@@ -269,7 +279,9 @@ func (e *Engine) WALSize() (int64, error) {
 	return e.db.WALSize()
 }
 
-// Close folds the write-ahead log into the file and ends the instance.
+// Close folds the write-ahead log into the file and ends the instance. One that
+// has written nothing leaves both as they are: the start that finds rows missing
+// must not be what destroys a log from which they could be told.
 func (e *Engine) Close() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -277,8 +289,12 @@ func (e *Engine) Close() error {
 		return nil
 	}
 	var err error
-	if e.db.Dead() == nil {
+	switch {
+	case e.db.Dead() != nil:
+	case e.wrote:
 		err = e.db.Checkpoint(context.Background())
+	default:
+		err = e.conn.Exec(context.Background(), "PRAGMA disable_checkpoint_on_shutdown")
 	}
 	return errors.Join(err, e.conn.Close(), e.db.Close())
 }

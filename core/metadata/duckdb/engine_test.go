@@ -10,15 +10,20 @@ import (
 	"github.com/eiderdb/eider/core/metadata/metadatatest"
 )
 
-func TestConformance(t *testing.T) {
-	metadatatest.Run(t, func(t *testing.T) metadatatest.Opener {
-		path := filepath.Join(t.TempDir(), "metadata.duckdb")
-		return func(t *testing.T) metadata.Engine {
-			e, err := duckdb.Open(context.Background(), duckdb.Options{Path: path})
-			if err != nil {
-				t.Fatal(err)
-			}
-			return e
-		}
-	})
+func fresh(t *testing.T) metadatatest.Opener {
+	path := filepath.Join(t.TempDir(), "metadata.duckdb")
+	return func(t testing.TB) metadata.Engine { return open(t, duckdb.Options{Path: path}) }
 }
+
+func open(t testing.TB, o duckdb.Options) *duckdb.Engine {
+	t.Helper()
+	e, err := duckdb.Open(context.Background(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+func TestConformance(t *testing.T) { metadatatest.Run(t, fresh) }
+
+func TestStore(t *testing.T) { metadatatest.RunStore(t, fresh) }

@@ -13,7 +13,7 @@ import (
 
 // Opener opens an engine on the database that the test has to itself. Calling
 // it again after Close opens the same database.
-type Opener func(t *testing.T) metadata.Engine
+type Opener func(t testing.TB) metadata.Engine
 
 var things = metadata.Spec{Name: "things", Columns: []metadata.Column{
 	{Name: "id", Kind: metadata.Text}, {Name: "n", Kind: metadata.Int}, {Name: "ok", Kind: metadata.Bool},
@@ -47,7 +47,7 @@ func migrated(t *testing.T, open Opener) metadata.Engine {
 	return e
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
