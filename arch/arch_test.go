@@ -66,9 +66,9 @@ type pkg struct {
 
 // listed is what `go list` says of a package.
 type listed struct {
-	ImportPath, Dir                                string
-	Imports, TestImports, XTestImports             []string
-	GoFiles, CgoFiles, IgnoredGoFiles []string
+	ImportPath, Dir                    string
+	Imports, TestImports, XTestImports []string
+	GoFiles, CgoFiles, IgnoredGoFiles  []string
 }
 
 // load lists and parses every package of the module at root.
