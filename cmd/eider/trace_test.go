@@ -89,7 +89,7 @@ func TestTraceOfACreationShowsEveryStage(t *testing.T) {
 	}
 	var paths []string
 	for _, span := range tree {
-		paths = append(paths, path(tree, span, callersSpan))
+		paths = append(paths, spanPath(tree, span, callersSpan))
 	}
 	want := map[string]int{
 		"POST /projects": 1,
@@ -132,8 +132,8 @@ func TestTraceOfACreationShowsEveryStage(t *testing.T) {
 	}
 }
 
-// path names the span and those above it, up to the caller's.
-func path(tree map[string]*tracepb.Span, span *tracepb.Span, callers string) string {
+// spanPath names the span and those above it, up to the caller's.
+func spanPath(tree map[string]*tracepb.Span, span *tracepb.Span, callers string) string {
 	parent := hex.EncodeToString(span.ParentSpanId)
 	if parent == callers {
 		return span.Name
@@ -141,7 +141,7 @@ func path(tree map[string]*tracepb.Span, span *tracepb.Span, callers string) str
 	if tree[parent] == nil {
 		return "(lost) > " + span.Name
 	}
-	return path(tree, tree[parent], callers) + " > " + span.Name
+	return spanPath(tree, tree[parent], callers) + " > " + span.Name
 }
 
 // checkSpan compares a span's attributes with what its name promises.
