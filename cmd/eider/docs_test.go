@@ -315,6 +315,19 @@ func TestLinksInTheDocsLeadSomewhere(t *testing.T) {
 	}
 }
 
+func TestCodeInTheGuideToModulesIsTheExamples(t *testing.T) {
+	blocks := regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(docText(t, "docs/writing-a-module.md"), -1)
+	example := docText(t, "examples/notes/notes.go")
+	for _, b := range blocks {
+		if !strings.Contains(example, b[1]) {
+			t.Errorf("examples/notes/notes.go does not hold\n%s", b[1])
+		}
+	}
+	if len(blocks) == 0 {
+		t.Error("the guide shows no code")
+	}
+}
+
 func TestDecisionsAreListedInTheirIndex(t *testing.T) {
 	index := docText(t, "docs/decisions/README.md")
 	files, err := filepath.Glob(filepath.Join(repository, "docs/decisions/[0-9]*.md"))
