@@ -116,13 +116,19 @@ func printRepair(c *cobra.Command, r app.WALReport, dryRun, asJSON bool) error {
 	if asJSON {
 		return json.NewEncoder(out).Encode(r)
 	}
-	if r.NothingToDo {
+	switch {
+	case r.NothingToDo && r.Original != "":
+		_, err := fmt.Fprintf(out, "nothing to repair: that was done; the originals are in %s, and the next start logs the loss\n", r.Original)
+		return err
+	case r.NothingToDo:
 		_, err := fmt.Fprintf(out, "nothing to repair: the write-ahead log replays to row %d and no checkpoint names a later one\n", r.Head)
 		return err
 	}
-	fmt.Fprintf(out, "%d of %d bytes of the write-ahead log replay, up to row %d of the log of operations\n", r.KeptBytes, r.WALBytes, r.Head)
+	fmt.Fprintf(out, "%d of %d bytes of the write-ahead log can be read, up to row %d of the log of operations\n", r.KeptBytes, r.WALBytes, r.Head)
 	if r.Missing > 0 {
 		fmt.Fprintf(out, "missing: %d rows, %d to %d, that the newest checkpoint proves, and the changes that they report\n", r.Missing, r.Head+1, r.Checkpoint)
+	} else {
+		fmt.Fprintf(out, "missing: what the other %d bytes held; no checkpoint names a row behind %d\n", r.WALBytes-r.KeptBytes, r.Head)
 	}
 	if dryRun {
 		_, err := fmt.Fprintln(out, "dry run: nothing was changed")

@@ -34,6 +34,9 @@ func (f *flags) ask(c *cobra.Command, method, path string, out any) (err error) 
 		fmt.Fprintf(c.ErrOrStderr(), "asking the server that runs on %s\n", dir)
 		return call(c.Context(), socket, method, path, out)
 	}
+	if err := a.Used(); err != nil {
+		return err
+	}
 	fmt.Fprintf(c.ErrOrStderr(), "no server runs on %s: opening it\n", dir)
 	a.Settings.HTTP.Listen = "unix:" + filepath.Join(dir, "command.sock")
 	if err := a.Open(c.Context()); err != nil {

@@ -29,11 +29,13 @@ func modules() []core.Module {
 }
 
 func main() {
+	// What a data folder holds is for nobody else, also where DuckDB makes the file.
+	syscall.Umask(0o077)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := command().ExecuteContext(ctx)
 	stop()
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "eider: %v\n", err)
+		fmt.Fprintf(os.Stderr, "eider: %s\n", tell(err))
 		os.Exit(exitCode(err))
 	}
 }

@@ -154,7 +154,7 @@ func (a *App) openKernel(ctx context.Context) error {
 	cursors := audit.NewCursors()
 	records := operation.NewIdempotency(time.Duration(a.Settings.Idempotency.Keep))
 	a.Registry.Tables = append(a.Registry.Tables, keys.Table(), book.Table, cursors, records.Table())
-	if err := a.openStore(ctx, log, space); err != nil {
+	if err := a.openStore(ctx, log, signer, space); err != nil {
 		return err
 	}
 	chain, err := policy.NewChain(a.options.Policies, t.Log)
@@ -184,7 +184,11 @@ func (a *App) openKernel(ctx context.Context) error {
 	return a.logRepair(ctx)
 }
 
-func (a *App) openStore(ctx context.Context, log *audit.Log, space *disk.Space) error {
+func (a *App) openStore(ctx context.Context, log *audit.Log, signer *audit.Signer, space *disk.Space) error {
+	newest, err := a.prepareMetadata(ctx, signer)
+	if err != nil {
+		return err
+	}
 	engine, err := duckdb.Open(ctx, duckdb.Options{
 		Path: a.Settings.path(metadataFile), Threads: a.Settings.Metadata.Threads,
 		MemoryLimit: fmt.Sprintf("%dB", a.Settings.Metadata.Memory), CheckpointSize: int64(a.Settings.Metadata.Checkpoint),
@@ -193,7 +197,7 @@ func (a *App) openStore(ctx context.Context, log *audit.Log, space *disk.Space) 
 		return fmt.Errorf("open %s: %w", metadataFile, err)
 	}
 	a.engine = engine
-	var e metadata.Engine = engine
+	var e metadata.Engine = &guarded{engine, newest, a.Settings.path(auditDir)}
 	if a.options.Engine != nil {
 		e = a.options.Engine(e)
 	}

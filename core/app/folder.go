@@ -35,8 +35,12 @@ var dataFolders = []string{"duckdb", "files", "plugins", "backups", "archive", "
 
 // openFolder makes the data folder and takes its lock.
 func (a *App) openFolder() error {
-	if err := os.MkdirAll(a.Settings.Top.DataDir, 0o700); err != nil {
-		return fmt.Errorf("make the data folder: %w", err)
+	// Until there is a database, a crash may have come between the making of the
+	// folder and the sync of its parent, which not every start may open.
+	if _, err := os.Stat(a.Settings.path(metadataFile)); err != nil {
+		if err := a.options.Files.MkdirAll(a.Settings.Top.DataDir, 0o700); err != nil {
+			return fmt.Errorf("make the data folder %s: %w", a.Settings.Top.DataDir, err)
+		}
 	}
 	lock, err := disk.Lock(a.Settings.path(lockFile))
 	if errors.Is(err, disk.ErrLocked) {

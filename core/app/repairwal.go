@@ -1,10 +1,12 @@
 package app
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -18,12 +20,12 @@ import (
 // WALReport says what a repair of the metadata's write-ahead log found.
 type WALReport struct {
 	WALBytes    int64  `json:"wal_bytes"`     // of the log as it was
-	KeptBytes   int64  `json:"kept_bytes"`    // of its longest prefix that replays
-	Head        int64  `json:"head"`          // newest row of operations_log then
+	KeptBytes   int64  `json:"kept_bytes"`    // of its shortest prefix that leads to Head
+	Head        int64  `json:"head"`          // newest row of operations_log that can be brought back
 	Checkpoint  int64  `json:"checkpoint"`    // newest row that a checkpoint names
 	Missing     int64  `json:"missing"`       // rows between the two
 	Original    string `json:"original"`      // where both files were copied to
-	NothingToDo bool   `json:"nothing_to_do"` // everything is there and replays
+	NothingToDo bool   `json:"nothing_to_do"` // everything is there and replays, or Original tells of a repair before
 }
 
 // RepairWAL makes the metadata of a stopped server open again: it keeps the
@@ -32,6 +34,9 @@ type WALReport struct {
 // changes nothing.
 func (a *App) RepairWAL(ctx context.Context, dryRun bool) (report WALReport, err error) {
 	if a.Settings.Top.DataDir, err = filepath.Abs(a.Settings.Top.DataDir); err != nil {
+		return report, err
+	}
+	if err := a.Used(); err != nil {
 		return report, err
 	}
 	lock, err := disk.Lock(a.Settings.path(lockFile))
@@ -46,46 +51,104 @@ func (a *App) RepairWAL(ctx context.Context, dryRun bool) (report WALReport, err
 	return w.run(ctx, dryRun)
 }
 
+// Used returns an error if the data folder holds no metadata: a command that
+// works on what a server left behind must not make a new data folder where a
+// name was mistyped.
+func (a *App) Used() error {
+	_, err := os.Stat(a.Settings.path(metadataFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("there is no %s in the data folder %s", metadataFile, a.Settings.Top.DataDir)
+	}
+	return err
+}
+
+// scratchFolder begins the name of the folder in which prefixes are tried.
+const scratchFolder = ".repair-"
+
+// walRepair is one repair. It tries prefixes of the log on a copy of the database
+// and touches the originals only once it knows what they hold.
 type walRepair struct {
 	app      *App
 	database string
 	files    *disk.FS
 	scratch  string
-	head     audit.Head
+	cut      int64      // length of the longest prefix that opens
+	head     audit.Head // with it
 }
 
 func (w *walRepair) run(ctx context.Context, dryRun bool) (report WALReport, err error) {
 	if report.WALBytes, err = size(w.database + ".wal"); err != nil {
 		return report, err
 	}
-	signer, err := w.app.signer()
+	newest, err := w.newest()
 	if err != nil {
 		return report, err
 	}
-	if w.scratch, err = os.MkdirTemp(w.app.Settings.Top.DataDir, ".repair-"); err != nil {
+	if err := w.copyDatabase(); err != nil {
 		return report, err
 	}
 	defer os.RemoveAll(w.scratch)
-	if err := w.files.CopyFile(w.copy(), w.database, 0o600); err != nil {
+	if err := w.longest(ctx, report.WALBytes); err != nil {
 		return report, err
 	}
-	if report.KeptBytes, err = w.longest(ctx, report.WALBytes); err != nil {
-		return report, err
-	}
-	report.Head = w.head.ID
-	newest, err := audit.NewestCheckpoint(w.app.Settings.path(auditDir), signer)
-	if err != nil {
-		return report, err
-	}
+	report.Head, report.KeptBytes = w.head.ID, w.cut
 	if newest != nil {
 		report.Checkpoint = newest.ID
 		report.Missing = max(0, newest.ID-w.head.ID)
 	}
-	report.NothingToDo = report.KeptBytes == report.WALBytes && report.Missing == 0
-	if dryRun || report.NothingToDo {
+	if report.NothingToDo = w.cut == report.WALBytes && report.Missing == 0; report.NothingToDo {
 		return report, nil
 	}
+	before, err := readRepair(w.app.Settings.path(auditDir))
+	if err != nil {
+		return report, err
+	}
+	if report.NothingToDo = report.WALBytes == 0 && accepts(before, w.head); report.NothingToDo {
+		report.Original = before.Kept
+		return report, nil
+	}
+	if report.KeptBytes, err = w.shortest(ctx); err != nil || dryRun {
+		return report, err
+	}
 	return report, w.apply(ctx, &report)
+}
+
+// newest returns the newest checkpoint. It makes no signing key where there is
+// none: then there is no checkpoint either.
+func (w *walRepair) newest() (*audit.Checkpoint, error) {
+	path := w.app.Settings.Audit.SigningKey
+	if path == "" {
+		path = w.app.Settings.path(auditDir, signingFile)
+	}
+	signer, err := audit.LoadSigner(path, false)
+	if errors.Is(err, fs.ErrNotExist) && w.app.Settings.Audit.SigningKey == "" {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return audit.NewestCheckpoint(w.app.Settings.path(auditDir), signer)
+}
+
+// copyDatabase makes the scratch folder, and removes those of repairs that were
+// killed.
+func (w *walRepair) copyDatabase() (err error) {
+	old, err := filepath.Glob(w.app.Settings.path(scratchFolder + "*"))
+	if err != nil {
+		return err
+	}
+	for _, dir := range old {
+		if err := os.RemoveAll(dir); err != nil {
+			return err
+		}
+	}
+	if w.scratch, err = os.MkdirTemp(w.app.Settings.Top.DataDir, scratchFolder); err != nil {
+		return err
+	}
+	if err := w.files.CopyFile(w.copy(), w.database, 0o600); err != nil {
+		return errors.Join(err, os.RemoveAll(w.scratch))
+	}
+	return nil
 }
 
 func size(path string) (int64, error) {
@@ -101,55 +164,93 @@ func size(path string) (int64, error) {
 
 func (w *walRepair) copy() string { return filepath.Join(w.scratch, metadataFile) }
 
-// longest returns the length of the longest prefix of the write-ahead log with
-// which the database opens. A prefix that ends inside an entry replays up to
-// it; one that holds a damaged entry whole is refused: so the lengths that open
-// are those up to a bound, which is found by halving.
-func (w *walRepair) longest(ctx context.Context, all int64) (int64, error) {
-	if err := w.try(ctx, all); err == nil {
-		return all, nil
+// longest finds the longest prefix of the write-ahead log with which the database
+// opens. A prefix that ends inside an entry replays up to it; one that holds a
+// damaged entry whole is refused: so the lengths that open are those up to a
+// bound, which is found by halving.
+func (w *walRepair) longest(ctx context.Context, all int64) (err error) {
+	if w.head, err = w.try(ctx, all); err == nil {
+		w.cut = all
+		return nil
 	}
-	if err := w.try(ctx, 0); err != nil {
-		return 0, fmt.Errorf("%s does not open even without its write-ahead log: %w", metadataFile, err)
+	if w.head, err = w.try(ctx, 0); err != nil {
+		return fmt.Errorf("%s does not open even without its write-ahead log: %w", metadataFile, err)
 	}
-	opens, fails := int64(0), all
-	for fails-opens > 1 {
-		middle := opens + (fails-opens)/2
-		if err := ctx.Err(); err != nil {
-			return 0, err
+	return halve(ctx, 0, all, func(n int64) bool {
+		head, err := w.try(ctx, n)
+		if err == nil {
+			w.cut, w.head = n, head
 		}
-		if w.try(ctx, middle) == nil {
-			opens = middle
+		return err != nil
+	})
+}
+
+// shortest returns the length of the shortest prefix that leads to the same head.
+// What follows it is no row of the log, and where the log is torn or damaged it
+// is what cannot be read.
+func (w *walRepair) shortest(ctx context.Context) (int64, error) {
+	least := int64(0)
+	if head, err := w.try(ctx, 0); err != nil || head.ID == w.head.ID {
+		return least, err
+	}
+	least = w.cut
+	return least, halve(ctx, 0, w.cut, func(n int64) bool {
+		head, err := w.try(ctx, n)
+		reaches := err == nil && head.ID == w.head.ID
+		if reaches {
+			least = n
+		}
+		return reaches
+	})
+}
+
+// halve asks beyond about lengths between two, for the first of which it is false
+// and for the last true, until it has asked about both sides of where it turns.
+func halve(ctx context.Context, first, last int64, beyond func(int64) bool) error {
+	for last-first > 1 && ctx.Err() == nil {
+		if middle := first + (last-first)/2; beyond(middle) {
+			last = middle
 		} else {
-			fails = middle
+			first = middle
 		}
 	}
-	return opens, w.try(ctx, opens)
+	return ctx.Err()
 }
 
 // try opens the copy with the first n bytes of the log, and reads its head.
-func (w *walRepair) try(ctx context.Context, n int64) error {
-	wal := w.copy() + ".wal"
-	if err := os.Remove(wal); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if n > 0 {
-		if err := w.files.CopyFile(wal, w.database+".wal", 0o600); err != nil {
-			return err
-		}
-		if err := os.Truncate(wal, n); err != nil {
-			return err
-		}
+func (w *walRepair) try(ctx context.Context, n int64) (head audit.Head, err error) {
+	if err := w.copyLog(n); err != nil {
+		return head, err
 	}
 	db, err := duck.Open(ctx, w.copy(), duck.Options{ReadOnly: true})
 	if err != nil {
+		return head, err
+	}
+	head, err = headOrNone(ctx, db.Query)
+	return head, errors.Join(err, db.Close())
+}
+
+// copyLog puts the first n bytes of the log beside the copy. They are not synced:
+// nothing is kept.
+func (w *walRepair) copyLog(n int64) error {
+	log := w.copy() + ".wal"
+	if err := os.Remove(log); n == 0 {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
 		return err
 	}
-	head, err := audit.ReadHead(ctx, db.Query)
-	if err == nil {
-		w.head = head
+	from, err := os.Open(w.database + ".wal")
+	if err != nil {
+		return err
 	}
-	return errors.Join(err, db.Close())
+	defer from.Close()
+	to, err := os.OpenFile(log, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.CopyN(to, from, n)
+	return errors.Join(err, to.Close())
 }
 
 // apply keeps the originals, cuts the log, folds what is left into the database
@@ -173,14 +274,19 @@ func (w *walRepair) apply(ctx context.Context, report *WALReport) error {
 		return err
 	}
 	err := audit.WriteRepair(settings.path(auditDir), audit.Repair{
-		Head: w.head.ID, Hash: hex.EncodeToString(w.head.Hash), Lost: report.Checkpoint, Kept: report.Original,
+		Head: w.head.ID, Hash: hex.EncodeToString(w.head.Hash), Lost: max(report.Checkpoint, report.Head), Kept: report.Original,
 		Bytes: report.WALBytes - report.KeptBytes, At: at,
 	})
 	if err != nil {
 		return err
 	}
-	if report.WALBytes > 0 {
-		if err := os.Truncate(w.database+".wal", report.KeptBytes); err != nil {
+	return w.fold(ctx, report.WALBytes)
+}
+
+// fold cuts the log where it is damaged and folds the rest into the database.
+func (w *walRepair) fold(ctx context.Context, all int64) error {
+	if all > w.cut {
+		if err := os.Truncate(w.database+".wal", w.cut); err != nil {
 			return err
 		}
 	}
@@ -188,5 +294,9 @@ func (w *walRepair) apply(ctx context.Context, report *WALReport) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(db.Checkpoint(ctx), db.Close(), w.files.SyncDir(settings.Top.DataDir))
+	head, err := headOrNone(ctx, db.Query)
+	if err == nil && !bytes.Equal(head.Hash, w.head.Hash) {
+		err = fmt.Errorf("the repaired database ends at row %d, its copy at row %d", head.ID, w.head.ID)
+	}
+	return errors.Join(err, db.Checkpoint(ctx), db.Close(), w.files.SyncDir(w.app.Settings.Top.DataDir))
 }

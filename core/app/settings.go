@@ -28,7 +28,7 @@ type top struct {
 }
 
 type authSettings struct {
-	RootKey       string          `koanf:"root_key" secret:"true" doc:"The key that opens everything; empty: the file root.key in the data folder, made at the first start"`
+	RootKey       string          `koanf:"root_key" secret:"true" doc:"The key that opens everything, or file:PATH to read it from a file; empty: the file root.key in the data folder, made at the first start"`
 	RotateURLKeys config.Duration `koanf:"rotate_url_keys" doc:"How often the secret that signs URLs is replaced; what an old one signed stays good until it expires"`
 }
 

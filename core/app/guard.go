@@ -1,0 +1,118 @@
+package app
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/eiderdb/eider/core/audit"
+	"github.com/eiderdb/eider/core/duck"
+	"github.com/eiderdb/eider/core/metadata"
+)
+
+// ErrNoMetadata says that the metadata database is gone: DuckDB would make a new
+// one in its place, and remove the write-ahead log of the old.
+var ErrNoMetadata = errors.New("the metadata database is missing or empty, although this data folder was in use")
+
+// freshMetadata is a new metadata database until it is whole.
+const freshMetadata = ".metadata.new"
+
+// prepareMetadata makes a metadata database where there has never been one, and
+// returns the newest checkpoint, nil if there is none. A first start that is
+// killed leaves no half database: the name comes last.
+func (a *App) prepareMetadata(ctx context.Context, signer *audit.Signer) (*audit.Checkpoint, error) {
+	newest, err := audit.NewestCheckpoint(a.Settings.path(auditDir), signer)
+	if err != nil {
+		return nil, err
+	}
+	database := a.Settings.path(metadataFile)
+	there, err := size(database)
+	if err != nil || there > 0 {
+		return newest, err
+	}
+	wal, err := size(database + ".wal")
+	if err != nil {
+		return nil, err
+	}
+	if newest != nil || wal > 0 {
+		return nil, fmt.Errorf("open %s: %w: bring it back from a backup", metadataFile, ErrNoMetadata)
+	}
+	fresh := a.Settings.path(freshMetadata)
+	if err := duck.CreateTemplate(ctx, fresh); err != nil {
+		return nil, fmt.Errorf("make %s: %w", metadataFile, err)
+	}
+	if err := a.options.Files.Rename(fresh, database); err != nil {
+		return nil, fmt.Errorf("make %s: %w", metadataFile, err)
+	}
+	return nil, a.syncData()
+}
+
+// guarded is an engine that migrates no database in which rows are missing.
+// DuckDB takes a write-ahead log that does not begin as one for an empty one, and
+// removes it once anything is written: with one flipped bit a migration would
+// find no tables, make them, and destroy what they could be restored from.
+type guarded struct {
+	metadata.Engine
+	newest *audit.Checkpoint
+	dir    string // of the checkpoints
+}
+
+// Migrate returns audit.ErrBehind, and has written nothing, if the log ends
+// before the newest checkpoint and nobody has accepted that.
+func (g *guarded) Migrate(ctx context.Context, all []metadata.Migration) error {
+	head, err := headOrNone(ctx, g.Engine.Query)
+	if err != nil {
+		return err
+	}
+	repaired, err := readRepair(g.dir)
+	if err != nil {
+		return err
+	}
+	if g.newest != nil && head.ID < g.newest.ID && !accepts(repaired, head) {
+		return fmt.Errorf("%w: the log ends at row %d, the checkpoint says %d; `eider repair --wal --dry-run` shows what is lost",
+			audit.ErrBehind, head.ID, g.newest.ID)
+	}
+	return g.Engine.Migrate(ctx, all)
+}
+
+// readRepair returns the word that a repair has left for the next start, nil if
+// there is none.
+func readRepair(dir string) (*audit.Repair, error) {
+	text, err := os.ReadFile(filepath.Join(dir, "repair.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the word of the repair: %w", err)
+	}
+	var r audit.Repair
+	if err := json.Unmarshal(text, &r); err != nil {
+		return nil, fmt.Errorf("read the word of the repair: %w", err)
+	}
+	return &r, nil
+}
+
+// accepts reports whether this is the head at which the repair has left the log.
+func accepts(r *audit.Repair, head audit.Head) bool {
+	return r != nil && r.Head == head.ID && r.Hash == hex.EncodeToString(head.Hash)
+}
+
+// headOrNone returns the newest row of the log; in a database that has no log
+// yet, the head of an empty one.
+func headOrNone[R metadata.Rows](ctx context.Context, query func(context.Context, string, ...any) (R, error)) (audit.Head, error) {
+	tables, err := query(ctx, `SELECT 1 FROM duckdb_tables() WHERE table_name = 'operations_log'`)
+	if err != nil {
+		return audit.Head{}, fmt.Errorf("look for the log: %w", err)
+	}
+	defer tables.Close()
+	if !tables.Next() {
+		return audit.Head{Hash: make([]byte, sha256.Size)}, tables.Err()
+	}
+	return audit.ReadHead(ctx, query)
+}
