@@ -22,8 +22,7 @@ func (k *Keys) Authenticate(ctx context.Context, v *metadata.View, header string
 		return eider.Actor{}, wrongKey()
 	}
 	token = strings.TrimSpace(token)
-	hash := hashOf(token)
-	if same(hash, *k.root.Load()) {
+	if k.IsRoot(token) {
 		return eider.Actor{Type: eider.ActorRoot, Name: rootID, Role: eider.Admin}, nil
 	}
 	id, ok := idOf(token)
@@ -31,7 +30,7 @@ func (k *Keys) Authenticate(ctx context.Context, v *metadata.View, header string
 		return eider.Actor{}, wrongKey()
 	}
 	key, err := k.table.Get(ctx, v, id)
-	if err != nil || !same(hash, key.Hash) || !key.Live(time.Now()) {
+	if err != nil || !same(hashOf(token), key.Hash) || !key.Live(time.Now()) {
 		return eider.Actor{}, wrongKey()
 	}
 	k.touch(id)

@@ -128,6 +128,9 @@ func (k *Keys) SetRoot(key string) {
 	k.root.Store(&hash)
 }
 
+// IsRoot reports whether the token is the root key.
+func (k *Keys) IsRoot(token string) bool { return same(hashOf(token), *k.root.Load()) }
+
 // Table returns the table of keys, for the store.
 func (k *Keys) Table() metadata.AnyTable { return k.table }
 

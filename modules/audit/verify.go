@@ -3,6 +3,7 @@ package audit
 import (
 	"context"
 
+	"github.com/eiderdb/eider"
 	"github.com/eiderdb/eider/core/audit"
 	"github.com/eiderdb/eider/core/operation"
 )
@@ -15,6 +16,9 @@ type verifyOperations struct {
 // verify walks the chain, and compares it with the checkpoints that are kept
 // outside the database.
 func (a *Audit) verify(ctx context.Context, v *operation.View, in verifyOperations) (audit.Verification, error) {
+	if in.To != 0 && in.To < in.From {
+		return audit.Verification{}, eider.Invalid("to", "must not be before from")
+	}
 	kept, err := audit.Checkpoints(a.dir, a.signer)
 	if err != nil {
 		return audit.Verification{}, err

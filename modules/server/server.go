@@ -86,13 +86,20 @@ type initialised struct {
 	StoragePaths []string `json:"storage_paths" doc:"Names of the folders in the data folder"`
 }
 
-func (s *Server) makeFolders(context.Context, callPlan) error { return s.kernel.MakeFolders() }
+func (s *Server) makeFolders(context.Context, callPlan) error {
+	if err := s.kernel.MakeFolders(); err != nil {
+		return eider.Errorf(eider.StorageUnavailable, "a storage folder cannot be made or written; the log says which").Because(err)
+	}
+	return nil
+}
 
 func (s *Server) foldersMade(context.Context, callPlan) (bool, error) {
 	for _, dir := range s.kernel.Folders {
-		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		info, err := os.Stat(dir)
+		if errors.Is(err, fs.ErrNotExist) {
 			return false, nil
-		} else if err != nil {
+		}
+		if err != nil || !info.IsDir() {
 			return false, err
 		}
 	}
@@ -122,7 +129,17 @@ func (s *Server) rootKeyPath() string { return filepath.Join(s.kernel.Dir, "root
 
 // writeRootKey replaces the file. Its second line names the call, so that the
 // effect can be recognised after a crash.
+//
+// A root key that is a setting cannot be replaced here: the old one would be
+// back after the next start.
 func (s *Server) writeRootKey(_ context.Context, plan callPlan) error {
+	kept, err := os.ReadFile(s.rootKeyPath())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if old, _, _ := strings.Cut(string(kept), "\n"); !s.kernel.Keys.IsRoot(strings.TrimSpace(old)) {
+		return eider.Errorf(eider.Forbidden, "the root key is not the one in root.key: replace it in the setting auth.root_key, or start the server again")
+	}
 	key := auth.NewRootKey()
 	if err := s.kernel.Files.WriteFile(s.rootKeyPath(), []byte(key+"\n# written by call "+plan.Call+"\n"), 0o600); err != nil {
 		return err
