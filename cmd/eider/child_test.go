@@ -126,3 +126,10 @@ func (c *child) wait(t *testing.T) {
 
 // code is the exit code of a process that has ended; -1: by a signal.
 func (c *child) code() int { return c.cmd.ProcessState.ExitCode() }
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

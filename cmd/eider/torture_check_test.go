@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"testing"
 
 	"github.com/eiderdb/eider"
 	"github.com/eiderdb/eider/core/app/apptest"
@@ -40,12 +41,7 @@ type logRow struct {
 // folders with the register.
 func (w *world) check() {
 	w.t.Helper()
-	apptest.Eventually(w.t, "every call is settled", func() bool {
-		return len(w.get("/operations?status=in_progress&limit=1").List("operations")) == 0
-	})
-	if a := w.get("/operations/verify"); a.JSON["verified"] != true {
-		w.t.Errorf("the chain does not hold: %s", a.Body)
-	}
+	checkSettled(w.t, w.server)
 	rows := w.newRows()
 	w.accountFor(rows)
 	for _, r := range rows {
@@ -53,9 +49,8 @@ func (w *world) check() {
 			w.tell(r)
 		}
 	}
-	projects := w.projects()
-	w.compareRegister(projects)
-	w.compareFolders(projects)
+	w.compareRegister(registered(w.t, w.server))
+	checkFolders(w.t, w.server)
 	for _, c := range w.clients {
 		for _, id := range c.own {
 			c.states[id] = ""
@@ -175,19 +170,6 @@ func (w *world) tell(r logRow) {
 	}
 }
 
-func (w *world) projects() map[string]eider.Project {
-	w.t.Helper()
-	var page struct{ Projects []eider.Project }
-	if err := json.Unmarshal(w.get("/projects?status=all&limit=1000").Body, &page); err != nil {
-		w.t.Fatalf("read the register: %v", err)
-	}
-	all := map[string]eider.Project{}
-	for _, p := range page.Projects {
-		all[p.ID] = p
-	}
-	return all
-}
-
 // compareRegister compares the projects and their keys with what the log says.
 func (w *world) compareRegister(projects map[string]eider.Project) {
 	w.t.Helper()
@@ -224,50 +206,81 @@ func (w *world) keysOf(p eider.Project) string {
 	return fmt.Sprint(" ", ids)
 }
 
-// compareFolders checks that there is one whole folder for each project, and no
-// other, and that nothing is left in the trash.
-func (w *world) compareFolders(projects map[string]eider.Project) {
-	w.t.Helper()
-	want := map[string]bool{}
-	for _, p := range projects {
-		folder := filepath.Dir(filepath.Dir(p.DBPath))
-		want[filepath.Base(folder)] = true
-		w.wholeFolder(p, filepath.Join(w.dir, folder))
+// checkSettled waits until no call is unfinished and verifies the chain.
+func checkSettled(t *testing.T, c *child) {
+	t.Helper()
+	apptest.Eventually(t, "every call is settled", func() bool {
+		return len(c.Want(200, childKey, "GET /operations?status=in_progress&limit=1", "").List("operations")) == 0
+	})
+	if a := c.Want(200, childKey, "GET /operations/verify", ""); a.JSON["verified"] != true {
+		t.Errorf("the chain does not hold: %s", a.Body)
 	}
-	for _, name := range strings.Fields(listing(w.t, filepath.Join(w.dir, "duckdb"))) {
-		if !want[name] {
-			w.t.Errorf("the folder %s has no project", name)
-		}
-	}
-	apptest.Eventually(w.t, "the trash is empty", func() bool { return listing(w.t, filepath.Join(w.dir, "trash")) == "" })
 }
 
-func (w *world) wholeFolder(p eider.Project, folder string) {
-	w.t.Helper()
-	info, err := os.Stat(filepath.Join(w.dir, p.DBPath))
+// registered returns the projects of the register by id.
+func registered(t *testing.T, c *child) map[string]eider.Project {
+	t.Helper()
+	var page struct{ Projects []eider.Project }
+	if err := json.Unmarshal(c.Want(200, childKey, "GET /projects?status=all&limit=1000", "").Body, &page); err != nil {
+		t.Fatalf("read the register: %v", err)
+	}
+	all := map[string]eider.Project{}
+	for _, p := range page.Projects {
+		all[p.ID] = p
+	}
+	return all
+}
+
+// checkFolders checks that there is one whole folder for each project, and no
+// other.
+func checkFolders(t *testing.T, c *child) {
+	t.Helper()
+	want := map[string]bool{}
+	for _, p := range registered(t, c) {
+		folder := filepath.Dir(filepath.Dir(p.DBPath))
+		want[filepath.Base(folder)] = true
+		checkFolder(t, c.Dir, p)
+	}
+	for _, name := range strings.Fields(listing(t, filepath.Join(c.Dir, "duckdb"))) {
+		if !want[name] {
+			t.Errorf("the folder %s has no project", name)
+		}
+	}
+}
+
+func checkFolder(t *testing.T, dir string, p eider.Project) {
+	t.Helper()
+	info, err := os.Stat(filepath.Join(dir, p.DBPath))
 	if err != nil || info.Size() != p.SizeBytes {
-		w.t.Errorf("the database of %s: %v, want %d bytes", p.ID, err, p.SizeBytes)
+		t.Errorf("the database of %s: %v, want %d bytes", p.ID, err, p.SizeBytes)
 		return
 	}
-	apptest.Eventually(w.t, "project.json of "+p.ID+" tells its state", func() bool {
+	folder := filepath.Dir(filepath.Dir(filepath.Join(dir, p.DBPath)))
+	apptest.Eventually(t, "project.json of "+p.ID+" tells its state", func() bool {
 		var side eider.Project
 		text, err := os.ReadFile(filepath.Join(folder, "project.json"))
 		return err == nil && json.Unmarshal(text, &side) == nil && side.UID == p.UID && side.Status == p.Status && side.Name == p.Name &&
-			listing(w.t, folder) == "db in lock out project.json"
+			listing(t, folder) == "db in lock out project.json"
 	})
 }
 
-// opensEveryDatabase opens them as DuckDB does.
-func (w *world) opensEveryDatabase() {
-	w.t.Helper()
-	for _, p := range w.projects() {
-		db, err := duck.Open(w.t.Context(), filepath.Join(w.dir, p.DBPath), duck.Options{})
+// checkDatabases opens every project's database as DuckDB does.
+func checkDatabases(t *testing.T, c *child) {
+	t.Helper()
+	for _, p := range registered(t, c) {
+		db, err := duck.Open(t.Context(), filepath.Join(c.Dir, p.DBPath), duck.Options{})
 		if err != nil {
-			w.t.Errorf("open the database of %s: %v", p.ID, err)
+			t.Errorf("open the database of %s: %v", p.ID, err)
 			continue
 		}
 		if err := db.Close(); err != nil {
-			w.t.Errorf("close the database of %s: %v", p.ID, err)
+			t.Errorf("close the database of %s: %v", p.ID, err)
 		}
 	}
+}
+
+// checkTrash waits until the trash is empty.
+func checkTrash(t *testing.T, c *child) {
+	t.Helper()
+	apptest.Eventually(t, "the trash is empty", func() bool { return listing(t, filepath.Join(c.Dir, "trash")) == "" })
 }

@@ -134,7 +134,7 @@ func (w *world) killSoon(within int) {
 
 // sendUntilKilled lets the clients send until the server is gone.
 func (w *world) sendUntilKilled() {
-	w.killSoon(400)
+	w.killSoon(500)
 	w.each(func(c *client) {
 		for c.send(c.choose()) {
 		}
@@ -178,7 +178,8 @@ func (w *world) end() {
 	w.server.stop(w.t)
 	w.start()
 	w.check()
-	w.opensEveryDatabase()
+	checkTrash(w.t, w.server)
+	checkDatabases(w.t, w.server)
 	w.server.stop(w.t)
 }
 
