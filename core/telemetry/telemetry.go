@@ -68,7 +68,7 @@ func Open(ctx context.Context, c Config, version string, out io.Writer) (*Teleme
 	t := &Telemetry{Log: log, Tracer: noop.NewTracerProvider().Tracer(scope), closeWithin: closeWithin}
 	// The SDK has one place for its own errors, and its default writes to
 	// stderr without end.
-	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { log.Warn("telemetry was lost", "error", err) }))
+	otel.SetErrorHandler(&losses{log: log})
 	about := resource.NewSchemaless(
 		attribute.String("service.name", c.Service), attribute.String("service.version", version))
 	if err := errors.Join(t.openTraces(ctx, c, about, out), t.openMetrics(ctx, c, about)); err != nil {
@@ -193,6 +193,31 @@ func (t *Telemetry) gather() ([]*dto.MetricFamily, error) {
 		return nil, nil
 	}
 	return t.registry.Gather()
+}
+
+// tellEvery is how often at most the log tells of telemetry that was lost.
+const tellEvery = time.Minute
+
+// losses tells the log of the SDK's errors. A receiver that is away fails every
+// second, and must not fill the log.
+type losses struct {
+	log *slog.Logger
+
+	mu     sync.Mutex
+	told   time.Time
+	untold int // since then
+}
+
+// Handle logs the error or counts it.
+func (l *losses) Handle(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if time.Since(l.told) < tellEvery {
+		l.untold++
+		return
+	}
+	l.log.Warn("telemetry was lost", "error", err, "untold", l.untold)
+	l.told, l.untold = time.Now(), 0
 }
 
 // closeWithin bounds how long a receiver that is away can hold the shutdown up.

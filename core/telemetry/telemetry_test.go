@@ -5,11 +5,14 @@ import (
 	"context"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/eiderdb/eider/core/telemetry/telemetrytest"
@@ -139,6 +142,26 @@ func TestReceiverThatIsAwayHoldsNobodyUp(t *testing.T) {
 			t.Errorf("%s: everything was sent to nobody", protocol)
 		}
 	}
+}
+
+// A receiver that stays away does not fill the log.
+func TestLossesAreToldOnceAMinute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		l := &losses{log: slog.New(slog.NewTextHandler(&out, nil))}
+		for i := range 150 { // one a second
+			l.Handle(fmt.Errorf("failure %d", i))
+			time.Sleep(time.Second)
+		}
+		for _, want := range []string{`error="failure 0" untold=0`, `error="failure 60" untold=59`, `error="failure 120" untold=59`} {
+			if !strings.Contains(out.String(), want) {
+				t.Errorf("%s is not told", want)
+			}
+		}
+		if n := strings.Count(out.String(), "\n"); n != 3 {
+			t.Errorf("%d lines were logged: %s", n, out.String())
+		}
+	})
 }
 
 func TestSamplingIsTheCallersWhereItHasDecided(t *testing.T) {
