@@ -167,7 +167,7 @@ func (t *Table[R]) remove(row *R) {
 	key := t.def.Key(row)
 	delete(t.rows, key)
 	for name, of := range t.def.Unique {
-		if value, ok := of(row); ok && t.unique[name][value] == key {
+		if value, ok := of(row); ok {
 			delete(t.unique[name], value)
 		}
 	}
@@ -315,6 +315,12 @@ func (t *Table[R]) Delete(ctx context.Context, tx *Tx, key string) error {
 		return err
 	}
 	return t.stage(tx, key, old, nil)
+}
+
+// Drop stages the removal of a row that the caller knows to be there. It saves
+// the look-up of a table that is not hot.
+func (t *Table[R]) Drop(tx *Tx, row R) error {
+	return t.stage(tx, t.def.Key(&row), &row, nil)
 }
 
 func (t *Table[R]) stage(tx *Tx, key string, old, row *R) error {

@@ -54,6 +54,8 @@ func claims(t *testing.T, open Opener) {
 		}
 		errs = r.group(release("1"), claim("2", c.second...), release("2"))
 		verify("released in the group", errors.Join(errs...), true)
+		errs = r.group(claim("1", c.first...), release("1"), claim("2", c.second...), release("2"))
+		verify("claimed and released in the group", errors.Join(errs...), true)
 		verify("released", r.write(claim("3", append(exclusive(c.first), exclusive(c.second)...)...)), true)
 		must(t, r.write(release("3")))
 		must(t, r.store.Close())

@@ -357,6 +357,14 @@ func (m *model) check(t *rapid.T) {
 		ids = append(ids, p.ID)
 	}
 	m.rig.holds(ids...)
+	for _, email := range []string{"x", "y", "z"} {
+		got, err := m.rig.people.By(context.Background(), m.rig.store.View(), byEmail, email)
+		want, there := m.committed.withEmail(email)
+		m.found(step{Kind: "view by", Email: email}, got, err, want, there)
+	}
+	if len(m.wrong) > 0 {
+		t.Errorf("%v", m.wrong)
+	}
 	if m.rig.people.Len() != len(ids) {
 		t.Errorf("%d people, want %d", m.rig.people.Len(), len(ids))
 	}
