@@ -5,6 +5,7 @@ package metadatatest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -20,8 +21,11 @@ var things = metadata.Spec{Name: "things", Columns: []metadata.Column{
 	{Name: "happened", Kind: metadata.Time}, {Name: "raw", Kind: metadata.Bytes}, {Name: "note", Kind: metadata.Text},
 }}
 
+var others = metadata.Spec{Name: "others", Columns: []metadata.Column{{Name: "n", Kind: metadata.Int}, {Name: "note", Kind: metadata.Text}}}
+
 var first = metadata.Migration{Owner: "suite", Number: 1, SQL: []string{
-	`CREATE TABLE things (id TEXT PRIMARY KEY, n BIGINT, ok BOOLEAN, happened TIMESTAMPTZ, raw BYTEA, note TEXT)`}}
+	`CREATE TABLE things (id TEXT PRIMARY KEY, n BIGINT, ok BOOLEAN, happened TIMESTAMPTZ, raw BYTEA, note TEXT)`,
+	`CREATE TABLE others (n BIGINT NOT NULL, note TEXT NOT NULL)`}}
 
 // Run runs the suite. open is called with a fresh database for each test.
 func Run(t *testing.T, fresh func(t *testing.T) Opener) {
@@ -30,11 +34,23 @@ func Run(t *testing.T, fresh func(t *testing.T) Opener) {
 		test func(*testing.T, Opener)
 	}{
 		{"batch is durable", batchIsDurable},
-		{"values come back equal", valuesComeBack},
+		{"batch is whole over its tables", batchIsWhole},
+		{"large batch", largeBatch},
+		{"empty batch", emptyBatch},
 		{"failing batch keeps nothing", failingBatchKeepsNothing},
+		{"cancelled commit is whole or nothing", cancelledCommit},
+		{"values come back equal", valuesComeBack},
+		{"values that would be stored as others are refused", valuesRefused},
+		{"random values come back equal", randomValues},
 		{"migrations run once and forward only", migrationsRunOnce},
+		{"migrations run in order", migrationsInOrder},
 		{"failing migration keeps nothing", failingMigration},
-		{"reads do not see a batch that failed and see one that did not", readsSeeCommitted},
+		{"reads see what is committed", readsSeeCommitted},
+		{"reads go on beside commits", readsBesideCommits},
+		{"open rows keep what they have seen", openRows},
+		{"query refuses what it cannot run", queryRefuses},
+		{"an engine that is reopened has everything", reopenedHasAll},
+		{"a closed engine refuses", closedRefuses},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, fresh(t)) })
 	}
@@ -45,6 +61,26 @@ func migrated(t *testing.T, open Opener) metadata.Engine {
 	e := open(t)
 	must(t, e.Migrate(context.Background(), []metadata.Migration{first}))
 	return e
+}
+
+// count returns how many things there are.
+func count(t testing.TB, e metadata.Engine) int64 {
+	t.Helper()
+	n, err := counted(e)
+	must(t, err)
+	return n
+}
+
+func counted(e metadata.Engine) (n int64, err error) {
+	rows, err := e.Query(context.Background(), `SELECT count(*) FROM things`)
+	if err != nil {
+		return 0, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		err = rows.Scan(&n)
+	}
+	return n, errors.Join(err, rows.Err())
 }
 
 func must(t testing.TB, err error) {
@@ -95,27 +131,68 @@ func want(t *testing.T, e metadata.Engine, want map[string]int64) {
 	}
 }
 
-func valuesComeBack(t *testing.T, open Opener) {
+func batchIsWhole(t *testing.T, open Opener) {
 	ctx := context.Background()
 	e := migrated(t, open)
 	defer e.Close()
-	full, empty := thing("full", -1<<63), []any{"empty", nil, nil, nil, nil, nil}
-	must(t, e.Commit(ctx, &metadata.Batch{Changes: []metadata.Change{{Table: &things, Insert: [][]any{full, empty}}}}))
-	rows, err := e.Query(ctx, `SELECT n, ok, happened, raw, note FROM things WHERE id = $1`, "full")
-	must(t, err)
-	defer rows.Close()
-	if !rows.Next() {
-		t.Fatal("the row is not there")
+	must(t, e.Commit(ctx, &metadata.Batch{Changes: []metadata.Change{
+		{Table: &things, Insert: [][]any{thing("a", 1), thing("b", 1)}}, {Table: &others, Insert: [][]any{{int64(1), "x"}}}}}))
+	bad := metadata.Change{Table: &others, Insert: [][]any{{"no number", "y"}}}
+	for _, batch := range [][]metadata.Change{
+		{{Table: &things, Insert: [][]any{thing("c", 2)}}, bad},
+		{{Table: &things, Update: [][]any{thing("a", 2)}}, bad},
+		{{Table: &things, Delete: []any{"b"}}, bad},
+		{bad, {Table: &things, Delete: []any{"b"}}},
+	} {
+		if err := e.Commit(ctx, &metadata.Batch{Changes: batch}); !errors.Is(err, metadata.ErrRolledBack) {
+			t.Errorf("%v: %v, want ErrRolledBack", batch, err)
+		}
+		want(t, e, map[string]int64{"a": 1, "b": 1})
 	}
-	var n int64
-	var ok bool
-	var at time.Time
-	var raw []byte
-	var note string
-	must(t, rows.Scan(&n, &ok, &at, &raw, &note))
-	if n != -1<<63 || !ok || !at.Equal(full[3].(time.Time)) || string(raw) != "\x00\x01\xff" || note != full[5] {
-		t.Fatalf("came back as %v %v %v %v %q", n, ok, at, raw, note)
+	// A table whose rows are only appended needs no key.
+	must(t, e.Commit(ctx, &metadata.Batch{Changes: []metadata.Change{{Table: &others, Insert: [][]any{{int64(1), "x"}}}}}))
+}
+
+func largeBatch(t *testing.T, open Opener) {
+	ctx := context.Background()
+	const n = 5000
+	e := migrated(t, open)
+	var rows, changed [][]any
+	var gone []any
+	for i := range int64(n) {
+		id := fmt.Sprint(i)
+		rows = append(rows, thing(id, i))
+		switch i % 3 {
+		case 0:
+			changed = append(changed, thing(id, -i))
+		case 1:
+			gone = append(gone, id)
+		}
 	}
+	must(t, e.Commit(ctx, &metadata.Batch{Changes: []metadata.Change{{Table: &things, Insert: rows}}}))
+	must(t, e.Commit(ctx, &metadata.Batch{Changes: []metadata.Change{{Table: &things, Update: changed, Delete: gone}}}))
+	must(t, e.Close())
+	e = migrated(t, open)
+	defer e.Close()
+	left := map[string]int64{}
+	for i := range int64(n) {
+		switch i % 3 {
+		case 0:
+			left[fmt.Sprint(i)] = -i
+		case 2:
+			left[fmt.Sprint(i)] = i
+		}
+	}
+	want(t, e, left)
+}
+
+func emptyBatch(t *testing.T, open Opener) {
+	e := migrated(t, open)
+	defer e.Close()
+	for _, b := range []metadata.Batch{{}, {Changes: []metadata.Change{{Table: &things}}}, {Changes: []metadata.Change{{Table: &things, Delete: []any{"no such key"}}}}} {
+		must(t, e.Commit(context.Background(), &b))
+	}
+	want(t, e, nil)
 }
 
 func failingBatchKeepsNothing(t *testing.T, open Opener) {
@@ -123,70 +200,41 @@ func failingBatchKeepsNothing(t *testing.T, open Opener) {
 	e := migrated(t, open)
 	defer e.Close()
 	must(t, e.Commit(ctx, &metadata.Batch{Changes: []metadata.Change{{Table: &things, Insert: [][]any{thing("a", 1)}}}}))
-	for name, bad := range map[string][]any{
-		"duplicate key": thing("a", 2), "too few values": {"x"}, "invalid UTF-8": {"x", int64(1), true, time.Now(), []byte{}, "\xff"},
+	nowhere := metadata.Spec{Name: "nowhere", Columns: things.Columns}
+	for name, bad := range map[string]metadata.Change{
+		"duplicate key":               {Table: &things, Insert: [][]any{thing("b", 1), thing("a", 2)}},
+		"key twice":                   {Table: &things, Insert: [][]any{thing("b", 1), thing("b", 2)}},
+		"no key":                      {Table: &things, Insert: [][]any{thing("b", 1), {nil, int64(1), true, time.Now(), []byte{}, ""}}},
+		"too few values":              {Table: &things, Insert: [][]any{thing("b", 1), {"x"}}},
+		"too many values":             {Table: &things, Insert: [][]any{thing("b", 1), append(thing("c", 1), "")}},
+		"too few values in an update": {Table: &things, Insert: [][]any{thing("b", 1)}, Update: [][]any{{"a", int64(2)}}},
+		"no such table":               {Table: &nowhere, Insert: [][]any{thing("b", 1)}},
 	} {
-		err := e.Commit(ctx, &metadata.Batch{Changes: []metadata.Change{{Table: &things, Insert: [][]any{thing("b", 1), bad}}}})
-		if !errors.Is(err, metadata.ErrRolledBack) && !(name == "duplicate key" && err != nil) {
+		err := e.Commit(ctx, &metadata.Batch{Changes: []metadata.Change{bad}})
+		if !errors.Is(err, metadata.ErrRolledBack) {
 			t.Errorf("%s: %v, want ErrRolledBack", name, err)
 		}
+		must(t, e.Dead())
 		want(t, e, map[string]int64{"a": 1})
 	}
 	must(t, e.Commit(ctx, &metadata.Batch{Changes: []metadata.Change{{Table: &things, Insert: [][]any{thing("b", 2)}}}}))
 	want(t, e, map[string]int64{"a": 1, "b": 2})
 }
 
-func migrationsRunOnce(t *testing.T, open Opener) {
-	ctx := context.Background()
-	second := metadata.Migration{Owner: "suite", Number: 2, SQL: []string{`CREATE TABLE more (id TEXT PRIMARY KEY)`}}
-	e := migrated(t, open)
-	must(t, e.Migrate(ctx, []metadata.Migration{first}))
-	must(t, e.Migrate(ctx, []metadata.Migration{first, second}))
-	must(t, e.Close())
-	e = open(t)
-	defer e.Close()
-	for _, known := range [][]metadata.Migration{{first}, {}} {
-		if err := e.Migrate(ctx, known); !errors.Is(err, metadata.ErrNewer) {
-			t.Errorf("a database newer than %v: %v, want ErrNewer", known, err)
-		}
-	}
-}
-
-func failingMigration(t *testing.T, open Opener) {
-	ctx := context.Background()
-	broken := metadata.Migration{Owner: "suite", Number: 2, SQL: []string{`CREATE TABLE more (id TEXT)`, `CREATE TABLE things (id TEXT)`}}
+// A commit may heed a context until it has begun to make the batch durable.
+func cancelledCommit(t *testing.T, open Opener) {
 	e := migrated(t, open)
 	defer e.Close()
-	if e.Migrate(ctx, []metadata.Migration{first, broken}) == nil {
-		t.Fatal("a migration that makes a table twice passed")
-	}
-	if rows, err := e.Query(ctx, `SELECT * FROM more`); err == nil {
-		rows.Close()
-		t.Fatal("half a migration was kept")
-	}
-	must(t, e.Migrate(ctx, []metadata.Migration{first}))
-}
-
-func readsSeeCommitted(t *testing.T, open Opener) {
-	ctx := context.Background()
-	e := migrated(t, open)
-	defer e.Close()
-	for n := range int64(20) {
-		must(t, e.Commit(ctx, &metadata.Batch{Changes: []metadata.Change{{Table: &things, Insert: [][]any{thing(string(rune('a'+n)), n)}}}}))
-		rows, err := e.Query(ctx, `SELECT count(*) FROM things`)
-		must(t, err)
-		var count int64
-		rows.Next()
-		must(t, rows.Scan(&count))
-		must(t, rows.Close())
-		if count != n+1 {
-			t.Fatalf("after %d commits a read sees %d rows", n+1, count)
-		}
-	}
-	cancelled, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if rows, err := e.Query(cancelled, `SELECT 1`); err == nil {
-		rows.Close()
-		t.Error("a cancelled query ran")
+	err := e.Commit(ctx, &metadata.Batch{Changes: []metadata.Change{{Table: &things, Insert: [][]any{thing("a", 1), thing("b", 2)}}}})
+	switch {
+	case err == nil:
+		want(t, e, map[string]int64{"a": 1, "b": 2})
+	case errors.Is(err, metadata.ErrRolledBack):
+		want(t, e, nil)
+	default:
+		t.Errorf("a cancelled commit ends with %v", err)
 	}
+	must(t, e.Commit(context.Background(), &metadata.Batch{Changes: []metadata.Change{{Table: &things, Insert: [][]any{thing("c", 3)}}}}))
 }
