@@ -9,6 +9,7 @@ package usage
 
 import (
 	"context"
+	"math"
 	"sync"
 	"time"
 
@@ -28,9 +29,11 @@ type Amounts struct {
 	Rows     int64 `json:"rows"`
 }
 
-// Plus returns the sum.
+// Plus returns the sum. A sum that an int64 cannot hold is the largest that it
+// can: lengths are what clients say, and two huge ones must not add up to less
+// than nothing.
 func (a Amounts) Plus(b Amounts) Amounts {
-	return Amounts{a.Projects + b.Projects, a.Bytes + b.Bytes, a.Files + b.Files, a.Tables + b.Tables, a.Rows + b.Rows}
+	return Amounts{plus(a.Projects, b.Projects), plus(a.Bytes, b.Bytes), plus(a.Files, b.Files), plus(a.Tables, b.Tables), plus(a.Rows, b.Rows)}
 }
 
 // Minus returns the difference.
@@ -38,24 +41,44 @@ func (a Amounts) Minus(b Amounts) Amounts {
 	return a.Plus(Amounts{-b.Projects, -b.Bytes, -b.Files, -b.Tables, -b.Rows})
 }
 
+// atLeastZero returns the amounts without those below zero.
+func (a Amounts) atLeastZero() Amounts {
+	return Amounts{max(0, a.Projects), max(0, a.Bytes), max(0, a.Files), max(0, a.Tables), max(0, a.Rows)}
+}
+
+func plus(a, b int64) int64 {
+	switch sum := a + b; {
+	case a > 0 && b > 0 && sum < 0:
+		return math.MaxInt64
+	case a < 0 && b < 0 && sum >= 0:
+		return math.MinInt64
+	default:
+		return sum
+	}
+}
+
 // Totals is what a scope holds.
 type Totals struct {
 	Scope string
 	Amounts
 	UpdatedAt time.Time
+
+	// settled are the tickets whose reservations are part of these amounts and that
+	// are not released yet. They are in memory only.
+	settled []*Ticket
 }
 
 // Book holds the totals and the reservations.
 type Book struct {
 	Table *metadata.Table[Totals]
 
-	mu      sync.Mutex
-	tickets map[string][]*Ticket // by scope, oldest first
+	mu       sync.Mutex
+	reserved map[string][]part // by scope, oldest first
 }
 
 // NewBook returns a book with no reservations.
 func NewBook() *Book {
-	return &Book{Table: newTable(), tickets: map[string][]*Ticket{}}
+	return &Book{Table: newTable(), reserved: map[string][]part{}}
 }
 
 func newTable() *metadata.Table[Totals] {
@@ -88,10 +111,7 @@ func Migrations() []metadata.Migration {
 
 // Of returns what the scope holds as r sees it; nothing for a scope unknown.
 func (b *Book) Of(ctx context.Context, r metadata.Reader, scope string) (Amounts, error) {
-	t, err := b.Table.Get(ctx, r, scope)
-	if eider.CodeOf(err) == eider.NotFound {
-		return Amounts{}, nil
-	}
+	t, err := b.row(ctx, r, scope)
 	return t.Amounts, err
 }
 
@@ -99,16 +119,27 @@ func (b *Book) Of(ctx context.Context, r metadata.Reader, scope string) (Amounts
 // project changes the server's alone.
 func (b *Book) Add(ctx context.Context, tx *metadata.Tx, project string, change Amounts) error {
 	for _, scope := range scopes(project) {
-		held, err := b.Of(ctx, tx, scope)
+		row, err := b.row(ctx, tx, scope)
 		if err != nil {
 			return err
 		}
-		row := Totals{scope, held.Plus(change), time.Now().UTC().Truncate(time.Microsecond)}
+		row.Amounts = row.Plus(change)
+		row.UpdatedAt = time.Now().UTC().Truncate(time.Microsecond)
 		if err := b.Table.Put(ctx, tx, row); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// row returns the scope's row as r sees it, one that holds nothing for a scope
+// unknown.
+func (b *Book) row(ctx context.Context, r metadata.Reader, scope string) (Totals, error) {
+	t, err := b.Table.Get(ctx, r, scope)
+	if eider.CodeOf(err) == eider.NotFound {
+		return Totals{Scope: scope}, nil
+	}
+	return t, err
 }
 
 // Forget stages the end of a project's totals: what it still holds leaves the
@@ -129,77 +160,4 @@ func scopes(project string) []string {
 		return []string{Server}
 	}
 	return []string{project, Server}
-}
-
-// Ticket is a reservation. It counts in every view of usage until Release, which
-// belongs into Tx.After of the transaction that adds what was reserved: for an
-// instant both count, never neither.
-type Ticket struct {
-	book    *Book
-	project string
-	amounts Amounts // guarded by book.mu
-}
-
-// Reserve takes a ticket behind those that are held already.
-func (b *Book) Reserve(project string, a Amounts) *Ticket {
-	t := &Ticket{book: b, project: project, amounts: a}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, scope := range scopes(project) {
-		b.tickets[scope] = append(b.tickets[scope], t)
-	}
-	return t
-}
-
-// Extend adds to the reservation, as for a body of unknown length that grows.
-func (t *Ticket) Extend(a Amounts) {
-	t.book.mu.Lock()
-	defer t.book.mu.Unlock()
-	t.amounts = t.amounts.Plus(a)
-}
-
-// Release ends the reservation. It may be called more than once.
-func (t *Ticket) Release() {
-	b := t.book
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, scope := range scopes(t.project) {
-		held := b.tickets[scope]
-		for i := range held {
-			if held[i] == t {
-				b.tickets[scope] = append(held[:i:i], held[i+1:]...)
-				break
-			}
-		}
-		if len(b.tickets[scope]) == 0 {
-			delete(b.tickets, scope)
-		}
-	}
-}
-
-// Seen returns what a policy that is asked for this ticket's call must count in
-// its project and on the server: what is committed, earlier tickets, and itself.
-func (t *Ticket) Seen(ctx context.Context, r metadata.Reader) (project, server Amounts, err error) {
-	if t.project != "" {
-		if project, err = t.seen(ctx, r, t.project); err != nil {
-			return project, server, err
-		}
-	}
-	server, err = t.seen(ctx, r, Server)
-	return project, server, err
-}
-
-func (t *Ticket) seen(ctx context.Context, r metadata.Reader, scope string) (Amounts, error) {
-	b := t.book
-	b.mu.Lock() // tickets first: one that commits meanwhile counts twice, not never
-	sum := Amounts{}
-	for _, other := range b.tickets[scope] {
-		sum = sum.Plus(other.amounts)
-		if other == t {
-			break
-		}
-	}
-	b.mu.Unlock()
-	held, err := b.Of(ctx, r, scope)
-	return sum.Plus(held), err
 }
