@@ -53,7 +53,7 @@ func (a *App) Addr() net.Addr { return a.Web.Addr(publicListener) }
 func (a *App) Start() {
 	keeping, stop := context.WithCancel(context.Background())
 	a.stopKeeper = stop
-	spawn(&a.keeperStopped, func() {
+	a.keeperStopped.Go(func() {
 		if err := a.keeper.Run(keeping); err != nil {
 			a.telemetry.Log.Error("checkpoints are not kept", "error", err)
 		}
@@ -62,7 +62,7 @@ func (a *App) Start() {
 	following, stop := context.WithCancel(context.Background())
 	a.stopFollowers = stop
 	for _, f := range a.Registry.Followers {
-		spawn(&a.followersStopped, func() { a.follow(following, f) })
+		a.followersStopped.Go(func() { a.follow(following, f) })
 	}
 }
 
@@ -77,11 +77,11 @@ func (a *App) follow(ctx context.Context, f audit.Follower) {
 func (a *App) Serve(ctx context.Context) error {
 	jobs, stop := context.WithCancel(context.Background())
 	a.stopJobs = stop
-	spawn(&a.background, func() { a.Kernel.Pipeline.Tend(jobs) })
-	spawn(&a.background, func() { a.Kernel.Keys.Tend(jobs, a.store) })
-	spawn(&a.background, func() { a.urls.Tend(jobs, a.telemetry.Log) })
+	a.background.Go(func() { a.Kernel.Pipeline.Tend(jobs) })
+	a.background.Go(func() { a.Kernel.Keys.Tend(jobs, a.store) })
+	a.background.Go(func() { a.urls.Tend(jobs, a.telemetry.Log) })
 	for _, j := range a.Registry.Jobs {
-		spawn(&a.background, func() { a.run(jobs, j) })
+		a.background.Go(func() { a.run(jobs, j) })
 	}
 	served := make(chan error, 1)
 	go func() { served <- a.Web.Serve() }()
@@ -117,17 +117,6 @@ func (e *StorageError) Error() string { return "the storage failed: " + e.Err.Er
 
 // Unwrap returns the cause.
 func (e *StorageError) Unwrap() error { return e.Err }
-
-func spawn(wg interface {
-	Add(int)
-	Done()
-}, do func()) {
-	wg.Add(1)
-	go func() {
-		defer wg.Done()
-		do()
-	}()
-}
 
 // run runs a job at its times. A round that fails is logged and the next one
 // comes as if it had not.
