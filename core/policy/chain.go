@@ -1,12 +1,16 @@
 package policy
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"path"
-	"sort"
+	"runtime/debug"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/eiderdb/eider"
@@ -36,8 +40,26 @@ type Item struct {
 	Projects   []string // globs of project ids; none means all
 }
 
+func (i *Item) check() error {
+	switch i.Mode {
+	case Enforce, Warn, DryRun:
+		if i.Policy == nil {
+			return errors.New("there is no policy behind the name")
+		}
+	case Off:
+	default:
+		return fmt.Errorf("mode %q is none of enforce, warn, dry_run, off", i.Mode)
+	}
+	for _, glob := range slices.Concat(i.Operations, i.Projects) {
+		if _, err := path.Match(glob, ""); err != nil {
+			return fmt.Errorf("pattern %q: %w", glob, err)
+		}
+	}
+	return nil
+}
+
 func (i *Item) concerns(q *Question) bool {
-	if i.Mode == Off || !matches(i.Operations, q.Operation) {
+	if !matches(i.Operations, q.Operation) {
 		return false
 	}
 	if len(i.Projects) == 0 {
@@ -64,25 +86,18 @@ type Chain struct {
 // NewChain returns the chain of the items, or an error that names what is wrong
 // with one of them.
 func NewChain(items []Item, log *slog.Logger) (*Chain, error) {
-	ordered := append([]Item(nil), items...)
-	sort.SliceStable(ordered, func(i, j int) bool {
-		if ordered[i].Priority != ordered[j].Priority {
-			return ordered[i].Priority > ordered[j].Priority
+	var ordered []Item
+	for _, i := range items {
+		if err := i.check(); err != nil {
+			return nil, fmt.Errorf("policy %s: %w", i.Name, err)
 		}
-		return ordered[i].Name < ordered[j].Name
-	})
-	for _, i := range ordered {
-		switch i.Mode {
-		case Enforce, Warn, DryRun, Off:
-		default:
-			return nil, fmt.Errorf("policy %s: mode %q is none of enforce, warn, dry_run, off", i.Name, i.Mode)
-		}
-		for _, glob := range append(append([]string(nil), i.Operations...), i.Projects...) {
-			if _, err := path.Match(glob, ""); err != nil {
-				return nil, fmt.Errorf("policy %s: pattern %q: %w", i.Name, glob, err)
-			}
+		if i.Mode != Off {
+			ordered = append(ordered, i)
 		}
 	}
+	slices.SortStableFunc(ordered, func(a, b Item) int {
+		return cmp.Or(cmp.Compare(b.Priority, a.Priority), cmp.Compare(a.Name, b.Name))
+	})
 	return &Chain{ordered, log}, nil
 }
 
@@ -127,7 +142,9 @@ func (o *Outcome) JSON() string {
 func (c *Chain) Len() int { return len(c.items) }
 
 // Ask asks the policies that the question concerns, and stops at the first
-// enforced denial.
+// enforced denial. A policy that panics could not decide. If ctx ends, the
+// question is refused, and a policy that does not mind is left behind: no mode
+// and no word for failure makes an answer of a question that nobody waits for.
 func (c *Chain) Ask(ctx context.Context, q *Question) Outcome {
 	var o Outcome
 	for i := range c.items {
@@ -135,7 +152,11 @@ func (c *Chain) Ask(ctx context.Context, q *Question) Outcome {
 		if !item.concerns(q) {
 			continue
 		}
-		d, err := item.Policy.Decide(ctx, q)
+		d, err := item.decide(ctx, q)
+		if ctx.Err() != nil {
+			o.Denial = eider.Errorf(eider.Cancelled, "the request ended before policy %s had decided", item.Name).Because(ctx.Err())
+			return o
+		}
 		if err != nil {
 			c.log.WarnContext(ctx, "a policy could not decide", "policy", item.Name, "operation", q.Operation, "error", err)
 			d = Decision{Deny: !item.FailOpen, Reason: "the policy could not decide"}
@@ -146,6 +167,33 @@ func (c *Chain) Ask(ctx context.Context, q *Question) Outcome {
 		}
 	}
 	return o
+}
+
+// decide asks the policy, and waits for its answer until ctx ends.
+func (i *Item) decide(ctx context.Context, q *Question) (Decision, error) {
+	type answer struct {
+		Decision
+		err error
+	}
+	answered := make(chan answer, 1) // so that one who was left behind can end
+	own := *q
+	go func() {
+		a := answer{err: errors.New("the policy gave no answer")}
+		defer func() {
+			if v := recover(); v != nil {
+				a = answer{err: fmt.Errorf("panic: %v\n%s", v, debug.Stack())}
+			}
+			answered <- a
+		}()
+		d, err := i.Policy.Decide(ctx, &own)
+		a = answer{d, err}
+	}()
+	select {
+	case a := <-answered:
+		return a.Decision, a.err
+	case <-ctx.Done():
+		return Decision{}, ctx.Err()
+	}
 }
 
 func (o *Outcome) add(item *Item, d Decision, failed bool) {
@@ -166,6 +214,9 @@ func (o *Outcome) add(item *Item, d Decision, failed bool) {
 		v.Outcome = "error"
 	default:
 		v.Outcome = "warn"
+		if v.Reason == "" {
+			v.Reason = strings.Join(d.Warning, "; ")
+		}
 		if item.Mode != DryRun {
 			o.Warnings = append(o.Warnings, d.Warning...)
 		}
@@ -173,13 +224,21 @@ func (o *Outcome) add(item *Item, d Decision, failed bool) {
 	o.Verdicts = append(o.Verdicts, v)
 }
 
+// maxRetry is the longest time in seconds that a caller is told to wait: a year.
+const maxRetry = 365 * 24 * 60 * 60
+
 func denial(v Verdict, d Decision) *eider.Error {
 	code := d.Code
-	if code == "" {
+	switch code {
+	case eider.DeniedByPolicy, eider.RateLimited, eider.QuotaExceeded:
+	default: // any other says something that a policy cannot know, or means an error of the server
 		code = eider.DeniedByPolicy
 	}
-	e := eider.Errorf(code, "denied by policy %s: %s", v.Plugin, d.Reason)
+	e := eider.Errorf(code, "denied by policy %s", v.Plugin)
+	if d.Reason != "" {
+		e.Message += ": " + d.Reason
+	}
 	e.Plugin, e.Reason, e.DecisionID = v.Plugin, d.Reason, v.DecisionID
-	e.RetryAfter = time.Duration(d.Retry) * time.Second
+	e.RetryAfter = time.Duration(min(max(0, d.Retry), maxRetry)) * time.Second
 	return e
 }

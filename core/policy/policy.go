@@ -35,14 +35,15 @@ type Question struct {
 // Decision is a policy's answer. The zero value allows.
 type Decision struct {
 	Deny    bool
-	Code    eider.Code // of a denial; empty means denied_by_policy
+	Code    eider.Code // of a denial: denied_by_policy, rate_limited or quota_exceeded; any other means the first
 	Reason  string
 	Retry   int      // seconds until it is worth another try, 0 if unknown
 	Warning []string // what an allowed call is told
 }
 
-// Policy decides. It must return within its own bounds and may be called by
-// many goroutines at once. An error means that it could not decide.
+// Policy decides. It must return within its own bounds and when ctx ends, changes
+// nothing of the question, keeps nothing of it, and may be called by many
+// goroutines at once. An error or a panic means that it could not decide.
 type Policy interface {
 	Decide(ctx context.Context, q *Question) (Decision, error)
 }
