@@ -1,6 +1,7 @@
 package operation
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"io"
@@ -55,6 +56,9 @@ type Call struct {
 // unfinished is what the details of an in_progress row hold, so that the call
 // can be settled by whoever finds it.
 type unfinished struct {
+	// Operation is the id of the declaration: several may share the name that
+	// the row has. Rows of older versions lack it.
+	Operation   string           `json:"operation,omitempty"`
 	Plan        json.RawMessage  `json:"plan"`
 	Claims      []metadata.Claim `json:"claims"`
 	Idempotency *idempotencyKey  `json:"idempotency,omitempty"`
@@ -131,9 +135,10 @@ func (c *Call) row(status eider.OperationStatus, refusal error) *audit.Row {
 }
 
 // resumed returns the call that an intent row left unfinished.
-func resumed(p *Pipeline, d *Declared, r audit.Row) (*Call, error) {
+// Its Operation is nil if this version does not know it.
+func resumed(p *Pipeline, r audit.Row) (*Call, error) {
 	c := &Call{
-		ID: r.CallID, Operation: d, RequestID: r.RequestID, TraceID: r.TraceID, SourceIP: r.SourceIP,
+		ID: r.CallID, RequestID: r.RequestID, TraceID: r.TraceID, SourceIP: r.SourceIP,
 		Actor:   eider.Actor{Type: r.ActorType, ID: r.ActorID, Name: r.ActorName},
 		Settled: true, pipeline: p, set: p.Set, begun: r.Time, resource: r.ResourceID, details: map[string]any{}, outcome: r.Decision,
 	}
@@ -141,6 +146,7 @@ func resumed(p *Pipeline, d *Declared, r audit.Row) (*Call, error) {
 		c.Project = &eider.Project{ID: r.ProjectID, UID: r.ProjectUID}
 	}
 	err := json.Unmarshal([]byte(r.Details), &c.unfinished)
+	c.Operation = p.Set.Named(cmp.Or(c.unfinished.Operation, r.Operation))
 	if k := c.unfinished.Idempotency; k != nil {
 		c.idempotency = p.idempotent.resume(*k)
 	}

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"time"
 
 	"github.com/eiderdb/eider"
@@ -34,13 +33,13 @@ func (p *Pipeline) effect(ctx context.Context, c *Call, e *effectSteps) (any, er
 	defer ended()
 	if failure := because(ctx, p.perform(ctx, c, e)); failure != nil {
 		if err := p.undo(finish, c, e, *intent, failure); err != nil {
-			p.later(c, e, *intent, err)
+			p.later(c, err, func(ctx context.Context) error { return p.undo(c.context(ctx), c, e, *intent, failure) })
 		}
 		return nil, failure
 	}
 	out, err := p.finish(finish, c, e, *intent)
 	if err != nil {
-		p.later(c, e, *intent, err)
+		p.later(c, err, func(ctx context.Context) error { return p.settle(ctx, c, e, *intent) })
 		return nil, unsettled(err)
 	}
 	return out, nil
@@ -58,17 +57,19 @@ func (p *Pipeline) intend(ctx context.Context, c *Call, e *effectSteps) (*audit.
 	var refusal error
 	err := p.commit(ctx, func(tx *Tx) error {
 		row = nil
-		refusal = tx.Try(func() (err error) {
-			row, err = p.stageIntent(ctx, tx, c, e)
-			return err
+		refusal = tx.Try(func() error {
+			return p.caught(ctx, c, func() (err error) {
+				row, err = p.stageIntent(ctx, tx, c, e)
+				return err
+			})
 		})
 		if refusal != nil {
 			return p.conclude(ctx, tx, c, nil, refusal, 0)
 		}
 		return nil
 	})
-	if refusal != nil {
-		return nil, refusal
+	if err == nil {
+		err = refusal
 	}
 	return row, err
 }
@@ -94,7 +95,7 @@ func (p *Pipeline) inProgress(tx *Tx, c *Call, plan any, claims []metadata.Claim
 	if err != nil {
 		return nil, fmt.Errorf("encode the plan: %w", err)
 	}
-	c.unfinished = unfinished{Plan: text, Claims: claims}
+	c.unfinished = unfinished{Operation: c.Operation.ID, Plan: text, Claims: claims}
 	if c.idempotency != nil {
 		c.unfinished.Idempotency = &c.idempotency.idempotencyKey
 	}
@@ -108,20 +109,15 @@ func (p *Pipeline) inProgress(tx *Tx, c *Call, plan any, claims []metadata.Claim
 	return row, nil
 }
 
-// perform runs the effect; a panic in it is a failure like another.
-func (p *Pipeline) perform(ctx context.Context, c *Call, e *effectSteps) (err error) {
+// perform runs the effect.
+func (p *Pipeline) perform(ctx context.Context, c *Call, e *effectSteps) error {
 	ctx, span := p.Tracer.Start(ctx, "effect "+c.Operation.Target)
 	defer span.End()
-	defer func() {
-		if v := recover(); v != nil {
-			p.Log.ErrorContext(ctx, "an effect panicked", "operation", c.Operation.Name, "panic", v, "stack", string(debug.Stack()))
-			err = fmt.Errorf("panic in the effect of %s: %v", c.Operation.Name, v)
-		}
-		if err != nil {
-			span.SetStatus(codes.Error, string(eider.CodeOf(err)))
-		}
-	}()
-	return e.effect(ctx, e.plan)
+	err := p.caught(ctx, c, func() error { return e.effect(ctx, e.plan) })
+	if err != nil {
+		span.SetStatus(codes.Error, string(eider.CodeOf(err)))
+	}
+	return err
 }
 
 // finish commits the outcome.
@@ -139,7 +135,7 @@ func (p *Pipeline) finish(ctx context.Context, c *Call, e *effectSteps, intent a
 
 // undo removes what the effect left, then commits the failure.
 func (p *Pipeline) undo(ctx context.Context, c *Call, e *effectSteps, intent audit.Row, failure error) error {
-	if err := e.undo(ctx, e.plan); err != nil {
+	if err := p.caught(ctx, c, func() error { return e.undo(ctx, e.plan) }); err != nil {
 		return fmt.Errorf("undo: %w", err)
 	}
 	return p.commit(ctx, func(tx *Tx) error {
@@ -158,11 +154,13 @@ func (p *Pipeline) concludeEffect(ctx context.Context, tx *Tx, c *Call, out any,
 	return p.conclude(ctx, tx, c, out, failure, intent.ID)
 }
 
-// later settles the call in the background.
-func (p *Pipeline) later(c *Call, e *effectSteps, intent audit.Row, cause error) {
+// later settles the call in the background. One whose caller was told that it
+// failed is undone, with that failure in its row; only where nobody knows any
+// more does Applied decide.
+func (p *Pipeline) later(c *Call, cause error, settle func(context.Context) error) {
 	p.Log.Error("a call is left unfinished and will be settled", "operation", c.Operation.Name, "call", c.ID, "error", cause)
 	c.Settled = true
-	p.background(c, func(ctx context.Context) error { return p.settle(ctx, c, e, intent) })
+	p.background(c, settle)
 }
 
 // errInterrupted is why a call failed that a crash cut short.

@@ -86,6 +86,7 @@ type Pipeline struct {
 	refusals   *audit.Refusals
 	metrics    instruments
 	running    *running
+	pause      time.Duration // after the first failed try to settle a call
 
 	base context.Context // ends when the pipeline closes
 	end  context.CancelFunc
@@ -111,7 +112,7 @@ func New(o Options, i *Idempotency) (*Pipeline, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Pipeline{Options: o, idempotent: i, refusals: audit.NewRefusals(), metrics: m, running: newRunning(), stuck: map[string]error{}}
+	p := &Pipeline{Options: o, idempotent: i, refusals: audit.NewRefusals(), metrics: m, running: newRunning(), pause: settlePause, stuck: map[string]error{}}
 	p.base, p.end = context.WithCancel(context.Background())
 	return p, nil
 }
@@ -122,7 +123,7 @@ func (p *Pipeline) Do(ctx context.Context, d *Declared, r *Request) (*Response, 
 	ctx, span := p.Tracer.Start(c.context(ctx), "operation "+d.Name, trace.WithAttributes(
 		attribute.String("eider.operation", d.Name), attribute.String("eider.call_id", c.ID)))
 	c.traced(ctx)
-	answer, err := p.guarded(ctx, c, r)
+	answer, err := p.pass(ctx, c, r)
 	if err == nil && answer.Content != nil {
 		p.follow(ctx, c, span, answer.Content)
 		return answer, nil
@@ -139,14 +140,20 @@ func (p *Pipeline) Do(ctx context.Context, d *Declared, r *Request) (*Response, 
 	return answer, err
 }
 
-// guarded turns a handler's panic into an error.
-func (p *Pipeline) guarded(ctx context.Context, c *Call, r *Request) (answer *Response, err error) {
+// caught runs a step of the call. A panic in it is a failure like another, so
+// that the call lets go of what it holds and ends with its row.
+func (p *Pipeline) caught(ctx context.Context, c *Call, step func() error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			p.Log.ErrorContext(ctx, "a handler panicked", "operation", c.Operation.Name, "panic", v, "stack", string(debug.Stack()))
 			err = fmt.Errorf("panic in %s: %v", c.Operation.Name, v)
 		}
 	}()
+	return step()
+}
+
+// pass takes the call through its stages.
+func (p *Pipeline) pass(ctx context.Context, c *Call, r *Request) (*Response, error) {
 	in, answer, err := p.admit(ctx, c, r)
 	if err != nil || answer != nil {
 		return answer, err
@@ -154,7 +161,11 @@ func (p *Pipeline) guarded(ctx context.Context, c *Call, r *Request) (answer *Re
 	if c.Operation.Ends && c.Project != nil {
 		p.running.end(ctx, c.Project.UID)
 	}
-	out, err := c.Operation.run(ctx, p, c, in)
+	var out any
+	err = p.caught(ctx, c, func() (err error) {
+		out, err = c.Operation.run(ctx, p, c, in)
+		return err
+	})
 	switch {
 	case c.Operation.Kind == KindRead:
 		err = p.readDone(ctx, c, err)
@@ -164,18 +175,25 @@ func (p *Pipeline) guarded(ctx context.Context, c *Call, r *Request) (answer *Re
 	if err != nil {
 		return nil, err
 	}
-	return respond(c, out)
+	err = p.caught(ctx, c, func() (err error) {
+		answer, err = respond(c, out)
+		return err
+	})
+	return answer, err
 }
 
 // admit takes the call to the point where it may run. It returns a response
 // where the call is a replay.
-func (p *Pipeline) admit(ctx context.Context, c *Call, r *Request) (any, *Response, error) {
-	in, replayed, err := p.examine(ctx, c, r)
+func (p *Pipeline) admit(ctx context.Context, c *Call, r *Request) (in any, replayed *Response, err error) {
+	err = p.caught(ctx, c, func() (err error) {
+		in, replayed, err = p.examine(ctx, c, r)
+		if err != nil || replayed != nil {
+			return err
+		}
+		return p.allow(ctx, c, in)
+	})
 	if replayed != nil {
 		return nil, replayed, err
-	}
-	if err == nil {
-		err = p.allow(ctx, c, in)
 	}
 	if err != nil {
 		p.letGo(c)

@@ -25,17 +25,17 @@ const (
 func (p *Pipeline) Recover() {
 	slots := make(chan struct{}, settleSlots)
 	for _, row := range p.Audit.Unfinished() {
-		d := p.Set.Named(row.Operation)
-		if d == nil || d.settle == nil {
-			p.markStuck(row.CallID, fmt.Errorf("this version has no operation %s with an effect", row.Operation))
-			continue
-		}
-		c, err := resumed(p, d, row)
+		c, err := resumed(p, row)
 		if err != nil {
 			p.markStuck(row.CallID, fmt.Errorf("read the intent: %w", err))
 			continue
 		}
-		p.Store.Reclaim(c.ID, c.unfinished.Claims)
+		p.Store.Reclaim(c.ID, c.unfinished.Claims) // also where nobody can settle it: it stays fenced
+		d := c.Operation
+		if d == nil || d.settle == nil {
+			p.markStuck(row.CallID, fmt.Errorf("this version has no operation %s with an effect", row.Operation))
+			continue
+		}
 		p.background(c, func(ctx context.Context) error {
 			select {
 			case slots <- struct{}{}:
@@ -54,7 +54,7 @@ func (p *Pipeline) background(c *Call, try func(context.Context) error) {
 	p.wg.Add(1)
 	go func() {
 		defer p.wg.Done()
-		pause := settlePause
+		pause := p.pause
 		for tries := 1; ; tries++ {
 			err := p.safely(c, try)
 			if err == nil {
@@ -125,13 +125,15 @@ func (p *Pipeline) internal(ctx context.Context, d *Declared, actor eider.Actor,
 	ctx, span := p.Tracer.Start(c.context(ctx), "operation "+d.Name)
 	defer span.End()
 	c.traced(ctx)
-	err := p.visible(c, r)
-	if err == nil {
-		err = p.status(c, c.Project)
-	}
-	if err == nil {
-		err = p.allow(ctx, c, in)
-	}
+	err := p.caught(ctx, c, func() error {
+		if err := p.visible(c, r); err != nil {
+			return err
+		}
+		if err := p.status(c, c.Project); err != nil {
+			return err
+		}
+		return p.allow(ctx, c, in)
+	})
 	if err != nil {
 		p.letGo(c)
 		p.refused(ctx, c, err)
@@ -140,7 +142,11 @@ func (p *Pipeline) internal(ctx context.Context, d *Declared, actor eider.Actor,
 	if d.Ends && c.Project != nil {
 		p.running.end(ctx, c.Project.UID)
 	}
-	out, err := d.run(ctx, p, c, in)
+	var out any
+	err = p.caught(ctx, c, func() (err error) {
+		out, err = d.run(ctx, p, c, in)
+		return err
+	})
 	p.metrics.count(ctx, c, err)
 	return out, err
 }

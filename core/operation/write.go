@@ -11,24 +11,25 @@ import (
 
 // write runs a handler that changes metadata alone, in one transaction with its
 // idempotency record and its row. A refused change and the row that reports it
-// share a transaction too.
+// share a transaction too. Where that fails the refusal is not told: it may be
+// for what a neighbour had staged, and is gone with the group.
 func (p *Pipeline) write(ctx context.Context, c *Call, handle func(*Tx) (any, error)) (any, error) {
 	defer p.letGo(c)
 	var out any
 	var refusal error
 	err := p.commit(ctx, func(tx *Tx) error {
 		refusal = tx.Try(func() error {
-			if err := p.recheck(ctx, tx, c); err != nil {
+			return p.caught(ctx, c, func() (err error) {
+				if err = p.recheck(ctx, tx, c); err == nil {
+					out, err = handle(tx)
+				}
 				return err
-			}
-			var err error
-			out, err = handle(tx)
-			return err
+			})
 		})
 		return p.conclude(ctx, tx, c, out, refusal, 0)
 	})
-	if refusal != nil {
-		return nil, refusal
+	if err == nil {
+		err = refusal
 	}
 	return out, err
 }
@@ -127,9 +128,12 @@ func (p *Pipeline) Refuse(ctx context.Context, d *Declared, r *Request, refusal 
 	p.refused(ctx, c, refusal)
 }
 
-// readDone leaves the row of a read, where reads are logged.
+// readDone leaves the row of a read, where reads are logged or it was denied.
 func (p *Pipeline) readDone(ctx context.Context, c *Call, refusal error) error {
 	if !p.LogReads {
+		if refusal != nil {
+			p.refused(ctx, c, refusal)
+		}
 		return refusal
 	}
 	status := eider.StatusSuccess
