@@ -329,14 +329,16 @@ func TestRootKeyThatIsASettingIsNotReplaced(t *testing.T) {
 // moody is an engine that can be made to hang, deaf to its context, or to fail.
 type moody struct {
 	metadata.Engine
-	hangs   atomic.Pointer[chan struct{}] // until it is closed
-	waiting atomic.Int32
-	fails   atomic.Bool
+	hangs  atomic.Pointer[chan struct{}] // until it is closed
+	probes atomic.Int32                  // that hung
+	fails  atomic.Bool
 }
 
 func (m *moody) Query(ctx context.Context, sql string, args ...any) (metadata.Rows, error) {
 	if held := m.hangs.Load(); held != nil {
-		m.waiting.Add(1)
+		if sql == "SELECT 1" {
+			m.probes.Add(1)
+		}
 		<-*held
 	}
 	if m.fails.Load() {
@@ -382,9 +384,23 @@ func TestHealthHasTheFieldsOfTheContract(t *testing.T) {
 	s.Want(200, "", "GET /health/ready", "")
 }
 
+func TestHealthIsDegradedWhereSomethingDoesNotHold(t *testing.T) {
+	s := start(t, map[string]string{"storage.min_free": "8000000TiB"})
+	health := s.Want(200, "", "GET /health", "")
+	details, _ := health.JSON["details"].(map[string]any)
+	if health.Text("status") != "degraded" || details["disk_space"] != false || details["accepts_writes"] != false || details["metadata"] != true {
+		t.Errorf("with a full disk GET /health answered %s", health.Body)
+	}
+	if a := s.Want(507, s.Root, "POST /projects", `{"id":"p"}`); a.Code() != "storage_full" {
+		t.Errorf("with a full disk a creation answered %s", a.Body)
+	}
+	s.Want(200, "", "GET /health/ready", "") // reads and deletes go on
+}
+
 // Who asks whether the server is ready gets an answer though the store hangs,
 // and any number of probes leave one question waiting.
 func TestReadinessAnswersWhileTheStoreHangs(t *testing.T) {
+	t.Parallel() // it waits
 	s, engine := startMoody(t)
 	held := make(chan struct{})
 	engine.hangs.Store(&held)
@@ -398,8 +414,8 @@ func TestReadinessAnswersWhileTheStoreHangs(t *testing.T) {
 		})
 	}
 	wg.Wait() // each was answered, and the store still hangs
-	if n := engine.waiting.Load(); n != 1 {
-		t.Errorf("%d questions wait", n)
+	if n := engine.probes.Load(); n != 1 {
+		t.Errorf("%d probes wait for the store", n)
 	}
 	s.Want(200, "", "GET /health/live", "")
 	s.Want(200, "", "GET /health", "")

@@ -229,6 +229,7 @@ func TestKeysOpenAProjectOnlyWhileItLives(t *testing.T) {
 }
 
 func TestRotatedKeyWorksForItsGraceAndNoLonger(t *testing.T) {
+	t.Parallel() // it waits
 	s := start(t, nil)
 	old := project(t, s, "p")
 	id := s.Want(200, old, "GET /projects/p/api-keys", "").List("api_keys")[0]["id"].(string)

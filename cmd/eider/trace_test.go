@@ -200,6 +200,7 @@ func TestSpansOfARefusalSayWhoDeniedItAndNotWhatWasAsked(t *testing.T) {
 // Whoever receives telemetry can neither slow nor stop the server: it answers
 // while an export hangs, and ends while it still does.
 func TestServerGoesOnAndStopsWhileItsTelemetryHangs(t *testing.T) {
+	t.Parallel() // it waits
 	receiver, out := telemetrytest.Hanging(t), &logged{}
 	s, stop := observed(t, receiver.Addr, out)
 	project(t, s, "first")
