@@ -111,6 +111,12 @@ type Project struct {
 	PurgeAt     *time.Time      `json:"purge_at,omitempty"`
 }
 
+// CreatedProject is emitted in the transaction that makes a project visible.
+type CreatedProject struct{ Project Project }
+
+// PurgedProject is emitted in the transaction that ends a project for good.
+type PurgedProject struct{ Project Project }
+
 // Key is an API key without its secret. ProjectID is empty for a server-wide
 // key.
 type Key struct {
@@ -123,6 +129,23 @@ type Key struct {
 	ExpiresAt   *time.Time `json:"expires_at"`
 	LastUsedAt  *time.Time `json:"last_used_at"`
 	RevokedAt   *time.Time `json:"revoked_at,omitempty"`
+}
+
+// File is a storage file of a project. Until it is registered it is staged: it
+// expires, and Path names where it is being uploaded.
+type File struct {
+	ID             string            `json:"id"`
+	ProjectID      string            `json:"project_id"`
+	Name           string            `json:"name"`
+	Path           string            `json:"path" doc:"Path of the bytes, relative to the folder of files"`
+	SizeBytes      int64             `json:"size_bytes"`
+	ContentType    string            `json:"content_type"`
+	ChecksumMD5    string            `json:"checksum_md5"`
+	ChecksumSHA256 string            `json:"checksum_sha256"`
+	IsStaged       bool              `json:"is_staged"`
+	CreatedAt      time.Time         `json:"created_at"`
+	ExpiresAt      *time.Time        `json:"expires_at"`
+	Tags           map[string]string `json:"tags"`
 }
 
 // OperationStatus is how an operation ended, or that it has not.

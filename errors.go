@@ -60,6 +60,7 @@ const (
 	UploadSessionExpired  Code = "upload_session_expired"
 	UploadInProgress      Code = "upload_in_progress"
 	UploadOffsetConflict  Code = "upload_offset_conflict"
+	SizeMismatch          Code = "size_mismatch"
 	ChecksumMismatch      Code = "checksum_mismatch"
 	RangeNotSatisfiable   Code = "range_not_satisfiable"
 	JobNotFound           Code = "job_not_found"
@@ -82,6 +83,8 @@ type Error struct {
 	Message string
 	Fields  []FieldError
 
+	// Headers are set on the answer, besides what every one has.
+	Headers map[string]string `json:",omitempty"`
 	// Status replaces the HTTP status of the code, where the contract gives one
 	// code two.
 	Status int `json:",omitempty"`

@@ -57,8 +57,10 @@ type ProjectRegister interface {
 // Job is work that comes round. It changes state through operations only, so
 // each of its changes has a row.
 type Job struct {
-	Name  string
-	Every time.Duration
+	Name string
+	// Every says how long is between two rounds. It is asked once the settings are
+	// loaded.
+	Every func() time.Duration
 	Run   func(context.Context) error
 }
 
@@ -70,6 +72,9 @@ type Registry struct {
 	Tables     []metadata.AnyTable
 	Migrations []metadata.Migration
 	Followers  []audit.Follower
+	// ProjectFolders name what modules keep of a project besides its own folder,
+	// relative to the data folder. They go with it when it is purged.
+	ProjectFolders []func(eider.Project) string
 	Jobs       []Job
 }
 
@@ -86,6 +91,11 @@ func (r *Registry) Migrate(m ...metadata.Migration) { r.Migrations = append(r.Mi
 
 // Follow declares a follower of the log.
 func (r *Registry) Follow(f audit.Follower) { r.Followers = append(r.Followers, f) }
+
+// ProjectFolder declares a folder of every project.
+func (r *Registry) ProjectFolder(of func(eider.Project) string) {
+	r.ProjectFolders = append(r.ProjectFolders, of)
+}
 
 // Schedule declares a job.
 func (r *Registry) Schedule(j Job) { r.Jobs = append(r.Jobs, j) }

@@ -14,6 +14,7 @@ import (
 	"github.com/eiderdb/eider/core/app"
 	"github.com/eiderdb/eider/core/config"
 	"github.com/eiderdb/eider/modules/audit"
+	"github.com/eiderdb/eider/modules/files"
 	"github.com/eiderdb/eider/modules/keys"
 	"github.com/eiderdb/eider/modules/projects"
 	"github.com/eiderdb/eider/modules/server"
@@ -25,7 +26,7 @@ import (
 var version = "dev"
 
 func modules() []core.Module {
-	return []core.Module{server.New(), projects.New(), keys.New(), audit.New()}
+	return []core.Module{server.New(), projects.New(), keys.New(), files.New(), audit.New()}
 }
 
 func main() {

@@ -121,7 +121,7 @@ func (e *StorageError) Unwrap() error { return e.Err }
 // run runs a job at its times. A round that fails is logged and the next one
 // comes as if it had not.
 func (a *App) run(ctx context.Context, j core.Job) {
-	tick := time.NewTicker(j.Every)
+	tick := time.NewTicker(j.Every())
 	defer tick.Stop()
 	for {
 		if err := a.round(ctx, j); err != nil && ctx.Err() == nil {

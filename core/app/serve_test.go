@@ -27,7 +27,7 @@ func TestJobGoesOnAfterARoundThatFails(t *testing.T) {
 		ended := make(chan struct{})
 		go func() {
 			defer close(ended)
-			a.run(ctx, core.Job{Name: "sweep", Every: time.Minute, Run: func(context.Context) error {
+			a.run(ctx, core.Job{Name: "sweep", Every: func() time.Duration { return time.Minute }, Run: func(context.Context) error {
 				switch rounds.Add(1) {
 				case 1:
 					return errors.New("no luck")

@@ -8,13 +8,17 @@
 package blob
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
+	"syscall"
+	"time"
 
 	"github.com/eiderdb/eider/core/disk"
 )
@@ -205,4 +209,61 @@ func (l *Local) swap(k Key, from, to string) error {
 		return err
 	}
 	return l.files.SyncDir(filepath.Dir(from))
+}
+
+// Walk visits the blobs, whatever their state, none of whose files was touched
+// since before.
+func (l *Local) Walk(ctx context.Context, before time.Time, visit func(Key) error) error {
+	return l.each(ctx, l.root, func(project string) error {
+		return l.each(ctx, filepath.Join(l.root, project), func(fan string) error {
+			return l.walkFolder(ctx, project, fan, before, visit)
+		})
+	})
+}
+
+// each visits the names in a folder.
+func (l *Local) each(ctx context.Context, dir string, visit func(name string) error) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read the folder %s: %w", filepath.Base(dir), errors.Unwrap(err))
+	}
+	for _, e := range entries {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := visit(e.Name()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// walkFolder visits the blobs of one folder: each once, however many files it has.
+func (l *Local) walkFolder(ctx context.Context, project, fan string, before time.Time, visit func(Key) error) error {
+	dir := filepath.Join(l.root, project, fan)
+	fresh := map[string]bool{} // by id; true: touched since
+	err := l.each(ctx, dir, func(name string) error {
+		id, _, _ := strings.Cut(name, ".")
+		info, err := os.Lstat(filepath.Join(dir, name))
+		if err == nil {
+			fresh[id] = fresh[id] || info.ModTime().After(before)
+		}
+		return nil // it has gone meanwhile
+	})
+	if err != nil {
+		return err
+	}
+	for id, touched := range fresh {
+		k := Key{project, id}
+		if touched || k.check() != nil {
+			continue
+		}
+		if err := visit(k); err != nil {
+			return err
+		}
+	}
+	return nil
 }

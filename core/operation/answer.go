@@ -1,6 +1,7 @@
 package operation
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -23,10 +24,10 @@ func respond(c *Call, out any) (*Response, error) {
 		r.Content = out
 		return r, nil
 	}
-	if r.Status == 204 {
+	if r.Status == 204 || strings.HasPrefix(c.Operation.Route, "HEAD ") {
 		return r, nil
 	}
-	body, err := json.Marshal(out)
+	body, err := encode(out)
 	if err != nil {
 		return nil, fmt.Errorf("encode the answer of %s: %w", c.Operation.Name, err)
 	}
@@ -35,6 +36,15 @@ func respond(c *Call, out any) (*Response, error) {
 		r.ETag = tag(body)
 	}
 	return r, nil
+}
+
+// encode renders an answer as JSON. URLs stay readable: it is never HTML.
+func encode(v any) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	err := e.Encode(v)
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
 }
 
 // Headed is an answer that has headers of its own.
@@ -52,7 +62,7 @@ func CheckMatch(ifMatch string, resource any) error {
 	if ifMatch == "" || strings.TrimSpace(ifMatch) == "*" {
 		return nil
 	}
-	body, err := json.Marshal(resource)
+	body, err := encode(resource)
 	if err != nil {
 		return fmt.Errorf("encode the resource: %w", err)
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"strings"
 
 	"github.com/eiderdb/eider"
 	"github.com/eiderdb/eider/core/audit"
@@ -99,6 +100,9 @@ func erase[In, Plan, Out any](s Steps[In, Plan, Out], intent func(context.Contex
 }
 
 func declare[In, Out any](s *Set, spec Spec, kind Kind) *Declared {
+	if strings.HasPrefix(spec.Route, Internal+" ") { // nobody sends it
+		return &Declared{Spec: spec, Kind: kind, Output: reflect.TypeFor[Out]()}
+	}
 	input, err := schema.InputOf[In](s.Schemas)
 	if err != nil {
 		panic(fmt.Sprintf("operation %s: %v", spec.Name, err))

@@ -180,7 +180,7 @@ func (i *idempotency) store(ctx context.Context, tx *Tx, c *Call, out any, refus
 }
 
 func storedText(v any) (string, error) {
-	text, err := json.Marshal(v)
+	text, err := encode(v)
 	if err != nil || len(text) > maxStoredAnswer {
 		return "", err
 	}

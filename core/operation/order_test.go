@@ -227,7 +227,7 @@ func TestRefusalWhoseGroupFailedIsNotTold(t *testing.T) {
 	r := newRig(t, nil, kinds{func() error { return errTaken }}.declare)
 	r.project("p", eider.ProjectActive)
 	for _, kind := range []string{"write", "effect"} {
-		r.engine.meets(func(*metadata.Batch) fate { return fate{before: rolledBack(errFailed)} })
+		r.engine.meets(failing)
 		_, err := r.do(call{op: kind, id: "p"})
 		if code := eider.CodeOf(err); code != eider.StorageUnavailable {
 			t.Errorf("%s: told %s, want storage_unavailable", kind, code)
@@ -236,6 +236,8 @@ func TestRefusalWhoseGroupFailedIsNotTold(t *testing.T) {
 	}
 	r.quiet(t)
 }
+
+func failing(*metadata.Batch) fate { return fate{before: rolledBack(errFailed)} }
 
 // Equal refusals beyond a bound are counted, and told by one row at the end.
 func TestEqualRefusalsBecomeOneRow(t *testing.T) {

@@ -26,6 +26,8 @@ type Content struct {
 	// Write writes the body; it is not called where none is wanted. Its error
 	// cuts the connection, so that the client sees that the body is not whole.
 	Write func(ctx context.Context, w io.Writer) error
+	// Closing, if set, is closed when the answer has ended.
+	Closing io.Closer
 
 	ctx   context.Context
 	ended sync.Once
@@ -41,6 +43,9 @@ func (c *Content) Ended(sent int64, err error) {
 	c.ended.Do(func() {
 		if c.File != nil {
 			_ = c.File.Close() // it was only read
+		}
+		if c.Closing != nil {
+			_ = c.Closing.Close()
 		}
 		c.end(sent, err)
 	})

@@ -216,8 +216,9 @@ func (plan *bodyPlan) fill(body []byte, object map[string]any, v reflect.Value, 
 	}
 	for i, f := range plan.fields {
 		value, field := into.Elem().Field(i), v.FieldByIndex(f.index)
+		given, there := object[f.name]
 		switch {
-		case object[f.name] == nil: // absent, or null
+		case !there || given == nil && !takesNull(field.Type()):
 			if f.fallback.IsValid() {
 				field.Set(f.fallback)
 			}

@@ -367,3 +367,28 @@ func TestRequestsDoNotShareValues(t *testing.T) {
 		t.Errorf("got %+v", one)
 	}
 }
+
+type withOptional struct {
+	At schema.Optional[int64] `json:"at,omitempty" minimum:"1"`
+}
+
+func TestOptionalTellsNullFromAbsent(t *testing.T) {
+	in, err := schema.InputOf[withOptional](schema.New())
+	if err != nil {
+		t.Fatal(err)
+	}
+	seven := int64(7)
+	for body, want := range map[string]schema.Optional[int64]{
+		`{}`: {}, `{"at":null}`: {Given: true}, `{"at":7}`: {Given: true, Value: &seven},
+	} {
+		got, err := in.Decode(schema.Source{Body: []byte(body), ContentType: "application/json"})
+		if err != nil || !reflect.DeepEqual(got.At, want) {
+			t.Errorf("%s: %+v, %v", body, got.At, err)
+		}
+	}
+	for _, body := range []string{`{"at":"x"}`, `{"at":0}`, `{"at":1.5}`} {
+		if _, err := in.Decode(schema.Source{Body: []byte(body), ContentType: "application/json"}); eider.CodeOf(err) != eider.ValidationFailed {
+			t.Errorf("%s: %v", body, err)
+		}
+	}
+}

@@ -134,6 +134,9 @@ func (d *Doors) actor(ctx context.Context, x *Exchange, op *operation.Declared) 
 	}
 	if header := x.Header("Authorization"); header == "" && op.Signed && d.Verify != nil && x.Query().Has("signature") {
 		actor, err = d.Verify(ctx, x.Method(), x.Target())
+		for _, name := range signatureParams {
+			x.Query().Del(name) // they are no parameters of the operation
+		}
 	} else {
 		actor, err = d.Authenticate(ctx, header)
 	}
@@ -147,6 +150,9 @@ func (d *Doors) actor(ctx context.Context, x *Exchange, op *operation.Declared) 
 	}
 	return actor, nil
 }
+
+// signatureParams is what a signed URL has in its query.
+var signatureParams = []string{"by", "expires", "key", "signature", "uid"}
 
 // maxIdempotencyKey is the longest key, in bytes.
 const maxIdempotencyKey = 255

@@ -23,7 +23,7 @@ var statuses = map[eider.Code]int{
 	eider.KeyNotFound: 404, eider.CannotRevokeLastAdmin: 400, eider.CannotRotateRevokedKey: 400,
 	eider.FileNotFound: 404, eider.FileContentNotFound: 404, eider.FileNotUploaded: 400, eider.FileTooLarge: 413,
 	eider.UploadSessionNotFound: 404, eider.UploadSessionMismatch: 403, eider.UploadSessionExpired: 410, eider.UploadInProgress: 409,
-	eider.UploadOffsetConflict: 409, eider.ChecksumMismatch: 422, eider.RangeNotSatisfiable: 416,
+	eider.UploadOffsetConflict: 409, eider.ChecksumMismatch: 422, eider.SizeMismatch: 422, eider.RangeNotSatisfiable: 416,
 	eider.JobNotFound: 404, eider.JobFinished: 409, eider.Interrupted: 503,
 }
 
@@ -71,6 +71,9 @@ func refuse(ctx *fasthttp.RequestCtx, err error, instance, requestID string) int
 	status := Status(e.Code)
 	if e.Status != 0 {
 		status = e.Status
+	}
+	for name, value := range e.Headers {
+		ctx.Response.Header.Set(name, value)
 	}
 	body, encodeErr := json.Marshal(problem{
 		Type: "about:blank", Title: title(status), Status: status, Detail: e.Message, Instance: instance, Code: e.Code,

@@ -35,10 +35,12 @@ func (c createdProject) Redacted() any {
 
 // projectPlan is what an effect on a project's folder goes by.
 type projectPlan struct {
-	Call   string              `json:"call"`
-	UID    string              `json:"uid"`
-	ID     string              `json:"id"`
-	Folder string              `json:"folder"` // relative to the data folder
+	Call   string `json:"call"`
+	UID    string `json:"uid"`
+	ID     string `json:"id"`
+	Folder string `json:"folder"` // relative to the data folder
+	// Others are the folders that other modules keep for the project.
+	Others []string            `json:"others,omitempty"`
 	Before eider.ProjectStatus `json:"before,omitempty"`
 	// Sidecar is the first project.json.
 	Sidecar *sidecar `json:"sidecar,omitempty"`
@@ -131,7 +133,7 @@ func (p *Projects) activate(ctx context.Context, tx *operation.Tx, plan projectP
 	call := operation.From(ctx)
 	call.In(found.Project)
 	call.Detail("name", found.Name)
-	if err := operation.Emit(ctx, tx, Created{found.Project}); err != nil || call.Settled {
+	if err := operation.Emit(ctx, tx, eider.CreatedProject{Project: found.Project}); err != nil || call.Settled {
 		return out, err
 	}
 	key, secret, err := p.keys.Issue(tx, auth.Draft{
@@ -146,9 +148,3 @@ func (p *Projects) activate(ctx context.Context, tx *operation.Tx, plan projectP
 func (p *Projects) forget(ctx context.Context, tx *operation.Tx, plan projectPlan) error {
 	return p.rows.Delete(ctx, tx, plan.UID)
 }
-
-// Created is emitted in the transaction that makes a project visible.
-type Created struct{ Project eider.Project }
-
-// Purged is emitted in the transaction that ends a project for good.
-type Purged struct{ Project eider.Project }

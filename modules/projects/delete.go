@@ -26,13 +26,13 @@ type purgeProject struct {
 func (p *Projects) declareDelete(r *core.Registry) error {
 	operation.Write(r.Operations, operation.Spec{
 		Name: "drop_project", Route: "DELETE /projects/{id}", Role: eider.ProjectAdmin, Target: "project",
-		Summary: "Delete a project, or purge it", Frees: true,
+		Summary: "Delete a project, or purge it", Frees: true, Ends: true,
 		Description: "Deleting keeps database, files and keys until purge_at; until then the project can be restored.",
 		Errors:      []eider.Code{eider.NotFound, eider.ProjectIsLocked, eider.PreconditionFailed},
 	}, p.drop)
 	p.purgeOp = operation.Effect(r.Operations, operation.Spec{
 		Name: "purge_project", Route: "DELETE /projects/{id}?purge=true", Role: eider.Admin, Target: "project",
-		Deleted: true, Frees: true,
+		Deleted: true, Frees: true, Ends: true,
 	}, operation.Steps[purgeProject, projectPlan, operation.Nothing]{
 		Intent: p.condemn, Claims: claimProject, Effect: p.discard, Applied: p.isDiscarded,
 		Undo: p.undiscard, Outcome: p.bury, Revert: p.reprieve,
@@ -86,6 +86,9 @@ func (p *Projects) condemn(ctx context.Context, tx *operation.Tx, in purgeProjec
 		return projectPlan{}, err
 	}
 	plan := projectPlan{Call: call.ID, UID: found.UID, ID: found.ID, Folder: folderOf(found.Project), Before: found.Status}
+	for _, folder := range p.others() {
+		plan.Others = append(plan.Others, folder(found.Project))
+	}
 	found.Status = eider.ProjectPurging
 	return plan, p.rows.Put(ctx, tx, found)
 }
@@ -116,7 +119,7 @@ func (p *Projects) bury(ctx context.Context, tx *operation.Tx, plan projectPlan)
 	return operation.Nothing{}, errors.Join(
 		p.keys.Remove(ctx, tx, plan.UID),
 		p.usage.Forget(ctx, tx, plan.UID),
-		operation.Emit(ctx, tx, Purged{found.Project}),
+		operation.Emit(ctx, tx, eider.PurgedProject{Project: found.Project}),
 		p.rows.Put(ctx, tx, found))
 }
 

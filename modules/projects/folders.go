@@ -164,30 +164,69 @@ func (f folders) discard(plan projectPlan) error {
 		return err
 	}
 	defer lock.Unlock()
-	return f.move(plan.Folder, filepath.Join(trashDir, plan.Call))
-}
-
-// discarded reports whether the folder has left its place, for good.
-func (f folders) discarded(plan projectPlan) (bool, error) {
-	there, err := f.exists(plan.Folder)
-	if err != nil || there {
-		return false, err
+	for _, m := range plan.moves() {
+		there, err := f.exists(m.from)
+		if err != nil {
+			return err
+		}
+		if there {
+			err = f.move(m.from, m.to)
+		}
+		if err != nil {
+			return err
+		}
 	}
-	return true, f.syncMove(plan.Folder, filepath.Join(trashDir, plan.Call))
+	return nil
 }
 
-// undiscard moves the folder back. One that is back already is synced all the
-// same: left in the trash by a power cut it would be deleted there.
-func (f folders) undiscard(plan projectPlan) error {
+// moved is a folder's place and its place in the trash.
+type moved struct{ from, to string }
+
+// moves lists what a purge moves. The project's own folder, under whose lock it
+// happens, is the last.
+func (plan projectPlan) moves() []moved {
 	trash := filepath.Join(trashDir, plan.Call)
-	there, err := f.exists(trash)
-	if err != nil {
-		return err
+	var all []moved
+	for i, other := range plan.Others {
+		all = append(all, moved{other, fmt.Sprintf("%s.%d", trash, i+1)})
 	}
-	if there {
-		return f.move(trash, plan.Folder)
+	return append(all, moved{plan.Folder, trash})
+}
+
+// discarded reports whether all folders have left their places, for good.
+func (f folders) discarded(plan projectPlan) (bool, error) {
+	for _, m := range plan.moves() {
+		there, err := f.exists(m.from)
+		if err != nil || there {
+			return false, err
+		}
 	}
-	return f.syncMove(trash, plan.Folder)
+	for _, m := range plan.moves() {
+		if err := f.syncMove(m.from, m.to); err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// undiscard moves the folders back. What is back already is synced all the same:
+// left in the trash by a power cut it would be deleted there.
+func (f folders) undiscard(plan projectPlan) error {
+	for _, m := range plan.moves() {
+		there, err := f.exists(m.to)
+		if err != nil {
+			return err
+		}
+		if there {
+			err = f.move(m.to, m.from)
+		} else {
+			err = f.syncMove(m.to, m.from)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (f folders) move(from, to string) error {
@@ -221,7 +260,7 @@ func (f folders) emptyTrash(unfinished func() []audit.Row) error {
 	}
 	var failed []error
 	for _, e := range entries {
-		if !held[e.Name()] {
+		if call, _, _ := strings.Cut(e.Name(), "."); !held[call] { // what belongs to the call has an ending
 			failed = append(failed, f.files.RemoveAll(f.path(trashDir, e.Name())))
 		}
 	}

@@ -50,6 +50,7 @@ type Projects struct {
 	audit    *audit.Log
 	pipeline *operation.Pipeline
 	log      *slog.Logger
+	others   func() []func(eider.Project) string // what other modules keep of a project
 	purgeOp  *operation.Handle[purgeProject, operation.Nothing]
 }
 
@@ -74,9 +75,10 @@ func (p *Projects) Name() string { return "projects" }
 func (p *Projects) Declare(r *core.Registry) error {
 	r.Settings.Section("projects", &p.settings)
 	r.Table(p.rows)
+	p.others = func() []func(eider.Project) string { return r.ProjectFolders } // later modules add theirs
 	r.Migrate(migrations()...)
 	r.Follow(audit.Follower{Name: "project_sidecars", Handle: p.writeSidecars})
-	r.Schedule(core.Job{Name: "purge_projects", Every: time.Second, Run: p.purgeDue})
+	r.Schedule(core.Job{Name: "purge_projects", Every: func() time.Duration { return time.Duration(p.settings.PurgeEvery) }, Run: p.purgeDue})
 
 	operation.Effect(r.Operations, operation.Spec{
 		Name: "create_project", Route: "POST /projects", Role: eider.Admin, Target: "project", Status: 201,

@@ -157,7 +157,7 @@ func (s *Server) Try(key, do, body string, headers ...string) (Answer, error) {
 	defer answer.Body.Close()
 	text, err := io.ReadAll(answer.Body)
 	a := Answer{Status: answer.StatusCode, Header: answer.Header, Body: text}
-	if strings.Contains(answer.Header.Get("Content-Type"), "json") {
+	if len(text) > 0 && strings.Contains(answer.Header.Get("Content-Type"), "json") {
 		d := json.NewDecoder(bytes.NewReader(text))
 		if decodeErr := d.Decode(&a.JSON); decodeErr != nil && err == nil {
 			err = decodeErr

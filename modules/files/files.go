@@ -1,0 +1,157 @@
+// Package files registers storage files: what S3 does in a cloud.
+//
+// A file is uploaded first, in one request or in several, and registered then;
+// until it is, it is a session that expires. Session and file are rows before
+// and after the bytes: there are no bytes without a row but for an instant, which
+// a job looks for. The package knows rows and rules; core/blob keeps the bytes.
+package files
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/eiderdb/eider"
+	"github.com/eiderdb/eider/core"
+	"github.com/eiderdb/eider/core/audit"
+	"github.com/eiderdb/eider/core/auth"
+	"github.com/eiderdb/eider/core/blob"
+	"github.com/eiderdb/eider/core/config"
+	"github.com/eiderdb/eider/core/disk"
+	"github.com/eiderdb/eider/core/metadata"
+	"github.com/eiderdb/eider/core/operation"
+	"github.com/eiderdb/eider/core/usage"
+)
+
+// Settings is the section "files".
+type Settings struct {
+	MaxSize    config.Size     `koanf:"max_size" doc:"The largest file that can be uploaded"`
+	Expire     config.Duration `koanf:"expire" doc:"How long an upload that is not registered is kept"`
+	SweepEvery config.Duration `koanf:"sweep_every" doc:"How often expired uploads and files are looked for"`
+	Grace      config.Duration `koanf:"grace" doc:"How old bytes without a row must be before they are removed"`
+}
+
+// Validate refuses what would keep nothing or look for ever.
+func (s *Settings) Validate() error {
+	if s.MaxSize < 1 {
+		return fmt.Errorf("max_size must be at least 1 byte")
+	}
+	if time.Duration(s.Expire) < time.Minute || time.Duration(s.Expire) > maxExpiry {
+		return fmt.Errorf("expire must be between 1m and 7d")
+	}
+	if time.Duration(s.SweepEvery) < time.Second {
+		return fmt.Errorf("sweep_every must be at least 1s")
+	}
+	if time.Duration(s.Grace) < time.Minute {
+		return fmt.Errorf("grace must be at least 1m")
+	}
+	return nil
+}
+
+// maxExpiry is the longest life of an upload that is not registered.
+const maxExpiry = auth.MaxSigned
+
+// Files is the module.
+type Files struct {
+	settings Settings
+	rows     *metadata.Table[row]
+	sessions *metadata.Table[session]
+
+	dir      string // the data folder
+	blobs    *blob.Local
+	disk     *disk.FS
+	urls     *auth.URLs
+	usage    *usage.Book
+	audit    *audit.Log
+	pipeline *operation.Pipeline
+	log      *slog.Logger
+	expireOp *operation.Handle[expireFiles, expired]
+	orphanOp *operation.Handle[orphans, swept]
+	forgetOp *operation.Handle[purgedFiles, swept]
+
+	sweptAt time.Time // when the job last looked for bytes without a row
+
+	mu      sync.Mutex
+	tickets map[string]*staging // what sessions have reserved, by session
+}
+
+// New returns the module.
+func New() *Files {
+	return &Files{
+		settings: Settings{
+			MaxSize: 10 << 30, Expire: config.Duration(24 * time.Hour), SweepEvery: config.Duration(time.Minute),
+			Grace: config.Duration(24 * time.Hour),
+		},
+		rows: newTable(), sessions: newSessions(), tickets: map[string]*staging{},
+	}
+}
+
+var (
+	_ core.Module      = (*Files)(nil)
+	_ core.Provisioner = (*Files)(nil)
+)
+
+// Name returns "files".
+func (f *Files) Name() string { return "files" }
+
+// The routes of a project's files.
+const (
+	base       = "/projects/{id}/files"
+	uploadPath = base + "/upload/{upload_key}"
+)
+
+// Declare lists the operations; the handlers follow in this order.
+func (f *Files) Declare(r *core.Registry) error {
+	r.Settings.Section("files", &f.settings)
+	r.Table(f.rows)
+	r.Table(f.sessions)
+	r.Migrate(migrations()...)
+	r.Follow(audit.Follower{Name: "file_sidecars", Handle: f.writeSidecars})
+	r.Schedule(core.Job{Name: "sweep_files", Every: func() time.Duration { return time.Duration(f.settings.SweepEvery) }, Run: f.sweep})
+	r.ProjectFolder(func(p eider.Project) string { return filepath.Join(filesDir, p.UID) })
+	operation.On(r.Operations, f.purged)
+
+	operation.Write(r.Operations, operation.Spec{
+		Name: "prepare_file", Route: "POST " + base + "/prepare", Role: eider.ProjectWrite, Target: "file",
+		Summary: "Announce an upload", Errors: []eider.Code{eider.FileTooLarge, eider.QuotaExceeded},
+		Description: "Answers a key and URLs by which the bytes can be uploaded until expires_at.",
+		Adds:        reserved,
+	}, f.prepare)
+	f.declareUploads(r)
+	operation.Write(r.Operations, operation.Spec{
+		Name: "register_file", Route: "POST " + base, Also: []string{"POST " + base + "/"}, Role: eider.ProjectWrite, Target: "file",
+		Status: 201, Summary: "Keep an uploaded file", Errors: []eider.Code{eider.UploadSessionNotFound, eider.FileNotUploaded},
+		Description: "With ?name= and a raw body the file is uploaded and kept in one step.",
+	}, f.register)
+	f.declareReads(r)
+	operation.Write(r.Operations, operation.Spec{
+		Name: "update_file", Route: "PATCH " + base + "/{file}", Role: eider.ProjectWrite, Target: "file", Tagged: true,
+		Summary: "Change a file's name, tags or expiry", Errors: []eider.Code{eider.FileNotFound, eider.PreconditionFailed},
+	}, f.update)
+	operation.Effect(r.Operations, operation.Spec{
+		Name: "delete_file", Route: "DELETE " + base + "/{file}", Role: eider.ProjectWrite, Target: "file", Frees: true,
+		Summary: "Delete a file, or an upload that is not registered", Errors: []eider.Code{eider.FileNotFound, eider.UploadInProgress},
+	}, operation.Steps[dropFile, *dropPlan, operation.Nothing]{
+		Intent: f.condemn, Claims: claimDrop, Effect: f.discard, Applied: f.isDiscarded, Undo: f.undiscard,
+		Outcome: f.bury, Revert: func(context.Context, *operation.Tx, *dropPlan) error { return nil },
+	})
+	f.declareSweep(r)
+	return nil
+}
+
+// filesDir is the folder of all files, below the data folder.
+const filesDir = "files"
+
+// Provision takes what the handlers need of the kernel, and reserves again what
+// sessions hold.
+func (f *Files) Provision(_ context.Context, k *core.Kernel) error {
+	f.dir, f.disk = k.Dir, k.Files
+	f.blobs = blob.NewLocal(filepath.Join(k.Dir, filesDir), k.Files)
+	f.urls, f.usage, f.audit, f.pipeline, f.log = k.URLs, k.Usage, k.Audit, k.Pipeline, k.Log
+	return f.reserveAgain()
+}
+
+func now() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }

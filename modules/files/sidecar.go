@@ -1,0 +1,69 @@
+package files
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"time"
+
+	"github.com/eiderdb/eider"
+	"github.com/eiderdb/eider/core/audit"
+	"github.com/eiderdb/eider/core/blob"
+)
+
+// sidecar is what the register knows of a file, beside its bytes, so that it can
+// be rebuilt from them. LogID is the row of the log up to which it is true.
+type sidecar struct {
+	Format int `json:"format"`
+	blob.Sums
+	ID          string            `json:"id"`
+	ProjectID   string            `json:"project_id"`
+	ProjectUID  string            `json:"project_uid"`
+	Name        string            `json:"name"`
+	ContentType string            `json:"content_type"`
+	CreatedAt   time.Time         `json:"created_at"`
+	ExpiresAt   *time.Time        `json:"expires_at,omitempty"`
+	Tags        map[string]string `json:"tags"`
+	LogID       int64             `json:"log_id"`
+}
+
+// describes are the operations after which a sidecar is written.
+var describes = map[string]bool{"register_file": true, "update_file": true, "export_table": true}
+
+// writeSidecars follows the log: it describes every file that the rows changed,
+// once for all of them, as it stands now.
+func (f *Files) writeSidecars(ctx context.Context, rows []audit.Row) error {
+	newest := map[string]int64{}
+	for _, r := range rows {
+		if r.ResourceType == "file" && r.Status == eider.StatusSuccess && describes[r.Operation] {
+			newest[r.ResourceID] = r.ID
+		}
+	}
+	for id, logID := range newest {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := f.writeSidecar(ctx, id, logID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f *Files) writeSidecar(ctx context.Context, id string, logID int64) error {
+	r, err := f.rows.Get(ctx, f.pipeline.Store.View(), id)
+	if eider.CodeOf(err) == eider.FileNotFound {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	err = f.blobs.Describe(r.key(), sidecar{
+		Format: 1, Sums: blob.Sums{Size: r.SizeBytes, MD5: r.ChecksumMD5, SHA256: r.ChecksumSHA256}, ID: r.ID, ProjectID: r.ProjectID,
+		ProjectUID: r.ProjectUID, Name: r.Name, ContentType: r.ContentType, CreatedAt: r.CreatedAt, ExpiresAt: r.ExpiresAt, Tags: r.Tags, LogID: logID,
+	})
+	if errors.Is(err, fs.ErrNotExist) { // the project was purged meanwhile
+		return nil
+	}
+	return err
+}
