@@ -1,19 +1,18 @@
 package audit
 
 import (
-	"bytes"
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"time"
+
+	"github.com/eiderdb/eider/core/disk"
 )
 
 // Checkpoint says, signed, that the chain once had this head.
@@ -23,6 +22,8 @@ type Checkpoint struct {
 	Time      time.Time `json:"time"`
 	Key       string    `json:"key"` // first 8 bytes of SHA-256 of the public key, hex
 	Signature string    `json:"signature"`
+
+	altered bool // it was kept under this key and does not carry its signature
 }
 
 func (c *Checkpoint) message() []byte {
@@ -63,15 +64,11 @@ func createSigner(path string) (*Signer, error) {
 		return nil, err
 	}
 	block := pem.EncodeToMemory(&pem.Block{Type: "EIDER SIGNING KEY", Bytes: seed})
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("create the signing key: %w", err)
-	}
-	_, err = f.Write(block)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+	var files disk.FS // writes it whole or not at all: half a key would keep every later start from going on
+	if err := files.WriteFile(path, block, 0o600); err != nil {
 		return nil, fmt.Errorf("write the signing key: %w", err)
 	}
-	return newSigner(seed), syncFolder(filepath.Dir(path))
+	return newSigner(seed), nil
 }
 
 // KeyID names the public key.
@@ -91,37 +88,6 @@ func (s *Signer) Sign(h Head) Checkpoint {
 func (s *Signer) Valid(c Checkpoint) bool {
 	signature, err := hex.DecodeString(c.Signature)
 	return err == nil && ed25519.Verify(s.public, c.message(), signature)
-}
-
-// slotSize is the room of one of the two checkpoints in the head file. They are
-// written in turn, so that a torn write spoils only the newer one.
-const slotSize = 512
-
-// readSlots returns the newest valid checkpoint of the head file, and whether
-// one there is signed by another key.
-func (s *Signer) readSlots(path string) (newest *Checkpoint, foreign bool, err error) {
-	text, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, false, nil
-	}
-	if err != nil {
-		return nil, false, fmt.Errorf("read the newest checkpoint: %w", err)
-	}
-	for start := 0; start < len(text); start += slotSize {
-		slot := bytes.TrimSpace(text[start:min(start+slotSize, len(text))])
-		var c Checkpoint
-		if json.Unmarshal(slot, &c) != nil {
-			continue
-		}
-		if !s.Valid(c) {
-			foreign = foreign || c.Key != s.KeyID()
-			continue
-		}
-		if newest == nil || c.ID > newest.ID {
-			newest = &c
-		}
-	}
-	return newest, foreign, nil
 }
 
 func syncFolder(path string) error {

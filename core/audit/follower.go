@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -37,8 +40,8 @@ func NewCursors() *metadata.Table[Cursor] {
 }
 
 // Follower reads the log in order, behind the writer, at least once each row.
-// Handle must be idempotent; while it fails, its follower waits and tries again
-// with the same rows, and nobody else notices.
+// Handle must be idempotent and must return when its ctx ends; while it fails,
+// its follower waits and tries again with the same rows, and nobody else notices.
 type Follower struct {
 	Name   string
 	Handle func(ctx context.Context, rows []Row) error
@@ -61,31 +64,29 @@ type Followers struct {
 	Logger  *slog.Logger
 
 	mu     sync.Mutex
-	failed map[string]error
-	at     map[string]int64
+	failed map[string]error // by name, of all that run; nil: none
 }
 
 // Run follows until ctx ends; then it handles what is left, within drain.
 func (f *Followers) Run(ctx context.Context, follower Follower, drain time.Duration) error {
-	at := int64(0)
-	if c, err := f.Cursors.Get(ctx, f.Store.View(), follower.Name); err == nil {
-		at = min(c.LogID, f.Log.Head().ID)
-	} else if eider.CodeOf(err) != eider.NotFound {
-		return fmt.Errorf("read the cursor of %s: %w", follower.Name, err)
+	f.set(follower.Name, nil)
+	at, err := f.cursor(ctx, follower.Name)
+	if err != nil {
+		return err
 	}
 	pause := followBackOff
 	for {
-		f.set(follower.Name, at, nil)
 		grown := f.Log.Grown()
 		next, err := f.step(ctx, follower, at)
 		switch {
 		case err != nil && ctx.Err() == nil:
-			f.set(follower.Name, at, err)
+			f.set(follower.Name, err)
 			f.Logger.Error("a follower of the log failed", "follower", follower.Name, "after", at, "error", err)
 			wait(ctx, nil, pause)
 			pause = min(2*pause, followMaxPause)
 		case next > at:
 			at, pause = next, followBackOff
+			f.set(follower.Name, nil)
 			continue
 		default:
 			wait(ctx, grown, 0)
@@ -95,6 +96,16 @@ func (f *Followers) Run(ctx context.Context, follower Follower, drain time.Durat
 			return f.finish(follower, at, drain)
 		}
 	}
+}
+
+// cursor returns the row up to which the follower has durably come, 0 for one
+// that is new.
+func (f *Followers) cursor(ctx context.Context, name string) (int64, error) {
+	c, err := f.Cursors.Get(ctx, f.Store.View(), name)
+	if err != nil && eider.CodeOf(err) != eider.NotFound {
+		return 0, fmt.Errorf("read the cursor of %s: %w", name, err)
+	}
+	return min(c.LogID, f.Log.Head().ID), nil
 }
 
 func wait(ctx context.Context, wake <-chan struct{}, atMost time.Duration) {
@@ -136,7 +147,7 @@ func (f *Followers) step(ctx context.Context, follower Follower, at int64) (int6
 	if err != nil {
 		return at, err
 	}
-	if err := follower.Handle(ctx, rows); err != nil {
+	if err := follower.handle(ctx, rows); err != nil {
 		return at, err
 	}
 	cursor := Cursor{follower.Name, to, time.Now().UTC().Truncate(time.Microsecond)}
@@ -146,13 +157,27 @@ func (f *Followers) step(ctx context.Context, follower Follower, at int64) (int6
 	return to, nil
 }
 
-func (f *Followers) set(name string, at int64, err error) {
+// handle turns a panic into an error: a sink that breaks must not take the
+// server along.
+func (f *Follower) handle(ctx context.Context, rows []Row) (err error) {
+	if len(rows) == 0 {
+		return nil
+	}
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("panic: %v\n%s", v, debug.Stack())
+		}
+	}()
+	return f.Handle(ctx, rows)
+}
+
+func (f *Followers) set(name string, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.failed == nil {
-		f.failed, f.at = map[string]error{}, map[string]int64{}
+		f.failed = map[string]error{}
 	}
-	f.failed[name], f.at[name] = err, at
+	f.failed[name] = err
 }
 
 // Failing returns what keeps followers from going on, nil if none is kept.
@@ -160,21 +185,27 @@ func (f *Followers) Failing() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var all []error
-	for name, err := range f.failed {
-		if err != nil {
+	for _, name := range slices.Sorted(maps.Keys(f.failed)) {
+		if err := f.failed[name]; err != nil {
 			all = append(all, fmt.Errorf("%s: %w", name, err))
 		}
 	}
 	return errors.Join(all...)
 }
 
-// Slowest returns the smallest cursor, up to which rows may be archived.
-func (f *Followers) Slowest() int64 {
+// Slowest returns the smallest cursor of the followers that were started, as it
+// is durable: what lies behind it a restart may ask for again.
+func (f *Followers) Slowest(ctx context.Context) (int64, error) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
+	names := slices.Collect(maps.Keys(f.failed))
+	f.mu.Unlock()
 	slowest := f.Log.Head().ID
-	for _, at := range f.at {
+	for _, name := range names {
+		at, err := f.cursor(ctx, name)
+		if err != nil {
+			return 0, err
+		}
 		slowest = min(slowest, at)
 	}
-	return slowest
+	return slowest, nil
 }

@@ -1,10 +1,8 @@
 package audit
 
 import (
-	"bytes"
 	"context"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -84,15 +82,11 @@ func (k *Keeper) pending() Head {
 
 // Run writes checkpoints until ctx ends, then the last one.
 func (k *Keeper) Run(ctx context.Context) error {
-	f, err := os.OpenFile(filepath.Join(k.dir, headFile), os.O_RDWR|os.O_CREATE, 0o600)
+	w, err := k.openSlots()
 	if err != nil {
-		return fmt.Errorf("open the checkpoint file: %w", err)
+		return err
 	}
-	defer f.Close()
-	if err := syncFolder(k.dir); err != nil {
-		return fmt.Errorf("sync the checkpoint folder: %w", err)
-	}
-	w := &slotWriter{keeper: k, file: f}
+	defer w.file.Close()
 	syncs, history := time.NewTicker(syncEvery), time.NewTicker(historyEvery)
 	defer syncs.Stop()
 	defer history.Stop()
@@ -101,6 +95,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 		case <-k.woken:
 			w.write(k.pending())
 		case <-syncs.C:
+			w.write(k.pending()) // one that failed before
 			w.sync()
 		case <-history.C:
 			w.record()
@@ -113,98 +108,24 @@ func (k *Keeper) Run(ctx context.Context) error {
 	}
 }
 
-type slotWriter struct {
-	keeper   *Keeper
-	file     *os.File
-	last     Checkpoint
-	dirty    bool
-	recorded int64
-	failing  bool
-}
-
-func (w *slotWriter) write(h Head) {
-	if h.ID <= w.last.ID {
-		return
-	}
-	c := w.keeper.signer.Sign(h)
-	text, err := json.Marshal(c)
-	if err != nil || len(text) >= slotSize {
-		w.report(fmt.Errorf("a checkpoint of %d bytes does not fit its slot: %w", len(text), err))
-		return
-	}
-	slot := append(text, bytes.Repeat([]byte{' '}, slotSize-len(text)-1)...)
-	slot = append(slot, '\n')
-	if _, err := w.file.WriteAt(slot, (h.ID%2)*slotSize); err != nil {
-		w.report(err)
-		return
-	}
-	w.failing = false
-	w.last, w.dirty = c, true
-}
-
-func (w *slotWriter) sync() {
-	if !w.dirty {
-		return
-	}
-	if err := w.file.Sync(); err != nil {
-		w.report(err)
-		return
-	}
-	w.dirty = false
-}
-
-// record appends the newest checkpoint to the history and to the log, from
-// where it may leave the machine.
-func (w *slotWriter) record() {
-	if w.last.ID == w.recorded {
-		return
-	}
-	text, err := json.Marshal(w.last)
-	if err != nil {
-		w.report(err)
-		return
-	}
-	f, err := os.OpenFile(filepath.Join(w.keeper.dir, historyFile), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
-	if err != nil {
-		w.report(err)
-		return
-	}
-	_, err = f.Write(append(text, '\n'))
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		w.report(err)
-		return
-	}
-	w.recorded = w.last.ID
-	w.keeper.log.Info("audit checkpoint", "id", w.last.ID, "hash", w.last.Hash, "key", w.last.Key, "signature", w.last.Signature)
-}
-
-func (w *slotWriter) report(err error) {
-	if !w.failing {
-		w.keeper.log.Error("the audit checkpoint could not be kept", "error", err)
-	}
-	w.failing = true
-}
-
 // checkHead compares the table's head with the newest checkpoint. A loss that
 // the operator has accepted with `eider repair --wal` is returned instead.
 func (l *Log) checkHead(ctx context.Context, v *metadata.View, head Head) (*Repair, error) {
 	if l.keeper == nil {
 		return nil, nil
 	}
-	newest, foreign, err := l.keeper.signer.readSlots(filepath.Join(l.keeper.dir, headFile))
+	found, err := l.keeper.signer.readSlots(filepath.Join(l.keeper.dir, headFile))
 	if err != nil {
 		return nil, err
 	}
-	if foreign {
+	if found.foreign {
 		l.log.Warn("a checkpoint was signed by another key and does not count", "dir", l.keeper.dir)
 	}
-	repaired, err := readRepair(l.keeper.dir)
-	if err != nil {
-		return nil, err
+	repaired, err := l.acceptedLoss(head)
+	if repaired != nil || err != nil {
+		return repaired, err
 	}
-	if repaired != nil && repaired.Head == head.ID && repaired.Hash == hex.EncodeToString(head.Hash) {
-		return repaired, nil
-	}
+	newest := found.newest
 	if newest == nil {
 		if head.ID > 0 {
 			l.log.Warn("there is no checkpoint to compare the log with", "head", head.ID)
@@ -221,6 +142,23 @@ func (l *Log) checkHead(ctx context.Context, v *metadata.View, head Head) (*Repa
 	}
 	if hash != newest.Hash {
 		return nil, fmt.Errorf("%w: row %d has another hash", ErrForked, newest.ID)
+	}
+	return nil, nil
+}
+
+// acceptedLoss returns the word of a repair, if it is about this head. Once the
+// log has grown behind the repair the word is spent and removed: it must not
+// excuse a second loss that ends at the same row.
+func (l *Log) acceptedLoss(head Head) (*Repair, error) {
+	repaired, err := readRepair(l.keeper.dir)
+	if err != nil {
+		return nil, err
+	}
+	if repaired != nil && repaired.Head == head.ID && repaired.Hash == hex.EncodeToString(head.Hash) {
+		return repaired, nil
+	}
+	if repaired != nil && head.ID > repaired.Head {
+		return nil, removeRepair(l.keeper.dir)
 	}
 	return nil, nil
 }

@@ -34,16 +34,18 @@ const (
 	widen       = 8
 )
 
-// List returns the rows that match, newest first, at most Limit.
+// List returns the rows that match, newest first, at most Limit. It shows the log
+// as it was at one instant: a call that ends meanwhile is shown by its intent.
 func (l *Log) List(ctx context.Context, v *metadata.View, f Filter) ([]Row, error) {
-	upper := l.Head().ID + 1
+	head, unfinished := l.snapshot()
+	upper := head + 1
 	if f.Before > 0 && f.Before < upper {
 		upper = f.Before
 	}
 	var found []Row
 	for window := int64(firstWindow); upper > 1 && len(found) < f.Limit; window *= widen {
 		lower := max(1, upper-window)
-		where, args := f.conditions(l.Unfinished(), upper, lower)
+		where, args := f.conditions(unfinished, upper, lower)
 		rows, err := v.Query(ctx, selectRow+where+fmt.Sprintf(" ORDER BY id DESC LIMIT %d", f.Limit-len(found)), args...)
 		if err != nil {
 			return nil, fmt.Errorf("read the log: %w", err)
@@ -58,7 +60,7 @@ func (l *Log) List(ctx context.Context, v *metadata.View, f Filter) ([]Row, erro
 	return found, nil
 }
 
-func (f Filter) conditions(unfinished []Row, before, from int64) (string, []any) {
+func (f Filter) conditions(unfinished []int64, before, from int64) (string, []any) {
 	where := []string{"id < $1", "id >= $2"}
 	args := []any{before, from}
 	and := func(condition string, value any) {
@@ -83,9 +85,10 @@ func (f Filter) conditions(unfinished []Row, before, from int64) (string, []any)
 	if !f.AllRows {
 		// A final row stands for its intent; only a call without one shows it.
 		open := "status <> 'in_progress'"
-		for _, r := range unfinished {
-			args = append(args, r.ID)
-			open += fmt.Sprintf(" OR id = $%d", len(args))
+		for _, id := range unfinished {
+			if id >= from && id < before {
+				open += fmt.Sprintf(" OR id = %d", id)
+			}
 		}
 		where = append(where, "("+open+")")
 	}

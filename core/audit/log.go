@@ -32,6 +32,7 @@ type Log struct {
 	unfinished map[string]Row
 	grown      chan struct{} // closed and replaced when the head moves
 	repaired   *Repair       // a loss that the operator has accepted, to be logged
+	stepped    bool          // the clock is behind the head, and that was told
 }
 
 // NewLog returns a log that checks its head against the keeper's newest
@@ -78,6 +79,9 @@ func (l *Log) Load(ctx context.Context, v *metadata.View) error {
 	for _, r := range open {
 		l.unfinished[r.CallID] = r
 	}
+	if l.keeper != nil && head.ID > 0 {
+		l.keeper.keep(head) // the process before may have ended sooner than its keeper wrote
+	}
 	return nil
 }
 
@@ -118,6 +122,7 @@ type sealing struct {
 func (l *Log) Seal(g *metadata.Group) error {
 	now := l.now().UTC().Truncate(time.Microsecond)
 	s := &sealing{head: l.Head()}
+	l.watchClock(s.head.Time.Sub(now))
 	for _, item := range g.Items() {
 		r, ok := item.(*Row)
 		if !ok {
@@ -137,6 +142,25 @@ func (l *Log) Seal(g *metadata.Group) error {
 	}
 	g.Seal = s
 	return nil
+}
+
+// clockSlack is how far the clock may step back without a word.
+const clockSlack = time.Second
+
+// watchClock tells once when the clock is found behind the head, and once when
+// it has caught up: until then all rows bear the head's time.
+func (l *Log) watchClock(behind time.Duration) {
+	l.mu.Lock()
+	was := l.stepped
+	l.stepped = behind > clockSlack
+	now := l.stepped
+	l.mu.Unlock()
+	switch {
+	case now && !was:
+		l.log.Error("the clock is behind the newest row of the log: rows bear that row's time, and purge and expiry wait", "behind", behind)
+	case was && !now:
+		l.log.Info("the clock has caught up with the log")
+	}
 }
 
 // validUTF8 replaces what a database would refuse or silently drop.
@@ -188,6 +212,16 @@ func (l *Log) Head() Head {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.head
+}
+
+// snapshot returns the head and the unfinished calls of one instant.
+func (l *Log) snapshot() (head int64, unfinished []int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, r := range l.unfinished {
+		unfinished = append(unfinished, r.ID)
+	}
+	return l.head.ID, unfinished
 }
 
 // Behind returns how far the clock is behind the head, 0 if it is not. Purge

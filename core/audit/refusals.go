@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/eiderdb/eider"
 )
 
 // A caller that is refused again and again must not buy a durable write each
@@ -12,7 +14,7 @@ import (
 const (
 	refusalWindow   = time.Minute
 	refusalsPerKey  = 10   // equal refusals a minute that get a row each
-	anonymousPerKey = 1    // the same for anonymous callers, by address
+	anonymousPerKey = 1    // rows a minute for an anonymous caller, by address
 	refusalSources  = 4096 // distinct keys a minute; the rest share one
 )
 
@@ -22,7 +24,9 @@ type Refusals struct {
 
 	mu    sync.Mutex
 	since time.Time
-	seen  map[refusalKey]*refusalCount
+	// Anonymous callers have a map of their own: a flood from many addresses must
+	// not push the refusals of those who have a key into a shared row.
+	anonymous, known map[refusalKey]*refusalCount
 }
 
 type refusalKey struct {
@@ -32,43 +36,83 @@ type refusalKey struct {
 type refusalCount struct {
 	rows   int64 // that were written
 	unsaid int64 // counted since, told when the minute ends
-	sample Row
+	sample Row   // what those that were counted have in common
 }
 
 // NewRefusals returns a counter with nothing counted.
 func NewRefusals() *Refusals {
-	return &Refusals{now: time.Now, seen: map[refusalKey]*refusalCount{}}
+	return &Refusals{now: time.Now, anonymous: map[refusalKey]*refusalCount{}, known: map[refusalKey]*refusalCount{}}
 }
 
 // Admit reports whether the refusal gets a row now. If not, it is counted.
 func (c *Refusals) Admit(r Row) bool {
-	key, bound := keyOf(r)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	count := c.seen[key]
+	seen, key, bound := c.known, keyOf(&r), int64(refusalsPerKey)
+	if r.ActorType == eider.ActorAnonymous {
+		seen, bound = c.anonymous, anonymousPerKey
+	}
+	count := seen[key]
 	if count == nil {
-		if len(c.seen) >= refusalSources {
-			key = refusalKey{"", "", r.Code}
-			r.SourceIP, r.ActorID, r.ActorName, r.Operation = "", "", "", "refusals"
+		if len(seen) >= refusalSources {
+			key = refusalKey{code: r.Code}
 		}
-		if count = c.seen[key]; count == nil {
-			count = &refusalCount{sample: r}
-			c.seen[key] = count
+		if count = seen[key]; count == nil {
+			count = &refusalCount{}
+			seen[key] = count
 		}
 	}
 	if count.rows < bound {
 		count.rows++
 		return true
 	}
-	count.unsaid++
+	count.add(r)
 	return false
 }
 
-func keyOf(r Row) (refusalKey, int64) {
-	if r.ActorType == "anonymous" {
-		return refusalKey{"anonymous " + Network(r.SourceIP), "", r.Code}, anonymousPerKey
+func keyOf(r *Row) refusalKey {
+	if r.ActorType == eider.ActorAnonymous {
+		return refusalKey{Network(r.SourceIP), "", r.Code}
 	}
-	return refusalKey{string(r.ActorType) + " " + r.ActorID, r.Operation, r.Code}, refusalsPerKey
+	return refusalKey{string(r.ActorType) + " " + r.ActorID, r.Operation, r.Code}
+}
+
+// add counts a refusal, and takes from the sample what is not true of all.
+func (c *refusalCount) add(r Row) {
+	if r.ActorType == eider.ActorAnonymous {
+		r.SourceIP = Network(r.SourceIP)
+	}
+	c.unsaid++
+	if c.unsaid == 1 {
+		c.sample = r
+		return
+	}
+	s := &c.sample
+	for _, f := range []struct {
+		field *string
+		value string
+	}{
+		{&s.CallID, r.CallID}, {&s.RequestID, r.RequestID}, {&s.TraceID, r.TraceID},
+		{(*string)(&s.ActorType), string(r.ActorType)}, {&s.ActorID, r.ActorID}, {&s.ActorName, r.ActorName}, {&s.SourceIP, r.SourceIP},
+		{&s.ProjectID, r.ProjectID}, {&s.ProjectUID, r.ProjectUID},
+		{&s.Operation, r.Operation}, {&s.ResourceType, r.ResourceType}, {&s.ResourceID, r.ResourceID},
+		{&s.Details, r.Details}, {&s.Error, r.Error}, {&s.Decision, r.Decision},
+	} {
+		if *f.field != f.value {
+			*f.field = ""
+		}
+	}
+	s.Duration = 0
+}
+
+// row returns the row for what was counted.
+func (c *refusalCount) row() Row {
+	r := c.sample
+	r.Count = c.unsaid
+	if r.Operation == "" { // of several
+		r.Operation = "refusals"
+	}
+	return r
 }
 
 // Network returns the address that stands for a source: itself, or its /64 for
@@ -89,7 +133,8 @@ func Network(ip string) string {
 }
 
 // Due returns the rows for what was counted, once a minute or when last is set,
-// and begins to count anew.
+// and begins to count anew. An address that goes on keeps its count: the row for
+// the minute that has ended is also its one row of the minute that begins.
 func (c *Refusals) Due(last bool) []Row {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -102,16 +147,18 @@ func (c *Refusals) Due(last bool) []Row {
 	}
 	c.since = now
 	var rows []Row
-	for _, count := range c.seen {
+	goOn := map[refusalKey]*refusalCount{}
+	for key, count := range c.anonymous {
 		if count.unsaid > 0 {
-			r := count.sample
-			r.Count = count.unsaid
-			if r.ActorType == "anonymous" {
-				r.SourceIP = Network(r.SourceIP)
-			}
-			rows = append(rows, r)
+			rows = append(rows, count.row())
+			goOn[key] = &refusalCount{rows: anonymousPerKey}
 		}
 	}
-	c.seen = map[refusalKey]*refusalCount{}
+	for _, count := range c.known {
+		if count.unsaid > 0 {
+			rows = append(rows, count.row())
+		}
+	}
+	c.anonymous, c.known = goOn, map[refusalKey]*refusalCount{}
 	return rows
 }

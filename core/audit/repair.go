@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/eiderdb/eider/core/disk"
 )
 
 // Repair is the word that `eider repair --wal` leaves for the next start: the
@@ -28,16 +30,11 @@ func WriteRepair(dir string, r Repair) error {
 	if err != nil {
 		return err
 	}
-	path := filepath.Join(dir, repairFile)
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
+	var files disk.FS
+	if err := files.WriteFile(filepath.Join(dir, repairFile), text, 0o600); err != nil {
 		return fmt.Errorf("write %s: %w", repairFile, err)
 	}
-	_, err = f.Write(text)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("write %s: %w", repairFile, err)
-	}
-	return syncFolder(dir)
+	return nil
 }
 
 func readRepair(dir string) (*Repair, error) {
@@ -71,15 +68,21 @@ func (l *Log) RepairLogged() error {
 	if l.keeper == nil {
 		return nil
 	}
-	err := os.Remove(filepath.Join(l.keeper.dir, repairFile))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return syncFolder(l.keeper.dir)
+	return removeRepair(l.keeper.dir)
 }
 
-// Checkpoints returns the checkpoints kept in dir that this key signed: the
-// history and the newest.
+func removeRepair(dir string) error {
+	err := os.Remove(filepath.Join(dir, repairFile))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove %s: %w", repairFile, err)
+	}
+	return syncFolder(dir)
+}
+
+// Checkpoints returns the checkpoints kept in dir under this key: the newest and
+// the history. One of the history that does not carry the key's signature was
+// altered, and Verify says so; those of other keys and half lines of a crash are
+// left out.
 func Checkpoints(dir string, signer *Signer) ([]Checkpoint, error) {
 	newest, err := NewestCheckpoint(dir, signer)
 	if err != nil {
@@ -98,15 +101,17 @@ func Checkpoints(dir string, signer *Signer) ([]Checkpoint, error) {
 	}
 	for _, line := range strings.Split(string(text), "\n") {
 		var c Checkpoint
-		if json.Unmarshal([]byte(line), &c) == nil && signer.Valid(c) {
-			kept = append(kept, c)
+		if json.Unmarshal([]byte(line), &c) != nil || c.Key != signer.KeyID() {
+			continue
 		}
+		c.altered = !signer.Valid(c)
+		kept = append(kept, c)
 	}
 	return kept, nil
 }
 
 // NewestCheckpoint returns the newest checkpoint kept in dir, nil if none.
 func NewestCheckpoint(dir string, signer *Signer) (*Checkpoint, error) {
-	newest, _, err := signer.readSlots(filepath.Join(dir, headFile))
-	return newest, err
+	found, err := signer.readSlots(filepath.Join(dir, headFile))
+	return found.newest, err
 }

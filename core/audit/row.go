@@ -166,7 +166,7 @@ func (r *Row) API() Operation {
 	o := Operation{
 		ID: r.ID, CallID: r.CallID, Timestamp: r.Time, RequestID: r.RequestID, TraceID: r.TraceID,
 		SourceIP: r.SourceIP, Operation: r.Operation, ResourceType: r.ResourceType, ResourceID: r.ResourceID,
-		Details: json.RawMessage(r.Details), DurationMS: float64(r.Duration.Microseconds()) / 1000,
+		Details: shown(r.Details), DurationMS: float64(r.Duration.Microseconds()) / 1000,
 		Status: r.Status, ErrorCode: r.Code,
 	}
 	o.Actor.Type, o.Actor.ID, o.Actor.Name = r.ActorType, r.ActorID, r.ActorName
@@ -180,10 +180,24 @@ func (r *Row) API() Operation {
 		o.Count = r.Count
 	}
 	if r.Decision != "" {
-		o.Decision = json.RawMessage(r.Decision)
+		o.Decision = shown(r.Decision)
 	}
 	if r.Details == "" {
 		o.Details = json.RawMessage("{}")
 	}
 	return o
+}
+
+// shown returns the text as JSON. One that is none, as in a row that somebody
+// has altered, is shown as a string: it must not keep a whole list from the
+// reader who looks for it.
+func shown(text string) json.RawMessage {
+	if json.Valid([]byte(text)) {
+		return json.RawMessage(text)
+	}
+	quoted, err := json.Marshal(text)
+	if err != nil {
+		return json.RawMessage("null")
+	}
+	return quoted
 }

@@ -25,45 +25,39 @@ type Verification struct {
 	BrokenAt *Broken `json:"broken_at,omitempty"`
 }
 
-// A walk holds no transaction: it reads a page at a time.
-const selectPage = selectRow + `WHERE id > $1 AND id <= $2 ORDER BY id LIMIT 10000`
+// A walk holds no transaction: it reads a page at a time. A page is a range of
+// ids and not a number of rows, so that rows with one id are never on two pages.
+const verifyPage = 4096
+
+const (
+	selectRange = selectRow + `WHERE id >= $1 AND id <= $2 ORDER BY id`
+	// No row was ever given an id below 1.
+	selectBelow = selectRow + `WHERE id < 1 ORDER BY id LIMIT 1`
+	selectNext  = selectRow + `WHERE id > $1 ORDER BY id LIMIT 1`
+)
 
 // Verify walks the chain from row from (0: the first) to row to (0: the newest)
 // and stops at the first break. Checkpoints, if any, must name rows of the
-// chain; one that names a row behind its end is a truncation.
+// chain; one that names a row behind its end is a truncation, told with the
+// first row that is gone.
 func Verify(ctx context.Context, v *metadata.View, from, to int64, checkpoints []Checkpoint) (Verification, error) {
 	head, err := readHead(ctx, v)
 	if err != nil {
 		return Verification{}, err
 	}
-	walk := walker{signed: map[int64]string{}}
-	for _, c := range checkpoints {
-		if c.ID > head.ID && (to == 0 || to > head.ID) {
-			walk.broken = &Broken{c.ID, "truncated", fmt.Sprintf("a checkpoint names row %d, the log ends at row %d", c.ID, head.ID)}
-		}
-		walk.signed[c.ID] = c.Hash
-	}
+	from = max(from, 1)
+	walk := walker{view: v, next: from, signed: map[int64][]string{}}
+	walk.expect(checkpoints, to == 0 || to > head.ID, head.ID)
 	if to == 0 || to > head.ID {
 		to = head.ID
 	}
-	if from <= 1 {
-		from = 1
-		walk.prev = genesis()
+	if err := walk.begin(ctx); err != nil {
+		return Verification{}, fmt.Errorf("read the log: %w", err)
 	}
-	walk.next = from
 	for walk.next <= to && walk.found == nil {
-		rows, err := v.Query(ctx, selectPage, walk.next-1, to)
-		if err != nil {
+		if err := walk.read(ctx, min(to, walk.next+verifyPage-1)); err != nil {
 			return Verification{}, fmt.Errorf("read the log: %w", err)
 		}
-		page, err := readRows(rows)
-		if err != nil {
-			return Verification{}, fmt.Errorf("read the log: %w", err)
-		}
-		if len(page) == 0 {
-			walk.fail(walk.next, "missing", "rows %d to %d are missing", walk.next, to)
-		}
-		walk.page(page)
 	}
 	if walk.found == nil {
 		walk.found = walk.broken
@@ -72,13 +66,77 @@ func Verify(ctx context.Context, v *metadata.View, from, to int64, checkpoints [
 }
 
 type walker struct {
-	prev        []byte // nil where the walk starts inside the chain
+	view        *metadata.View
+	prev        []byte // nil where the row before the first is not there
 	next        int64
-	signed      map[int64]string
+	signed      map[int64][]string
 	first, last int64
 	checked     int64
 	found       *Broken
-	broken      *Broken // a truncation, told only if the rows themselves hold
+	broken      *Broken // what checkpoints tell, only if the rows themselves hold
+}
+
+// expect notes what the checkpoints say, also of the log's end where that is
+// asked for.
+func (w *walker) expect(checkpoints []Checkpoint, end bool, head int64) {
+	newest, altered := int64(0), int64(0)
+	for _, c := range checkpoints {
+		if c.altered {
+			altered = c.ID
+			continue
+		}
+		w.signed[c.ID] = append(w.signed[c.ID], c.Hash)
+		newest = max(newest, c.ID)
+	}
+	switch {
+	case end && newest > head:
+		w.broken = &Broken{head + 1, "truncated", fmt.Sprintf("a checkpoint names row %d, the log ends at row %d", newest, head)}
+	case altered != 0:
+		w.broken = &Broken{altered, "checkpoint", fmt.Sprintf("the checkpoint of row %d does not carry its key's signature", altered)}
+	}
+}
+
+// begin finds what the first row must follow.
+func (w *walker) begin(ctx context.Context) error {
+	if w.next > 1 {
+		before, err := w.query(ctx, selectRange, w.next-1, w.next-1)
+		if err == nil && len(before) > 0 {
+			w.prev = before[0].Hash
+		}
+		return err
+	}
+	w.prev = genesis()
+	below, err := w.query(ctx, selectBelow)
+	if err == nil && len(below) > 0 {
+		w.fail(below[0].ID, "inserted", "row %d has an id that is never given", below[0].ID)
+	}
+	return err
+}
+
+// read checks the rows up to last.
+func (w *walker) read(ctx context.Context, last int64) error {
+	rows, err := w.query(ctx, selectRange, w.next, last)
+	if err != nil {
+		return err
+	}
+	if len(rows) == 0 {
+		if rows, err = w.query(ctx, selectNext, last); err != nil {
+			return err
+		}
+	}
+	if len(rows) == 0 { // somebody takes rows away while they are read
+		w.fail(w.next, "missing", "rows from %d on are missing", w.next)
+	}
+	w.page(rows)
+	return nil
+}
+
+func (w *walker) query(ctx context.Context, sql string, args ...any) ([]Row, error) {
+	rows, err := w.view.Query(ctx, sql, args...)
+	if err != nil {
+		return nil, err
+	}
+	return readRows(rows)
 }
 
 func (w *walker) fail(id int64, kind, format string, args ...any) {
@@ -91,15 +149,15 @@ func (w *walker) page(rows []Row) {
 	for i := range rows {
 		r := &rows[i]
 		switch {
-		case r.ID < w.next:
-			w.fail(r.ID, "inserted", "row %d is there twice", r.ID)
 		case r.ID > w.next:
 			w.fail(w.next, "missing", "rows %d to %d are missing", w.next, r.ID-1)
+		case i+1 < len(rows) && rows[i+1].ID == r.ID:
+			w.fail(r.ID, "inserted", "row %d is there twice", r.ID)
 		case !bytes.Equal(r.hash(), r.Hash):
 			w.fail(r.ID, "altered", "row %d does not have the hash of its content", r.ID)
 		case w.prev != nil && !bytes.Equal(r.PrevHash, w.prev):
 			w.fail(r.ID, "reordered", "row %d does not follow the row before it", r.ID)
-		case w.signed[r.ID] != "" && w.signed[r.ID] != hex.EncodeToString(r.Hash):
+		case !w.asSigned(r):
 			w.fail(r.ID, "checkpoint", "row %d does not have the hash that was signed", r.ID)
 		}
 		if w.found != nil {
@@ -111,4 +169,13 @@ func (w *walker) page(rows []Row) {
 		w.last, w.prev, w.next = r.ID, r.Hash, r.ID+1
 		w.checked++
 	}
+}
+
+func (w *walker) asSigned(r *Row) bool {
+	for _, hash := range w.signed[r.ID] {
+		if hash != hex.EncodeToString(r.Hash) {
+			return false
+		}
+	}
+	return true
 }
