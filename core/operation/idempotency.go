@@ -199,35 +199,51 @@ func redacted(out any) any {
 }
 
 // kept reports whether a call that ended so is replayed: successes, and what
-// the handler refused for good. What may pass at another try is not kept.
+// the handler refused for good. What may pass at another try is not kept: with
+// the same bytes, or with those that were meant, since the key of a streamed
+// body does not stand for its bytes.
 func kept(refusal error) bool {
+	if e, ok := refusalIn(refusal); ok {
+		switch e.Status { // where it is not the code's own
+		case 401, 403, 408, 423, 429, 499:
+			return false
+		}
+		if e.Status >= 500 {
+			return false
+		}
+	}
 	switch eider.CodeOf(refusal) {
 	case eider.Unauthorized, eider.Forbidden, eider.RequestTimeout, eider.Cancelled, eider.ProjectIsLocked, eider.RateLimited,
 		eider.QuotaExceeded, eider.DeniedByPolicy, eider.OperationInProgress, eider.StorageFull, eider.StorageUnavailable,
-		eider.ShuttingDown, eider.Internal, eider.Interrupted:
+		eider.ShuttingDown, eider.Internal, eider.Interrupted, eider.UploadSessionMismatch, eider.UploadInProgress,
+		eider.BodyIncomplete, eider.ChecksumMismatch:
 		return false
 	}
 	return true
 }
 
-// replay returns the answer that the record keeps.
-func (r *record) replay() (*Response, error) {
-	answer := &Response{Status: int(r.Status), Replayed: true, Body: []byte(r.Body)}
-	if r.Status != 0 {
-		if r.Body == "" {
-			return answer, eider.Errorf(eider.IdempotencyConflict, "the request succeeded before; its answer was too long to be kept")
+// replay returns the answer to a call of d that the record keeps.
+func (r *record) replay(d *Declared) (*Response, error) {
+	answer := &Response{Status: int(r.Status), Replayed: true}
+	switch {
+	case r.Body == "" && r.Status != 0:
+		return answer, eider.Errorf(eider.IdempotencyConflict, "the request succeeded before; its answer was too long to be kept")
+	case r.Body == "":
+		return answer, eider.Errorf(eider.IdempotencyConflict, "the request was refused before; its answer was too long to be kept")
+	case r.Status == 0:
+		var refusal eider.Error
+		if err := json.Unmarshal([]byte(r.Body), &refusal); err != nil {
+			return answer, fmt.Errorf("read the answer of call %s: %w", r.CallID, err)
 		}
-		if r.Status == 204 {
-			answer.Body = nil
-		}
+		return answer, &refusal
+	case r.Status == 204:
 		return answer, nil
 	}
-	var refusal eider.Error
-	if err := json.Unmarshal([]byte(r.Body), &refusal); err != nil {
-		return answer, err
+	answer.Body = []byte(r.Body)
+	if d.Tagged {
+		answer.ETag = tag(answer.Body)
 	}
-	answer.Body = nil
-	return answer, &refusal
+	return answer, nil
 }
 
 const selectExpired = `SELECT key FROM idempotency_keys WHERE expires_at <= $1 LIMIT 100`

@@ -309,7 +309,7 @@ func (p *Pipeline) replay(ctx context.Context, c *Call, r *Request) (*Response, 
 		return nil, err
 	}
 	if old != nil {
-		return old.replay()
+		return old.replay(c.Operation)
 	}
 	c.idempotency = held
 	return nil, nil
