@@ -52,6 +52,8 @@ type ProjectRegister interface {
 	Project(id string) (eider.Project, bool)
 	// ProjectIn returns the one with the uid as the transaction sees it.
 	ProjectIn(ctx context.Context, tx *operation.Tx, uid string) (eider.Project, error)
+	// Projects yields every project that has not been purged.
+	Projects(yield func(eider.Project) bool)
 }
 
 // Job is work that comes round. It changes state through operations only, so
@@ -109,6 +111,7 @@ type Kernel struct {
 	Pipeline *operation.Pipeline
 	Audit    *audit.Log
 	Signer   *audit.Signer
+	Register ProjectRegister
 	Keys     *auth.Keys
 	URLs     *auth.URLs
 	Usage    *usage.Book

@@ -176,7 +176,7 @@ func (a *App) openKernel(ctx context.Context) error {
 	a.Kernel = &core.Kernel{
 		Dir: a.Settings.Top.DataDir, Files: a.options.Files, View: a.store.View(), Pipeline: pipeline, Audit: log, Signer: signer,
 		Keys: keys, URLs: a.urls, Usage: book, Log: t.Log, Tracer: t.Tracer, Meter: t.Meter, Space: space, Template: template,
-		AuditDir: a.Settings.path(auditDir), Folders: a.folders(), MakeFolders: a.makeFolders, Version: a.options.Version,
+		Register: a.register, AuditDir: a.Settings.path(auditDir), Folders: a.folders(), MakeFolders: a.makeFolders, Version: a.options.Version,
 	}
 	if err := a.provision(ctx); err != nil {
 		return err
