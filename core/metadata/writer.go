@@ -206,10 +206,25 @@ func (s *Store) call(base *layer, fn func(*Tx) error, note bool) (err error) {
 
 // flush seals the group and commits it.
 func (s *Store) flush(g *Group) error {
-	if err := s.sealer.Seal(g); err != nil {
-		return fmt.Errorf("%w: seal: %w", ErrRolledBack, err)
+	b, err := s.seal(g)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrRolledBack, err)
 	}
-	return s.engine.Commit(context.Background(), g.batch())
+	return s.engine.Commit(context.Background(), b)
+}
+
+// seal returns the batch of a sealed group. A row that panics when it is encoded
+// is a fault of its function, and found like one.
+func (s *Store) seal(g *Group) (b *Batch, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic while a group is sealed: %v\n%s", p, debug.Stack())
+		}
+	}()
+	if err := s.sealer.Seal(g); err != nil {
+		return nil, fmt.Errorf("seal: %w", err)
+	}
+	return g.batch(), nil
 }
 
 func (g *Group) batch() *Batch {

@@ -30,6 +30,8 @@ type (
 const (
 	byEmail = "email"
 	byN     = "n"
+	// unencodable is the key of a person that no row can be made of.
+	unencodable = "unencodable"
 )
 
 func newPeople() *metadata.Table[person] {
@@ -37,7 +39,12 @@ func newPeople() *metadata.Table[person] {
 		Name:    "people",
 		Columns: []metadata.Column{{Name: "id", Kind: metadata.Text}, {Name: "email", Kind: metadata.Text}, {Name: "n", Kind: metadata.Int}},
 		Key:     func(p *person) string { return p.ID },
-		Encode:  func(p *person) []any { return []any{p.ID, p.Email, p.N} },
+		Encode: func(p *person) []any {
+			if p.ID == unencodable {
+				panic("provoked")
+			}
+			return []any{p.ID, p.Email, p.N}
+		},
 		Decode: func(scan func(...any) error) (p person, err error) {
 			return p, scan(&p.ID, &p.Email, &p.N)
 		},

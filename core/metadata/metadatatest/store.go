@@ -24,6 +24,8 @@ func RunStore(t *testing.T, fresh func(t *testing.T) Opener) {
 		{"of racing rows with one unique value one wins", oneOfRacingWins},
 		{"a refusal costs its neighbours nothing", refusalCostsNothing},
 		{"a failing statement fails its function alone", failingStatementIsFound},
+		{"a row that cannot be encoded fails its function alone", unencodableIsFound},
+		{"an item that cannot be sealed fails its function alone", unsealableIsFound},
 		{"a failing note is dropped alone", failingNoteIsFound},
 		{"memory changes after the commit", memoryChangesAfterCommit},
 		{"a full disk is tried again once", fullIsTriedOnce},
@@ -136,6 +138,29 @@ func failingStatementIsFound(t *testing.T, open Opener) {
 	if err != nil || got.Text != "new" {
 		t.Errorf("the page is %v, %v", got, err)
 	}
+}
+
+func unencodableIsFound(t *testing.T, open Opener) {
+	r := newRig(t, open)
+	errs := r.group(r.add(person{ID: "a"}), r.add(person{ID: unencodable}), r.add(person{ID: "b"}))
+	wantCode(t, "the one at fault", errs[1], eider.StorageUnavailable)
+	if errs[0] != nil || errs[2] != nil {
+		t.Errorf("its neighbours were answered %v", errs)
+	}
+	r.holds("a", "b")
+}
+
+func unsealableIsFound(t *testing.T, open Opener) {
+	r := newRig(t, open)
+	errs := r.group(r.add(person{ID: "a"}), func(tx *metadata.Tx) error {
+		tx.Stage(struct{}{}) // the ledger takes strings
+		return r.people.Put(t.Context(), tx, person{ID: "bad"})
+	}, r.add(person{ID: "b"}))
+	wantCode(t, "the one at fault", errs[1], eider.StorageUnavailable)
+	if errs[0] != nil || errs[2] != nil {
+		t.Errorf("its neighbours were answered %v", errs)
+	}
+	r.holds("a", "b")
 }
 
 func failingNoteIsFound(t *testing.T, open Opener) {
