@@ -318,9 +318,22 @@ func (t *Table[R]) Delete(ctx context.Context, tx *Tx, key string) error {
 }
 
 // Drop stages the removal of a row that the caller knows to be there. It saves
-// the look-up of a table that is not hot.
+// the look-up of a table that is not hot. Of the row only the key counts.
 func (t *Table[R]) Drop(tx *Tx, row R) error {
-	return t.stage(tx, t.def.Key(&row), &row, nil)
+	key, old := t.def.Key(&row), &row
+	if s, ok := tx.stagedRow(t, key); ok && s.row == nil {
+		return nil
+	} else if ok {
+		old = s.row.(*R)
+	} else if t.def.Hot { // what is freed are the values that the row has
+		t.mu.RLock()
+		old = t.rows[key]
+		t.mu.RUnlock()
+	}
+	if old == nil {
+		return nil
+	}
+	return t.stage(tx, key, old, nil)
 }
 
 func (t *Table[R]) stage(tx *Tx, key string, old, row *R) error {

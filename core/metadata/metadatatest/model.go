@@ -55,7 +55,7 @@ type function struct {
 var (
 	keys   = rapid.SampledFrom([]string{"a", "b", "c", "d", "e", "f"})
 	emails = rapid.SampledFrom([]string{"", "x", "y", "z"})
-	kinds  = []string{"put", "put", "insert", "delete", "get", "by", "put page", "insert page", "delete page", "get page", "item", "after", "try"}
+	kinds  = []string{"put", "put", "insert", "delete", "get", "by", "put page", "insert page", "delete page", "drop page", "get page", "drop", "item", "after", "try"}
 )
 
 func steps(depth int) *rapid.Generator[[]step] {
@@ -225,6 +225,11 @@ func (m *model) person(tx *metadata.Tx, s *state, do step) {
 			m.errorf("%v: %v", do, err)
 		}
 		delete(s.people, do.Key)
+	case "drop":
+		if err := people.Drop(tx, person{ID: do.Key}); err != nil {
+			m.errorf("%v: %v", do, err)
+		}
+		delete(s.people, do.Key)
 	case "get":
 		got, err := people.Get(ctx, tx, do.Key)
 		m.found(do, got, err, old, there)
@@ -260,6 +265,15 @@ func (m *model) page(tx *metadata.Tx, s *state, do step) {
 			s.fresh[p.ID] = true
 		}
 		delete(s.pages, do.Key)
+	case "drop page":
+		if !there && !s.fresh[do.Key] {
+			return // the caller has promised that it is
+		}
+		if err := pages.Drop(tx, page{ID: do.Key}); err != nil {
+			m.errorf("%v: %v", do, err)
+		}
+		delete(s.pages, do.Key)
+		s.fresh[do.Key] = true
 	case "get page":
 		got, err := pages.Get(ctx, tx, do.Key)
 		if there && (err != nil || got != old) || !there && eider.CodeOf(err) != eider.NotFound {
