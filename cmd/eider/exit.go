@@ -25,6 +25,7 @@ var exits = []struct {
 	{7, is(metadata.ErrNewer, duck.ErrNewer), "use the version of eider that wrote it, or a newer one; nothing was changed"},
 	{10, is(audit.ErrBehind), "nothing was changed; if the rows cannot be brought back from a copy, `eider repair --wal` accepts the loss"},
 	{11, is(audit.ErrForked, errBroken), ""},
+	{8, is(duck.ErrCorrupt, app.ErrNoMetadata), "nothing was changed; bring metadata.duckdb back from a backup"},
 	{9, is(duck.ErrWAL), "nothing was changed; `eider repair --wal --dry-run` shows what of it can be read, `eider repair --wal` keeps that"},
 	{12, func(err error) bool { var s *app.StorageError; return errors.As(err, &s) }, "start again once the disk is well: what was acknowledged is kept"},
 	{6, is(syscall.EADDRINUSE), "another process listens there: end it, or choose another address with --listen"},
@@ -34,7 +35,6 @@ var exits = []struct {
 	{4, func(err error) bool {
 		return disk.IsReadOnly(err) || errors.Is(err, duck.ErrReadOnly) || errors.Is(err, syscall.ENOTDIR)
 	}, "the data folder must be a folder that this user may write"},
-	{8, is(duck.ErrCorrupt, app.ErrNoMetadata), "nothing was changed; bring metadata.duckdb back from a backup"},
 }
 
 func is(kinds ...error) func(error) bool {

@@ -9,11 +9,15 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
+// forTests begins the names of variables that are for tests and their children.
+// Where they reached the command it would refuse to run: they are no settings.
+var forTests = []string{"EIDER_TEST_", "EIDER_FAULTS", "EIDER_TORTURE_"}
+
 // TestMain lets the test binary be the eider command for scripts and for tests
 // that kill it.
 func TestMain(m *testing.M) {
 	if os.Getenv("EIDER_TEST_AS_COMMAND") != "" {
-		os.Unsetenv("EIDER_TEST_AS_COMMAND")
+		beChild()
 		main()
 		os.Exit(0)
 	}

@@ -194,10 +194,10 @@ func (a *App) openStore(ctx context.Context, log *audit.Log, signer *audit.Signe
 		MemoryLimit: fmt.Sprintf("%dB", a.Settings.Metadata.Memory), CheckpointSize: int64(a.Settings.Metadata.Checkpoint),
 	})
 	if err != nil {
-		return fmt.Errorf("open %s: %w", metadataFile, err)
+		return fmt.Errorf("open %s: %w", metadataFile, blame(err))
 	}
 	a.engine = engine
-	var e metadata.Engine = &guarded{engine, newest, a.Settings.path(auditDir)}
+	var e metadata.Engine = &guarded{engine, newest, a.Settings.path(metadataFile), a.Settings.path(auditDir)}
 	if a.options.Engine != nil {
 		e = a.options.Engine(e)
 	}

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/eiderdb/eider/core/audit"
 	"github.com/eiderdb/eider/core/duck"
@@ -59,13 +60,17 @@ func (a *App) prepareMetadata(ctx context.Context, signer *audit.Signer) (*audit
 // find no tables, make them, and destroy what they could be restored from.
 type guarded struct {
 	metadata.Engine
-	newest *audit.Checkpoint
-	dir    string // of the checkpoints
+	newest   *audit.Checkpoint
+	database string
+	dir      string // of the checkpoints
 }
 
-// Migrate returns audit.ErrBehind, and has written nothing, if the log ends
+// Migrate returns duck.ErrCorrupt if the file lacks blocks, or audit.ErrBehind, and has written nothing, if the log ends
 // before the newest checkpoint and nobody has accepted that.
 func (g *guarded) Migrate(ctx context.Context, all []metadata.Migration) error {
+	if err := g.hasAllBlocks(ctx); err != nil {
+		return err
+	}
 	head, err := headOrNone(ctx, g.Engine.Query)
 	if err != nil {
 		return err
@@ -79,6 +84,67 @@ func (g *guarded) Migrate(ctx context.Context, all []metadata.Migration) error {
 			audit.ErrBehind, head.ID, g.newest.ID)
 	}
 	return g.Engine.Migrate(ctx, all)
+}
+
+// headers is what stands in a database file before its blocks.
+const headers = 3 * 4096
+
+const selectBlocks = `SELECT total_blocks * block_size FROM pragma_database_size()`
+
+// hasAllBlocks reads every row if the file is shorter than its blocks. DuckDB does
+// not look: it would find out at the first read of a row that is not there.
+func (g *guarded) hasAllBlocks(ctx context.Context) error {
+	blocks, err := each[int64](ctx, g.Engine, selectBlocks)
+	if err != nil {
+		return err
+	}
+	there, err := size(g.database)
+	if err != nil || len(blocks) == 0 || there >= headers+blocks[0] {
+		return err
+	}
+	tables, err := each[string](ctx, g.Engine, `SELECT table_name FROM duckdb_tables()`)
+	if err != nil {
+		return err
+	}
+	for _, name := range tables {
+		if _, err := each[any](ctx, g.Engine, fmt.Sprintf(`SELECT bit_xor(hash(t)) FROM "%s" t`, name)); err != nil {
+			return fmt.Errorf("the file is cut: read %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// each returns the one column of a query.
+func each[T any](ctx context.Context, e metadata.Engine, query string) ([]T, error) {
+	rows, err := e.Query(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var all []T
+	for rows.Next() {
+		var one T
+		if err := rows.Scan(&one); err != nil {
+			return nil, err
+		}
+		all = append(all, one)
+	}
+	return all, rows.Err()
+}
+
+// blame returns what kept a database from opening. A damaged block that is met
+// while the write-ahead log replays is no fault of the log, which must not be cut
+// for it.
+func blame(err error) error {
+	if !errors.Is(err, duck.ErrWAL) {
+		return err
+	}
+	for _, words := range []string{"Could not read enough bytes from file", "Corrupt database file"} {
+		if strings.Contains(err.Error(), words) {
+			return fmt.Errorf("%w: %w", duck.ErrCorrupt, err)
+		}
+	}
+	return err
 }
 
 // readRepair returns the word that a repair has left for the next start, nil if

@@ -173,6 +173,9 @@ func (w *walRepair) longest(ctx context.Context, all int64) (err error) {
 		w.cut = all
 		return nil
 	}
+	if err = blame(err); errors.Is(err, duck.ErrCorrupt) {
+		return fmt.Errorf("it is not the write-ahead log that is damaged, but %s: %w", metadataFile, err)
+	}
 	if w.head, err = w.try(ctx, 0); err != nil {
 		return fmt.Errorf("%s does not open even without its write-ahead log: %w", metadataFile, err)
 	}
@@ -294,9 +297,31 @@ func (w *walRepair) fold(ctx context.Context, all int64) error {
 	if err != nil {
 		return err
 	}
-	head, err := headOrNone(ctx, db.Query)
-	if err == nil && !bytes.Equal(head.Hash, w.head.Hash) {
-		err = fmt.Errorf("the repaired database ends at row %d, its copy at row %d", head.ID, w.head.ID)
+	if err := errors.Join(db.Checkpoint(ctx), db.Close()); err != nil {
+		return err
 	}
-	return errors.Join(err, db.Checkpoint(ctx), db.Close(), w.files.SyncDir(w.app.Settings.Top.DataDir))
+	return errors.Join(w.dropLog(ctx), w.files.SyncDir(w.app.Settings.Top.DataDir))
+}
+
+// dropLog removes what DuckDB leaves of a log in which it found nothing. First the
+// database must show that it holds everything without it.
+func (w *walRepair) dropLog(ctx context.Context) error {
+	log, aside := w.database+".wal", filepath.Join(w.scratch, "dropped.wal")
+	renamed := os.Rename(log, aside)
+	if renamed != nil && !errors.Is(renamed, fs.ErrNotExist) {
+		return renamed
+	}
+	db, err := duck.Open(ctx, w.database, duck.Options{ReadOnly: true})
+	if err == nil {
+		var head audit.Head
+		head, err = headOrNone(ctx, db.Query)
+		if err == nil && !bytes.Equal(head.Hash, w.head.Hash) {
+			err = fmt.Errorf("the repaired database ends at row %d, its copy at row %d", head.ID, w.head.ID)
+		}
+		err = errors.Join(err, db.Close())
+	}
+	if err != nil && renamed == nil {
+		err = errors.Join(err, os.Rename(aside, log))
+	}
+	return err
 }
