@@ -48,7 +48,8 @@ type Steps[In, Plan, Out any] struct {
 	Applied func(context.Context, Plan) (bool, error)
 	// Undo removes every trace of an effect that is not complete. Idempotent.
 	Undo func(context.Context, Plan) error
-	// Outcome stages the rows of success.
+	// Outcome stages the rows of success. If it refuses for good, as where a hook
+	// does, the effect is undone; any other error of it is tried again.
 	Outcome func(context.Context, *Tx, Plan) (Out, error)
 	// Revert stages the rows as they were before Intent.
 	Revert func(context.Context, *Tx, Plan) error

@@ -19,9 +19,10 @@ import (
 //	do the effect; only here does the client's context count
 //	commit the outcome: rows, idempotency record, final row, claims released
 //
-// An effect that fails is undone, and its final row says failed. If undoing or
-// the outcome fails, no final row is written and the claims stay: the call is
-// settled in the background, now or after the next start, by the same steps.
+// An effect that fails is undone, and its final row says failed; so is one whose
+// outcome is refused. If undoing or the outcome fails, no final row is written
+// and the claims stay: the call is settled in the background, now or after the
+// next start, by the same steps.
 func (p *Pipeline) effect(ctx context.Context, c *Call, e *effectSteps) (any, error) {
 	intent, err := p.intend(ctx, c, e)
 	if err != nil {
@@ -31,18 +32,28 @@ func (p *Pipeline) effect(ctx context.Context, c *Call, e *effectSteps) (any, er
 	finish := context.WithoutCancel(ctx)
 	ctx, ended := p.running.begin(ctx, c)
 	defer ended()
-	if failure := because(ctx, p.perform(ctx, c, e)); failure != nil {
-		if err := p.undo(finish, c, e, *intent, failure); err != nil {
-			p.later(c, err, func(ctx context.Context) error { return p.undo(c.context(ctx), c, e, *intent, failure) })
+	var out any
+	failure := because(ctx, p.perform(ctx, c, e))
+	if failure == nil {
+		if out, err = p.finish(finish, c, e, *intent); err == nil {
+			return out, nil
 		}
-		return nil, failure
+		if !forGood(err) {
+			p.later(c, err, func(ctx context.Context) error { return p.settle(ctx, c, e, *intent) })
+			return nil, unsettled(err)
+		}
+		failure = err
 	}
-	out, err := p.finish(finish, c, e, *intent)
-	if err != nil {
-		p.later(c, err, func(ctx context.Context) error { return p.settle(ctx, c, e, *intent) })
-		return nil, unsettled(err)
+	if err := p.undo(finish, c, e, *intent, failure); err != nil {
+		p.later(c, err, func(ctx context.Context) error { return p.undo(c.context(ctx), c, e, *intent, failure) })
 	}
-	return out, nil
+	return nil, failure
+}
+
+// forGood reports that an outcome was refused, as by a hook, and will be again.
+func forGood(err error) bool {
+	_, refused := refusalIn(err)
+	return refused && kept(err)
 }
 
 func unsettled(err error) error {
@@ -176,7 +187,11 @@ func (p *Pipeline) settle(ctx context.Context, c *Call, e *effectSteps, intent a
 	if applied {
 		c.Detail("settled", "finished")
 		_, err := p.finish(ctx, c, e, intent)
-		return err
+		if !forGood(err) {
+			return err
+		}
+		c.Detail("settled", "undone")
+		return p.undo(ctx, c, e, intent, err)
 	}
 	c.Detail("settled", "undone")
 	return p.undo(ctx, c, e, intent, interrupted())
