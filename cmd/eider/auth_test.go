@@ -161,11 +161,11 @@ func TestRolesHoldOnEveryRoute(t *testing.T) {
 		keys[role] = s.Want(201, keys[eider.ProjectAdmin], "POST /projects/p/api-keys", `{"description":"k","scope":"`+role.String()+`"}`).Text("api_key")
 	}
 	before, head := s.Want(200, s.Root, "GET /projects/p", "").Body, s.App.Kernel.Audit.Head().ID
-	changes := 0
+	changes := map[string]bool{}
 	for _, r := range declaredRoutes(s) {
 		reads := r.Kind == operation.KindRead || r.Kind == operation.KindStream
 		if !reads {
-			changes++
+			changes[r.Name] = true
 			if r.Role < eider.ProjectWrite {
 				t.Errorf("%s changes something and is open to readers", r.ID)
 			}
@@ -188,11 +188,11 @@ func TestRolesHoldOnEveryRoute(t *testing.T) {
 			}
 		}
 	}
-	if changes < 10 {
-		t.Fatalf("there are %d changes only", changes)
+	if len(changes) < 8 {
+		t.Fatalf("there are these changes only: %v", changes)
 	}
 	for _, row := range s.Rows(head) {
-		if !strings.HasSuffix(row, " denied") {
+		if name, status, _ := strings.Cut(row, " "); changes[name] && status != "denied" {
 			t.Errorf("the walk left a row %s", row)
 		}
 	}
