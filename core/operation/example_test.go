@@ -59,8 +59,8 @@ func ExampleRead() {
 // run more than once for one call. Its row in the log is committed with it.
 func ExampleWrite() {
 	type addThing struct {
-		ID    string `json:"id" required:"true" maxLength:"64"`
 		State string `json:"state,omitempty" default:"new" enum:"new,used"`
+		ID    string `json:"id" required:"true" maxLength:"64"`
 	}
 	show(func(r *rig, set *operation.Set) {
 		operation.Write(set, operation.Spec{
@@ -92,10 +92,10 @@ func ExampleEffect() {
 		Name string `json:"name" required:"true" pattern:"^[a-z]+$"`
 	}
 	type plan struct {
-		Name string `json:"name"`
+		Folder string `json:"folder"`
 	}
 	show(func(r *rig, set *operation.Set) {
-		path := func(p plan) string { return filepath.Join(r.dir, p.Name) }
+		path := func(p plan) string { return filepath.Join(r.dir, p.Folder) }
 		operation.Effect(set, operation.Spec{
 			Name: "make_folder", Route: "POST /folders", Role: eider.Admin, Target: "folder", Status: 201,
 			Summary: "Make a folder", Slow: true,
@@ -107,7 +107,7 @@ func ExampleEffect() {
 			},
 			// What nobody else may change meanwhile.
 			Claims: func(p plan) []metadata.Claim {
-				return []metadata.Claim{{Resource: "folder:" + p.Name, Exclusive: true}}
+				return []metadata.Claim{{Resource: "folder:" + p.Folder, Exclusive: true}}
 			},
 			// The work, idempotent and with no transaction. It stops when ctx ends.
 			Effect:  func(_ context.Context, p plan) error { return os.MkdirAll(path(p), 0o700) },
@@ -115,10 +115,10 @@ func ExampleEffect() {
 			Undo:    func(_ context.Context, p plan) error { return os.RemoveAll(path(p)) },
 			// The rows of success, or those from before.
 			Outcome: func(ctx context.Context, tx *operation.Tx, p plan) (thing, error) {
-				made := thing{p.Name, "made"}
+				made := thing{p.Folder, "made"}
 				return made, r.things.Put(ctx, tx, made)
 			},
-			Revert: func(ctx context.Context, tx *operation.Tx, p plan) error { return r.things.Delete(ctx, tx, p.Name) },
+			Revert: func(ctx context.Context, tx *operation.Tx, p plan) error { return r.things.Delete(ctx, tx, p.Folder) },
 		})
 	}, call{op: "make_folder", body: `{"name":"in"}`})
 	// Output:
@@ -129,7 +129,7 @@ func ExampleEffect() {
 // A module meets another in an event: the one emits it, the other hooks it, and
 // may refuse.
 func ExampleOn() {
-	type added struct{ Name string }
+	type added struct{ Thing string }
 	type add struct {
 		Name string `json:"name" required:"true"`
 	}
@@ -139,7 +139,7 @@ func ExampleOn() {
 				return operation.Nothing{}, operation.Emit(ctx, tx, added{in.Name})
 			})
 		operation.On(set, func(_ context.Context, _ *operation.Tx, e added) error {
-			if e.Name == "eider" {
+			if e.Thing == "eider" {
 				return eider.Invalid("name", "is reserved")
 			}
 			return nil

@@ -24,7 +24,6 @@ type (
 // intent of an effect, and in the outcome of one.
 type naming struct {
 	*rig
-	hooks   []func(context.Context, *operation.Tx, named) error
 	files   map[string]bool // what the effects have made
 	emitted []string
 }
