@@ -93,7 +93,7 @@ func TestUndeleteRestoresTheSameBytesAndPurgeRemovesThem(t *testing.T) {
 }
 
 func TestPurgeJobTakesWhatIsDue(t *testing.T) {
-	s := start(t, map[string]string{"projects.retention": "0s"})
+	s := start(t, map[string]string{"projects.retention": "0s", "projects.purge_every": "1s"})
 	project(t, s, "p")
 	s.Want(204, s.Root, "DELETE /projects/p", "")
 	apptest.Eventually(t, "the project is purged", func() bool { return s.Do(s.Root, "GET /projects/p", "").Status == 404 })

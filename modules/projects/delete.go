@@ -136,8 +136,8 @@ func (p *Projects) reprieve(ctx context.Context, tx *operation.Tx, plan projectP
 // purgeBatch bounds how many projects one round of the job purges.
 const purgeBatch = 100
 
-// purgeDue purges what is due, and empties the trash. It waits while the clock
-// is behind the log: a clock that was set back must not decide what is lost.
+// purgeDue purges what is due. It waits while the clock is behind the log: a
+// clock that was set back must not decide what is lost.
 func (p *Projects) purgeDue(ctx context.Context) error {
 	if p.audit.Behind() > 0 {
 		return nil
@@ -149,7 +149,16 @@ func (p *Projects) purgeDue(ctx context.Context) error {
 			failed = append(failed, err)
 		}
 	}
-	return errors.Join(append(failed, p.folders.emptyTrash(p.audit.Unfinished))...)
+	return errors.Join(failed...)
+}
+
+// emptyEvery is how soon the room of a purged project is given back.
+const emptyEvery = time.Second
+
+// emptyTrash deletes what purges have moved to the trash, behind them: a large
+// folder takes a while, and whoever purges does not wait for it.
+func (p *Projects) emptyTrash(context.Context) error {
+	return p.folders.emptyTrash(p.audit.Unfinished)
 }
 
 var purger = eider.Actor{Type: eider.ActorSystem, ID: "purge_projects", Name: "purge_projects", Role: eider.Admin}

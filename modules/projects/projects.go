@@ -79,6 +79,7 @@ func (p *Projects) Declare(r *core.Registry) error {
 	r.Migrate(migrations()...)
 	r.Follow(audit.Follower{Name: "project_sidecars", Handle: p.writeSidecars})
 	r.Schedule(core.Job{Name: "purge_projects", Every: func() time.Duration { return time.Duration(p.settings.PurgeEvery) }, Run: p.purgeDue})
+	r.Schedule(core.Job{Name: "empty_trash", Every: func() time.Duration { return emptyEvery }, Run: p.emptyTrash})
 
 	operation.Effect(r.Operations, operation.Spec{
 		Name: "create_project", Route: "POST /projects", Role: eider.Admin, Target: "project", Status: 201,
