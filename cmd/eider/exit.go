@@ -27,7 +27,10 @@ var exits = []struct {
 	{11, is(audit.ErrForked, errBroken), ""},
 	{8, is(duck.ErrCorrupt, app.ErrNoMetadata), "nothing was changed; bring metadata.duckdb back from a backup"},
 	{9, is(duck.ErrWAL), "nothing was changed; `eider repair --wal --dry-run` shows what of it can be read, `eider repair --wal` keeps that"},
-	{12, func(err error) bool { var s *app.StorageError; return errors.As(err, &s) }, "start again once the disk is well: what was acknowledged is kept"},
+	{12, func(err error) bool {
+		var s *app.StorageError
+		return errors.As(err, &s) || is(duck.ErrSync, metadata.ErrSync, syscall.EIO)(err)
+	}, "start again once the disk is well: what was acknowledged is kept"},
 	{6, is(syscall.EADDRINUSE), "another process listens there: end it, or choose another address with --listen"},
 	{5, func(err error) bool {
 		return disk.IsFull(err) || errors.Is(err, duck.ErrFull) || errors.Is(err, metadata.ErrFull)
