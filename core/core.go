@@ -26,6 +26,7 @@ import (
 	"github.com/eiderdb/eider/core/auth"
 	"github.com/eiderdb/eider/core/config"
 	"github.com/eiderdb/eider/core/disk"
+	"github.com/eiderdb/eider/core/job"
 	"github.com/eiderdb/eider/core/metadata"
 	"github.com/eiderdb/eider/core/operation"
 	"github.com/eiderdb/eider/core/usage"
@@ -114,6 +115,7 @@ type Kernel struct {
 	Register ProjectRegister
 	Keys     *auth.Keys
 	URLs     *auth.URLs
+	Jobs     *job.Jobs
 	Usage    *usage.Book
 	Log      *slog.Logger
 	Tracer   trace.Tracer

@@ -15,6 +15,7 @@ import (
 	"github.com/eiderdb/eider/core/config"
 	"github.com/eiderdb/eider/modules/audit"
 	"github.com/eiderdb/eider/modules/files"
+	"github.com/eiderdb/eider/modules/jobs"
 	"github.com/eiderdb/eider/modules/keys"
 	"github.com/eiderdb/eider/modules/projects"
 	"github.com/eiderdb/eider/modules/server"
@@ -26,7 +27,7 @@ import (
 var version = "dev"
 
 func modules() []core.Module {
-	return []core.Module{server.New(), projects.New(), keys.New(), files.New(), audit.New()}
+	return []core.Module{server.New(), projects.New(), keys.New(), files.New(), jobs.New(), audit.New()}
 }
 
 func main() {

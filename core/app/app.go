@@ -20,6 +20,7 @@ import (
 	"github.com/eiderdb/eider/core/auth"
 	"github.com/eiderdb/eider/core/config"
 	"github.com/eiderdb/eider/core/disk"
+	"github.com/eiderdb/eider/core/job"
 	"github.com/eiderdb/eider/core/metadata"
 	"github.com/eiderdb/eider/core/metadata/duckdb"
 	"github.com/eiderdb/eider/core/operation"
@@ -88,6 +89,7 @@ func New(o Options) (*App, error) {
 	r.Migrate(auth.Migrations()...)
 	r.Migrate(usage.Migrations()...)
 	r.Migrate(operation.Migrations()...)
+	r.Migrate(job.Migrations()...)
 	for _, m := range o.Modules {
 		if err := m.Declare(r); err != nil {
 			return nil, fmt.Errorf("declare module %s: %w", m.Name(), err)
@@ -106,7 +108,7 @@ func New(o Options) (*App, error) {
 func (a *App) Load(src config.Sources) error { return a.Registry.Settings.Load(src) }
 
 // housekeeping names the tables that change without a log row of their own.
-var housekeeping = []string{"api_keys", "sink_cursors", "idempotency_keys"}
+var housekeeping = []string{"api_keys", "sink_cursors", "idempotency_keys", "jobs"}
 
 // Open opens the data folder and provisions the modules. Nothing runs yet.
 func (a *App) Open(ctx context.Context) (err error) {
@@ -153,7 +155,8 @@ func (a *App) openKernel(ctx context.Context) error {
 	book := usage.NewBook()
 	cursors := audit.NewCursors()
 	records := operation.NewIdempotency(time.Duration(a.Settings.Idempotency.Keep))
-	a.Registry.Tables = append(a.Registry.Tables, keys.Table(), book.Table, cursors, records.Table())
+	jobs := job.New(a.Settings.Jobs.MaxRunning)
+	a.Registry.Tables = append(a.Registry.Tables, jobs.Table, keys.Table(), book.Table, cursors, records.Table())
 	if err := a.openStore(ctx, log, signer, space); err != nil {
 		return err
 	}
@@ -164,7 +167,7 @@ func (a *App) openKernel(ctx context.Context) error {
 	pipeline, err := operation.New(operation.Options{
 		Set: a.Registry.Operations, Store: a.store, Audit: log, Usage: book, Policies: chain, Log: t.Log, Tracer: t.Tracer,
 		Meter: t.Meter, Project: a.register.Project, ProjectIn: a.register.ProjectIn, Full: space.Low,
-		LogReads: a.Settings.Audit.Reads == "on",
+		Jobs: jobs.Hooks(), LogReads: a.Settings.Audit.Reads == "on",
 	}, records)
 	if err != nil {
 		return err
@@ -175,7 +178,7 @@ func (a *App) openKernel(ctx context.Context) error {
 	}
 	a.Kernel = &core.Kernel{
 		Dir: a.Settings.Top.DataDir, Files: a.options.Files, View: a.store.View(), Pipeline: pipeline, Audit: log, Signer: signer,
-		Keys: keys, URLs: a.urls, Usage: book, Log: t.Log, Tracer: t.Tracer, Meter: t.Meter, Space: space, Template: template,
+		Keys: keys, URLs: a.urls, Jobs: jobs, Usage: book, Log: t.Log, Tracer: t.Tracer, Meter: t.Meter, Space: space, Template: template,
 		Register: a.register, AuditDir: a.Settings.path(auditDir), Folders: a.folders(), MakeFolders: a.makeFolders, Version: a.options.Version,
 	}
 	if err := a.provision(ctx); err != nil {

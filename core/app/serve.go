@@ -58,6 +58,9 @@ func (a *App) Start() {
 			a.telemetry.Log.Error("checkpoints are not kept", "error", err)
 		}
 	})
+	if err := a.Kernel.Jobs.Recover(keeping, a.Kernel.Pipeline); err != nil {
+		a.telemetry.Log.Error("jobs of an earlier process could not be ended", "error", err)
+	}
 	a.Kernel.Pipeline.Recover()
 	following, stop := context.WithCancel(context.Background())
 	a.stopFollowers = stop
@@ -79,6 +82,7 @@ func (a *App) Serve(ctx context.Context) error {
 	a.stopJobs = stop
 	a.background.Go(func() { a.Kernel.Pipeline.Tend(jobs) })
 	a.background.Go(func() { a.Kernel.Keys.Tend(jobs, a.store) })
+	a.background.Go(func() { a.Kernel.Jobs.Tend(jobs, a.store, time.Duration(a.Settings.Jobs.Keep)) })
 	a.background.Go(func() { a.urls.Tend(jobs, a.telemetry.Log) })
 	for _, j := range a.Registry.Jobs {
 		a.background.Go(func() { a.run(jobs, j) })

@@ -21,6 +21,7 @@ type Settings struct {
 	Audit       auditSettings
 	Storage     storageSettings
 	Idempotency idempotencySettings
+	Jobs        jobSettings
 }
 
 type top struct {
@@ -51,6 +52,22 @@ type storageSettings struct {
 
 type idempotencySettings struct {
 	Keep config.Duration `koanf:"keep" doc:"How long the answers to requests with an idempotency key are kept"`
+}
+
+type jobSettings struct {
+	MaxRunning int             `koanf:"max_running" doc:"How many jobs run at a time; others wait"`
+	Keep       config.Duration `koanf:"keep" doc:"How long a job that has ended can be asked for"`
+}
+
+// Validate refuses what would run nothing or forget at once.
+func (j *jobSettings) Validate() error {
+	if j.MaxRunning < 1 {
+		return fmt.Errorf("max_running must be at least 1")
+	}
+	if time.Duration(j.Keep) < time.Minute {
+		return fmt.Errorf("keep must be at least 1m")
+	}
+	return nil
 }
 
 // Validate refuses an engine that this version does not have.
@@ -97,6 +114,7 @@ func defaults() Settings {
 		Audit:       auditSettings{Reads: "off"},
 		Storage:     storageSettings{MinFree: 256 << 20, Ballast: 64 << 20},
 		Idempotency: idempotencySettings{Keep: config.Duration(24 * time.Hour)},
+		Jobs:        jobSettings{MaxRunning: 4, Keep: config.Duration(7 * 24 * time.Hour)},
 	}
 }
 
@@ -110,6 +128,7 @@ func (s *Settings) declare(r *core.Registry) {
 	r.Settings.Section("audit", &s.Audit)
 	r.Settings.Section("storage", &s.Storage)
 	r.Settings.Section("idempotency", &s.Idempotency)
+	r.Settings.Section("jobs", &s.Jobs)
 }
 
 func (s *Settings) path(parts ...string) string {

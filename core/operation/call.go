@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/eiderdb/eider"
@@ -48,6 +49,9 @@ type Call struct {
 	idempotency *claimed
 	unfinished  unfinished
 	admitted    *bool // whether a refusal of this call gets a row, once asked
+
+	job       string // its id, where the call is one
+	concluded atomic.Bool
 
 	mu      sync.Mutex // a stream writes details while its row is made
 	details map[string]any

@@ -158,19 +158,21 @@ func (i *idempotency) store(ctx context.Context, tx *Tx, c *Call, out any, refus
 	if c.idempotency == nil || !kept(refusal) {
 		return nil
 	}
+	if refusal != nil {
+		return i.keepAnswer(ctx, tx, c, 0, Public(refusal))
+	}
+	return i.keepAnswer(ctx, tx, c, c.Operation.Status, redacted(out))
+}
+
+// keepAnswer stages the record of a call that is answered so.
+func (i *idempotency) keepAnswer(ctx context.Context, tx *Tx, c *Call, status int, answer any) error {
 	now := time.Now().UTC().Truncate(time.Microsecond)
 	r := record{
-		Key: c.idempotency.Key, Fingerprint: c.idempotency.Fingerprint, CallID: c.ID,
+		Key: c.idempotency.Key, Fingerprint: c.idempotency.Fingerprint, CallID: c.ID, Status: int64(status),
 		CreatedAt: now, ExpiresAt: now.Add(i.keep),
 	}
 	var err error
-	if refusal != nil {
-		r.Body, err = storedText(Public(refusal))
-	} else {
-		r.Status = int64(c.Operation.Status)
-		r.Body, err = storedText(redacted(out))
-	}
-	if err != nil {
+	if r.Body, err = storedText(answer); err != nil {
 		return err
 	}
 	if c.idempotency.expired {

@@ -39,6 +39,9 @@ type Request struct {
 	Body    io.Reader
 	Length  int64
 	Digests string
+
+	// Async asks for a job, where the operation can be one.
+	Async bool
 }
 
 // Response is an operation's answer.
@@ -69,6 +72,8 @@ type Options struct {
 	ProjectIn func(ctx context.Context, tx *Tx, uid string) (eider.Project, error)
 	// Full reports that the disk is nearly full.
 	Full func() bool
+	// Jobs keeps calls that run as jobs; nil: there are none.
+	Jobs *Jobs
 	// LogReads gives reads rows too.
 	LogReads bool
 }
@@ -123,7 +128,10 @@ func (p *Pipeline) Do(ctx context.Context, d *Declared, r *Request) (*Response, 
 	ctx, span := p.Tracer.Start(c.context(ctx), "operation "+d.Name, trace.WithAttributes(
 		attribute.String("eider.operation", d.Name), attribute.String("eider.call_id", c.ID)))
 	c.traced(ctx)
-	answer, err := p.pass(ctx, c, r)
+	answer, err := p.pass(ctx, c, r, span)
+	if err == nil && c.job != "" {
+		return answer, nil // the span ends with the job
+	}
 	if err == nil && answer.Content != nil {
 		p.follow(ctx, c, span, answer.Content)
 		return answer, nil
@@ -153,13 +161,16 @@ func (p *Pipeline) caught(ctx context.Context, c *Call, step func() error) (err 
 }
 
 // pass takes the call through its stages.
-func (p *Pipeline) pass(ctx context.Context, c *Call, r *Request) (*Response, error) {
+func (p *Pipeline) pass(ctx context.Context, c *Call, r *Request, span trace.Span) (*Response, error) {
 	in, answer, err := p.admit(ctx, c, r)
 	if err != nil || answer != nil {
 		return answer, err
 	}
 	if c.Operation.Ends && c.Project != nil {
 		p.running.end(ctx, c.Project.UID)
+	}
+	if r.Async && c.Operation.Async && p.Jobs != nil {
+		return p.asJob(ctx, c, in, span)
 	}
 	var out any
 	err = p.caught(ctx, c, func() (err error) {

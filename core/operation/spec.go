@@ -91,6 +91,9 @@ type Spec struct {
 	// Streamed says that the request's body is no JSON: the handler reads it from
 	// its Call. Signed lets the operation be called by a signed URL.
 	Streamed, Signed bool
+	// Async lets a caller have the operation run as a job (Prefer: respond-async,
+	// RFC 7240).
+	Async bool
 	// Reserve is what each call adds to usage; Adds, if set, what one with this
 	// input adds besides, as far as it is known beforehand.
 	Reserve usage.Amounts

@@ -40,6 +40,9 @@ func (p *Pipeline) conclude(ctx context.Context, tx *Tx, c *Call, out any, refus
 	if err := p.idempotent.store(ctx, tx, c, out, refusal); err != nil {
 		return err
 	}
+	if err := p.concludeJob(ctx, tx, c, out, refusal); err != nil {
+		return err
+	}
 	if c.ticket != nil {
 		tx.After(c.ticket.Release)
 	}

@@ -111,6 +111,7 @@ func (d *Doors) serve(x *Exchange, op *operation.Declared) error {
 	if r.IdempotencyKey, err = idempotencyKey(x); err != nil {
 		return err
 	}
+	r.Async = op.Async && prefersAsync(x.Header("Prefer"))
 	if op.Streamed {
 		r.Body, r.Length, r.Digests = x.BodyReader(), x.BodyLength(), x.Header("Content-Digest")+"\n"+x.Header("Repr-Digest")
 	} else if r.Source.Body, err = x.Body(); err != nil {
@@ -149,6 +150,16 @@ func (d *Doors) actor(ctx context.Context, x *Exchange, op *operation.Declared) 
 		return eider.Actor{}, eider.Errorf(eider.Unauthorized, "this API key is not valid")
 	}
 	return actor, nil
+}
+
+// prefersAsync reports whether a Prefer header (RFC 7240) asks for a job.
+func prefersAsync(header string) bool {
+	for _, one := range strings.Split(header, ",") {
+		if name, _, _ := strings.Cut(one, ";"); strings.EqualFold(strings.TrimSpace(name), "respond-async") {
+			return true
+		}
+	}
+	return false
 }
 
 // signatureParams is what a signed URL has in its query.

@@ -218,7 +218,7 @@ func (s *Server) reject(ctx *fasthttp.RequestCtx, err error) {
 	secure(&ctx.Response.Header)
 	ctx.SetConnectionClose()
 	lingering(ctx.Conn())
-	s.metrics.count(context.Background(), methodName(string(ctx.Method())), unmatched, status, 0)
+	s.metrics.count(context.Background(), ended{methodName(string(ctx.Method())), unmatched, status}, 0)
 	s.log.Debug("request refused at the door", "request_id", id, "status", status)
 }
 

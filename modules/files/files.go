@@ -138,6 +138,7 @@ func (f *Files) Declare(r *core.Registry) error {
 		Intent: f.condemn, Claims: claimDrop, Effect: f.discard, Applied: f.isDiscarded, Undo: f.undiscard,
 		Outcome: f.bury, Revert: func(context.Context, *operation.Tx, *dropPlan) error { return nil },
 	})
+	f.declareVerify(r)
 	f.declareSweep(r)
 	return nil
 }

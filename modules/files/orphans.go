@@ -18,7 +18,7 @@ func (f *Files) declareOrphans(r *core.Registry) {
 	f.orphanOp = operation.Effect(r.Operations, operation.Spec{
 		Name: "sweep_files", Route: operation.Internal + " /files/orphans", Role: eider.Admin, Target: "server", Frees: true,
 	}, operation.Steps[orphans, *removal, swept]{
-		Intent: f.pickOrphans, Claims: claimRemoval, Effect: f.removeBytes, Applied: f.rollForward, Undo: noWayBack,
+		Intent: f.pickOrphans, Claims: claimRemoval, Effect: f.removeBytes, Applied: f.rollForward, Undo: f.removeBytes,
 		Outcome: f.reportSwept, Revert: func(context.Context, *operation.Tx, *removal) error { return nil },
 	})
 	f.forgetOp = operation.Write(r.Operations, operation.Spec{

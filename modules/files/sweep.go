@@ -18,8 +18,11 @@ func (f *Files) declareSweep(r *core.Registry) {
 		Name: "expire_file", Route: operation.Internal + " " + base + "/expire", Role: eider.Admin, Target: "file",
 		Deleted: true, Locked: true, Frees: true,
 	}, operation.Steps[expireFiles, *removal, expired]{
-		Intent: f.pickExpired, Claims: claimRemoval, Effect: f.removeBytes, Applied: f.rollForward, Undo: noWayBack,
-		Outcome: f.forgetExpired, Revert: func(context.Context, *operation.Tx, *removal) error { return nil },
+		Intent: f.pickExpired, Claims: claimRemoval, Effect: f.removeBytes, Applied: f.rollForward, Undo: f.removeBytes,
+		Outcome: f.forgetExpired, Revert: func(ctx context.Context, tx *operation.Tx, plan *removal) error {
+			_, err := f.forgetExpired(ctx, tx, plan)
+			return err
+		},
 	})
 	f.declareOrphans(r)
 }
@@ -38,7 +41,8 @@ type expireFiles struct {
 type expired struct{ Removed int }
 
 // removal is bytes that go for good. An effect that has begun to remove is
-// finished, not undone: nothing of what it removes is wanted by anybody.
+// finished, not undone, also where it fails: what it removes is wanted by nobody,
+// and some of it is gone.
 type removal struct {
 	Project string     `json:"project,omitempty"`
 	Uploads []string   `json:"uploads,omitempty"`
@@ -67,10 +71,6 @@ func (f *Files) removeBytes(_ context.Context, plan *removal) error {
 func (f *Files) rollForward(_ context.Context, plan *removal) (bool, error) {
 	return true, f.blobs.RemoveBatch(plan.Blobs)
 }
-
-var errNoWayBack = errors.New("what was removed does not come back; the removal is finished instead")
-
-func noWayBack(context.Context, *removal) error { return errNoWayBack }
 
 // sweep removes what has expired, and now and then looks for bytes without a
 // row. It waits while the clock is behind the log: a clock that was set back must

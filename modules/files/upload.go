@@ -228,7 +228,7 @@ func (f *Files) receive(ctx context.Context, plan *uploadPlan) error {
 	switch {
 	case errors.Is(err, errHopeless):
 		plan.offset = 0
-		return disk.Refusal(errors.Join(err, f.blobs.Discard(plan.Blob)))
+		return disk.Refusal(errors.Join(err, f.blobs.Remove(plan.Blob)))
 	case err != nil:
 		if saved := u.Save(); saved != nil {
 			plan.offset = plan.From
