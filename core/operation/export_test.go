@@ -10,6 +10,11 @@ import (
 // Kept reports whether a call that ended so is replayed.
 func Kept(refusal error) bool { return kept(refusal) }
 
+// Sweeps deletes those of the records, found a moment ago, that are expired.
+func (p *Pipeline) Sweeps(ctx context.Context, keys ...string) error {
+	return p.commit(ctx, func(tx *Tx) error { return p.idempotent.delete(tx, keys) })
+}
+
 // MaxStoredAnswer is the cap of a stored answer.
 const MaxStoredAnswer = maxStoredAnswer
 
