@@ -1,0 +1,300 @@
+package audit_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/eiderdb/eider/core/audit"
+	"github.com/eiderdb/eider/core/duck"
+)
+
+// recorded is a closed register of n rows whose file each case gets a copy of.
+func recorded(t *testing.T, n int) (r *register, sealed []audit.Row) {
+	t.Helper()
+	r = begin(t)
+	for len(sealed) < n {
+		sealed = append(sealed, r.stage(rows(min(n-len(sealed), 2000))...)...)
+	}
+	r.close()
+	return r, sealed
+}
+
+// altered opens a copy of the register after the statements have changed it.
+func (r *register) altered(t *testing.T, statements ...string) *register {
+	t.Helper()
+	c := &register{TB: t, dir: t.TempDir(), signer: r.signer}
+	text, err := os.ReadFile(r.path())
+	must(t, err)
+	must(t, os.WriteFile(c.path(), text, 0o600))
+	c.sql(statements...)
+	must(t, c.open())
+	return c
+}
+
+// put is the statement that replaces a row, id and hashes as the row has them.
+func put(r audit.Row) string {
+	var values []string
+	for _, v := range r.Values() {
+		switch v := v.(type) {
+		case []byte:
+			values = append(values, fmt.Sprintf("from_hex('%x')", v))
+		case string:
+			values = append(values, "'"+strings.ReplaceAll(v, "'", "''")+"'")
+		case interface{ UnixMicro() int64 }:
+			values = append(values, fmt.Sprintf("make_timestamptz(%d)", v.UnixMicro()))
+		default:
+			values = append(values, fmt.Sprint(v))
+		}
+	}
+	return "INSERT INTO operations_log VALUES (" + strings.Join(values, ", ") + ")"
+}
+
+func remove(id int64) string { return fmt.Sprintf("DELETE FROM operations_log WHERE id = %d", id) }
+
+// rehashed returns the row with the hash of its content.
+func rehashed(r audit.Row) audit.Row {
+	r.Hash = audit.HashOf(r)
+	return r
+}
+
+// linked returns the rows chained anew behind prev, as one who forges all of them
+// would do it.
+func linked(prev []byte, rows []audit.Row) (all []audit.Row) {
+	for _, r := range rows {
+		r.PrevHash = prev
+		r = rehashed(r)
+		all, prev = append(all, r), r.Hash
+	}
+	return all
+}
+
+func TestVerifyNamesWhatWasDoneAndWhere(t *testing.T) {
+	r, sealed := recorded(t, 30)
+	signed := func(ids ...int64) (all []audit.Checkpoint) {
+		for _, id := range ids {
+			row := sealed[id-1]
+			all = append(all, r.signer.Sign(audit.Head{ID: row.ID, Hash: row.Hash, Time: row.Time}))
+		}
+		return all
+	}
+	moved := func(from, to int64) audit.Row {
+		row := sealed[from-1]
+		row.ID = to
+		return rehashed(row)
+	}
+	forged := sealed[9]
+	forged.Details = `{"n": 0}`
+	appended := sealed[29]
+	appended.ID, appended.PrevHash = 31, sealed[29].Hash
+	tail := func(from int64) (all []string) {
+		changed := append([]audit.Row(nil), sealed[from-1:]...)
+		changed[0].ActorID = "somebody else"
+		for _, row := range linked(sealed[from-2].Hash, changed) {
+			all = append(all, remove(row.ID), put(row))
+		}
+		return all
+	}
+	for _, c := range []struct {
+		name        string
+		statements  []string
+		checkpoints []audit.Checkpoint
+		kind        string // "" holds
+		id          int64
+	}{
+		{name: "nothing", checkpoints: signed(1, 15, 30)},
+		{"details altered", []string{`UPDATE operations_log SET details = '{}' WHERE id = 10`}, nil, "altered", 10},
+		{"first row altered", []string{`UPDATE operations_log SET status = 'denied' WHERE id = 1`}, nil, "altered", 1},
+		{"last row altered", []string{`UPDATE operations_log SET actor_id = 'x' WHERE id = 30`}, nil, "altered", 30},
+		{"time altered by a microsecond", []string{`UPDATE operations_log SET timestamp = timestamp + INTERVAL 1 MICROSECOND WHERE id = 7`}, nil, "altered", 7},
+		{"hash altered", []string{`UPDATE operations_log SET hash = prev_hash WHERE id = 9`}, nil, "altered", 9},
+		{"link altered", []string{`UPDATE operations_log SET prev_hash = hash WHERE id = 9`}, nil, "altered", 9},
+		{"two altered", []string{`UPDATE operations_log SET details = '' WHERE id IN (20, 12)`}, nil, "altered", 12},
+		{"altered and hashed anew", []string{remove(10), put(rehashed(forged))}, nil, "reordered", 11},
+		{"altered and hashed anew under a checkpoint", []string{remove(10), put(rehashed(forged))}, signed(10), "checkpoint", 10},
+		{"one missing", []string{remove(5)}, nil, "missing", 5},
+		{"several missing", []string{remove(5), remove(6), remove(8)}, nil, "missing", 5},
+		{"the first missing", []string{remove(1), remove(2)}, nil, "missing", 1},
+		{"renumbered over a gap", []string{remove(5), `UPDATE operations_log SET id = id - 1 WHERE id > 5`}, nil, "altered", 5},
+		{"a row there twice", []string{put(sealed[3])}, nil, "inserted", 4},
+		{"another with the id of one", []string{put(moved(9, 4))}, nil, "inserted", 4},
+		{"the last there twice", []string{put(sealed[29])}, nil, "inserted", 30},
+		{"one before the first", []string{put(moved(4, 0))}, nil, "inserted", 0},
+		{"one far before the first", []string{put(moved(4, -7))}, nil, "inserted", -7},
+		{"one appended without a chain", []string{put(moved(9, 31))}, nil, "reordered", 31},
+		{"one appended far behind", []string{put(moved(9, 40))}, nil, "missing", 31},
+		{"two exchanged", []string{`UPDATE operations_log SET id = 99 WHERE id = 6`, `UPDATE operations_log SET id = 6 WHERE id = 7`, `UPDATE operations_log SET id = 7 WHERE id = 99`}, nil, "altered", 6},
+		{"two exchanged and hashed anew", []string{remove(6), remove(7), put(moved(7, 6)), put(moved(6, 7))}, nil, "reordered", 6},
+		{"cut", []string{remove(29), remove(30)}, signed(10, 30, 20), "truncated", 29},
+		{"cut, and nobody signed what is gone", []string{remove(29), remove(30)}, signed(28), "", 0},
+		{"emptied", []string{`DELETE FROM operations_log`}, signed(30), "truncated", 1},
+		{"cut and altered", []string{remove(30), `UPDATE operations_log SET details = '' WHERE id = 12`}, signed(30), "altered", 12},
+		{"the tail forged whole", tail(21), signed(10, 20, 25, 30), "checkpoint", 25},
+		{"the tail forged whole, and nobody signed it", tail(21), signed(20), "", 0},
+		{"one appended with a chain", []string{put(rehashed(appended))}, signed(30), "", 0},
+		{"another hash signed too", nil, append(signed(8, 9), r.signer.Sign(audit.Head{ID: 8, Hash: sealed[9].Hash})), "checkpoint", 8},
+		{"emptied, and nobody signed", []string{`DELETE FROM operations_log`}, nil, "", 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			v := r.altered(t, c.statements...).verify(c.checkpoints...)
+			switch {
+			case v.Verified != (c.kind == "") || v.Verified != (v.BrokenAt == nil):
+				t.Errorf("verified %v, broken at %+v", v.Verified, v.BrokenAt)
+			case c.kind != "" && (v.BrokenAt.Kind != c.kind || v.BrokenAt.ID != c.id || v.BrokenAt.Detail == ""):
+				t.Errorf("broken at %+v, want %s at %d", v.BrokenAt, c.kind, c.id)
+			}
+			if want := c.id - 1; c.kind == "altered" && (v.Checked != want || v.LastID != want) {
+				t.Errorf("checked %d up to %d, want %d", v.Checked, v.LastID, want)
+			}
+		})
+	}
+}
+
+func TestVerifyWalksARange(t *testing.T) {
+	r, sealed := recorded(t, 20)
+	broken := r.altered(t, `UPDATE operations_log SET details = '' WHERE id = 10`)
+	forged := sealed[9]
+	forged.ActorID = "somebody else"
+	relinked := r.altered(t, remove(10), put(rehashed(forged)))
+	future := []audit.Checkpoint{r.signer.Sign(audit.Head{ID: 25, Hash: sealed[0].Hash})}
+	for _, c := range []struct {
+		r           *register
+		from, to    int64
+		checkpoints []audit.Checkpoint
+		first, last int64
+		kind        string
+		id          int64
+	}{
+		{broken, 1, 9, nil, 1, 9, "", 0},
+		{broken, 0, 9, nil, 1, 9, "", 0},
+		{broken, 12, 0, nil, 12, 20, "", 0},
+		{broken, 11, 15, nil, 11, 15, "", 0},
+		{broken, 5, 15, nil, 5, 9, "altered", 10},
+		{broken, 10, 10, nil, 0, 0, "altered", 10},
+		{relinked, 1, 10, nil, 1, 10, "", 0},
+		{relinked, 11, 12, nil, 0, 0, "reordered", 11}, // it follows no longer
+		{relinked, 12, 0, nil, 12, 20, "", 0},
+		{broken, 12, 500, nil, 12, 20, "", 0},
+		{broken, 30, 40, nil, 0, 0, "", 0},
+		{broken, 15, 12, nil, 0, 0, "", 0},
+		{broken, 12, 0, future, 12, 20, "truncated", 21},
+		{broken, 12, 24, future, 12, 20, "truncated", 21},
+		{broken, 12, 20, future, 12, 20, "", 0}, // the end was not asked for
+		{broken, -5, 9, nil, 1, 9, "", 0},
+	} {
+		v, err := audit.Verify(t.Context(), c.r.store.View(), c.from, c.to, c.checkpoints)
+		must(t, err)
+		name := fmt.Sprintf("rows %d to %d", c.from, c.to)
+		if v.FirstID != c.first || v.LastID != c.last || v.Verified != (c.kind == "") {
+			t.Errorf("%s: %+v %+v", name, v, v.BrokenAt)
+		}
+		if c.kind != "" && (v.BrokenAt == nil || v.BrokenAt.Kind != c.kind || v.BrokenAt.ID != c.id) {
+			t.Errorf("%s: broken at %+v, want %s at %d", name, v.BrokenAt, c.kind, c.id)
+		}
+	}
+}
+
+// TestVerifySeesWhatLiesWherePagesMeet has more rows than a page, and the break
+// at the last row of the first page or the first of the second.
+func TestVerifySeesWhatLiesWherePagesMeet(t *testing.T) {
+	const page = int64(audit.VerifyPage)
+	r, sealed := recorded(t, 2*audit.VerifyPage+50)
+	for _, c := range []struct {
+		name      string
+		statement string
+		kind      string
+		id        int64
+	}{
+		{"whole", `SELECT 1`, "", 0},
+		{"last of a page twice", put(sealed[page-1]), "inserted", page},
+		{"first of a page twice", put(sealed[page]), "inserted", page + 1},
+		{"last of a page gone", remove(page), "missing", page},
+		{"first of a page gone", remove(page + 1), "missing", page + 1},
+		{"a whole page gone", fmt.Sprintf(`DELETE FROM operations_log WHERE id > %d AND id <= %d`, page, 2*page), "missing", page + 1},
+		{"more than a page gone", fmt.Sprintf(`DELETE FROM operations_log WHERE id > %d AND id <= %d`, page-5, 2*page+5), "missing", page - 4},
+		{"first of a page altered", fmt.Sprintf(`UPDATE operations_log SET details = '' WHERE id = %d`, page+1), "altered", page + 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			v := r.altered(t, c.statement).verify()
+			if v.Verified != (c.kind == "") || c.kind != "" && (v.BrokenAt.Kind != c.kind || v.BrokenAt.ID != c.id) {
+				t.Errorf("%+v %+v, want %s at %d", v, v.BrokenAt, c.kind, c.id)
+			}
+			if strings.Contains(c.name, "page gone") && !strings.HasPrefix(v.BrokenAt.Detail, fmt.Sprintf("rows %d to ", c.id)) {
+				t.Error(v.BrokenAt.Detail)
+			}
+		})
+	}
+}
+
+func TestVerifyNamesTheCheckpointThatWasAltered(t *testing.T) {
+	r := begin(t)
+	for n := range 3 {
+		r.stage(row(n))
+		r.keep()
+	}
+	path := filepath.Join(r.kept, audit.HistoryFile)
+	text, err := os.ReadFile(path)
+	must(t, err)
+	kept := func() []audit.Checkpoint {
+		all, err := audit.Checkpoints(r.kept, r.signer)
+		must(t, err)
+		return all
+	}
+	if v := r.verify(kept()...); !v.Verified || len(kept()) != 4 {
+		t.Fatalf("as it was kept: %+v of %d checkpoints", v.BrokenAt, len(kept()))
+	}
+	hash := fmt.Appendf(nil, "%x", r.log.Head().Hash)
+	second := bytes.SplitAfter(text, []byte("\n"))[1]
+	at := bytes.Index(second, []byte(`"hash":"`)) + len(`"hash":"`)
+	altered := bytes.Clone(second)
+	copy(altered[at:], hash)
+	must(t, os.WriteFile(path, bytes.Replace(text, second, altered, 1), 0o600))
+	if v := r.verify(kept()...); v.Verified || v.BrokenAt.Kind != "checkpoint" || v.BrokenAt.ID != 2 {
+		t.Errorf("with an altered checkpoint: %+v", v.BrokenAt)
+	}
+}
+
+// TestVerifyHoldsWhileTheLogGrows walks again and again beside a writer.
+func TestVerifyHoldsWhileTheLogGrows(t *testing.T) {
+	r := begin(t)
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for n := 0; ; n++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			if _, err := r.try(row(n), row(n+1), row(n+2)); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	}()
+	for range 50 {
+		if v := r.verify(); !v.Verified {
+			t.Errorf("%+v", v.BrokenAt)
+		}
+	}
+	close(stop)
+	<-stopped
+	r.wantVerified(r.log.Head().ID)
+}
+
+// TestAToolReadsTheHeadWithoutAStore is what a repair does.
+func TestAToolReadsTheHeadWithoutAStore(t *testing.T) {
+	r, sealed := recorded(t, 3)
+	db, err := duck.Open(context.Background(), r.path(), duck.Options{ReadOnly: true})
+	must(t, err)
+	defer db.Close()
+	head, err := audit.ReadHead(t.Context(), db.Query)
+	must(t, err)
+	if head.ID != 3 || !bytes.Equal(head.Hash, sealed[2].Hash) || !head.Time.Equal(sealed[2].Time) {
+		t.Errorf("the head is %+v", head)
+	}
+}
