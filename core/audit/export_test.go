@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"context"
 	"path/filepath"
 	"time"
 )
@@ -46,3 +47,6 @@ func (s *Signer) Newest(dir string) (*Checkpoint, bool, error) {
 	found, err := s.readSlots(filepath.Join(dir, headFile))
 	return found.newest, found.foreign, err
 }
+
+// SetRest replaces the waiting between two tries.
+func (f *Followers) SetRest(rest func(ctx context.Context, pause time.Duration)) { f.rest = rest }

@@ -63,6 +63,8 @@ type Followers struct {
 	Cursors *metadata.Table[Cursor]
 	Logger  *slog.Logger
 
+	rest func(ctx context.Context, pause time.Duration) // between tries, in tests; nil waits
+
 	mu     sync.Mutex
 	failed map[string]error // by name, of all that run; nil: none
 }
@@ -82,7 +84,7 @@ func (f *Followers) Run(ctx context.Context, follower Follower, drain time.Durat
 		case err != nil && ctx.Err() == nil:
 			f.set(follower.Name, err)
 			f.Logger.Error("a follower of the log failed", "follower", follower.Name, "after", at, "error", err)
-			wait(ctx, nil, pause)
+			f.backOff(ctx, pause)
 			pause = min(2*pause, followMaxPause)
 		case next > at:
 			at, pause = next, followBackOff
@@ -106,6 +108,14 @@ func (f *Followers) cursor(ctx context.Context, name string) (int64, error) {
 		return 0, fmt.Errorf("read the cursor of %s: %w", name, err)
 	}
 	return min(c.LogID, f.Log.Head().ID), nil
+}
+
+func (f *Followers) backOff(ctx context.Context, pause time.Duration) {
+	if f.rest != nil {
+		f.rest(ctx, pause)
+		return
+	}
+	wait(ctx, nil, pause)
 }
 
 func wait(ctx context.Context, wake <-chan struct{}, atMost time.Duration) {
@@ -147,7 +157,7 @@ func (f *Followers) step(ctx context.Context, follower Follower, at int64) (int6
 	if err != nil {
 		return at, err
 	}
-	if err := follower.handle(ctx, rows); err != nil {
+	if err := f.handle(ctx, follower, rows); err != nil {
 		return at, err
 	}
 	cursor := Cursor{follower.Name, to, time.Now().UTC().Truncate(time.Microsecond)}
@@ -159,16 +169,17 @@ func (f *Followers) step(ctx context.Context, follower Follower, at int64) (int6
 
 // handle turns a panic into an error: a sink that breaks must not take the
 // server along.
-func (f *Follower) handle(ctx context.Context, rows []Row) (err error) {
+func (f *Followers) handle(ctx context.Context, follower Follower, rows []Row) (err error) {
 	if len(rows) == 0 {
 		return nil
 	}
 	defer func() {
 		if v := recover(); v != nil {
-			err = fmt.Errorf("panic: %v\n%s", v, debug.Stack())
+			f.Logger.Error("a follower of the log panicked", "follower", follower.Name, "panic", v, "stack", string(debug.Stack()))
+			err = fmt.Errorf("panic: %v", v)
 		}
 	}()
-	return f.Handle(ctx, rows)
+	return follower.Handle(ctx, rows)
 }
 
 func (f *Followers) set(name string, err error) {
