@@ -126,7 +126,7 @@ func (u *URLs) Sign(method, path string, by eider.Actor, project eider.Project, 
 	u.mu.Lock()
 	k := u.held[len(u.held)-1]
 	u.mu.Unlock()
-	c := claims{method, path, k.ID, by.ID, project.ID, project.UID, expires.Unix()}
+	c := claims{method, path, k.ID, by.ID, u.holder(by.ID), project.ID, project.UID, expires.Unix()}
 	q := url.Values{}
 	q.Set("by", c.by)
 	q.Set("expires", strconv.FormatInt(c.expires, 10))
@@ -137,13 +137,22 @@ func (u *URLs) Sign(method, path string, by eider.Actor, project eider.Project, 
 }
 
 type claims struct {
-	method, path, key, by, project, uid string
-	expires                             int64
+	method, path, key, by, holder, project, uid string
+	expires                                     int64
+}
+
+// holder is what a signature covers besides the id of the key by whose right it
+// was made: the root key has no row that could be revoked, but it can be replaced.
+func (u *URLs) holder(by string) string {
+	if by != "" {
+		return ""
+	}
+	return hex.EncodeToString(*u.keys.root.Load())
 }
 
 func (c claims) sign(secret []byte) string {
 	mac := hmac.New(sha256.New, secret)
-	for _, part := range []string{"eider url 1", c.method, c.path, c.key, c.by, c.project, c.uid, strconv.FormatInt(c.expires, 10)} {
+	for _, part := range []string{"eider url 1", c.method, c.path, c.key, c.by, c.holder, c.project, c.uid, strconv.FormatInt(c.expires, 10)} {
 		fmt.Fprintf(mac, "%d:%s\n", len(part), part)
 	}
 	return hex.EncodeToString(mac.Sum(nil))
@@ -161,7 +170,7 @@ func (u *URLs) Verify(ctx context.Context, v *metadata.View, method, target stri
 	if err != nil || !ok {
 		return eider.Actor{}, wrongURL()
 	}
-	c := claims{signedMethods[method], path, q.Get("key"), q.Get("by"), project, q.Get("uid"), expires}
+	c := claims{signedMethods[method], path, q.Get("key"), q.Get("by"), u.holder(q.Get("by")), project, q.Get("uid"), expires}
 	secret, ok := u.secret(c.key)
 	if !ok || !hmac.Equal([]byte(c.sign(secret)), []byte(q.Get("signature"))) {
 		// A resumable upload asks by HEAD where it stands.

@@ -74,7 +74,7 @@ func (c *copier) run(ctx context.Context, r io.Reader, limit int64, grow Grow) e
 		if err != nil {
 			return err
 		}
-		if c.u.offset-c.u.saved >= saveEvery {
+		if c.u.offset-c.u.saved >= saveEvery && !c.u.whole {
 			if err := c.save(); err != nil {
 				return err
 			}

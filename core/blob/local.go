@@ -15,6 +15,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -83,6 +84,10 @@ const (
 	sumsSuffix  = ".json"
 )
 
+// suffixes are those of all that a blob may have on the disk, the bytes first. A
+// crash may leave what was about to replace the small ones (disk.WriteFile).
+var suffixes = []string{"", partSuffix, stateSuffix, sumsSuffix, stateSuffix + ".new", sumsSuffix + ".new"}
+
 func (l *Local) path(k Key) string { return filepath.Join(l.root, Path(k)) }
 
 // folder makes the folder of a blob durable, once in the life of the process.
@@ -142,6 +147,33 @@ func (l *Local) Whole(k Key) (Sums, bool, error) {
 	return sums, true, nil
 }
 
+// Settle is Whole for a blob whose upload a crash may have cut short: it also
+// removes what Finish had no time for.
+func (l *Local) Settle(k Key) (Sums, bool, error) {
+	sums, whole, err := l.Whole(k)
+	if whole {
+		_ = l.files.Remove(l.path(k) + stateSuffix) // it goes with the blob at the latest
+	}
+	return sums, whole, err
+}
+
+// Gone reports whether there are no bytes of the blob, neither whole nor in part.
+func (l *Local) Gone(k Key) (bool, error) {
+	if err := k.check(); err != nil {
+		return false, err
+	}
+	for _, suffix := range []string{"", partSuffix} {
+		_, err := os.Lstat(l.path(k) + suffix)
+		if err == nil {
+			return false, nil
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return false, fmt.Errorf("blob %s: %w", k.ID, errors.Unwrap(err))
+		}
+	}
+	return true, nil
+}
+
 // Describe replaces what stands beside whole bytes: JSON that holds their sums.
 func (l *Local) Describe(k Key, sidecar any) error {
 	if err := k.check(); err != nil {
@@ -169,7 +201,7 @@ func (l *Local) RemoveBatch(keys []Key) error {
 		if err := k.check(); err != nil {
 			return err
 		}
-		for _, suffix := range []string{"", partSuffix, stateSuffix, sumsSuffix} {
+		for _, suffix := range suffixes {
 			err := l.files.Remove(l.path(k) + suffix)
 			if errors.Is(err, fs.ErrNotExist) {
 				continue
@@ -188,8 +220,8 @@ func (l *Local) RemoveBatch(keys []Key) error {
 	return nil
 }
 
-// Trash moves whole bytes to a place from which Untrash brings them back, both
-// below the same root. It may be repeated.
+// Trash moves a blob, whatever its state, to a place from which Untrash brings it
+// back, both on one file system. It may be repeated.
 func (l *Local) Trash(k Key, to string) error { return l.swap(k, l.path(k), to) }
 
 // Untrash brings back what Trash moved. It may be repeated.
@@ -199,16 +231,18 @@ func (l *Local) swap(k Key, from, to string) error {
 	if err := k.check(); err != nil {
 		return err
 	}
-	for _, suffix := range []string{sumsSuffix, ""} {
+	for _, suffix := range slices.Backward(suffixes) { // the bytes last: while they are there, nothing is missing
 		err := l.files.Rename(from+suffix, to+suffix)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
-	if err := l.files.SyncDir(filepath.Dir(to)); err != nil {
-		return err
+	for _, dir := range []string{filepath.Dir(to), filepath.Dir(from)} {
+		if err := l.files.SyncDir(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
 	}
-	return l.files.SyncDir(filepath.Dir(from))
+	return nil
 }
 
 // Walk visits the blobs, whatever their state, none of whose files was touched

@@ -31,6 +31,7 @@ type Upload struct {
 	local  *Local
 	key    Key
 	file   *disk.File
+	whole  bool  // nothing is saved between Save and Save
 	offset int64 // of what was written
 	saved  int64 // of what is durable, with its state
 	md5    hash.Hash
@@ -54,17 +55,18 @@ func (l *Local) state(k Key) (s state, err error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return s, nil
 	}
-	if err == nil {
-		err = json.Unmarshal(text, &s)
-	}
 	if err != nil {
-		return s, fmt.Errorf("state of blob %s: %w", k.ID, err)
+		return s, fmt.Errorf("state of blob %s: %w", k.ID, errors.Unwrap(err))
+	}
+	if json.Unmarshal(text, &s) != nil {
+		return state{}, nil // a damaged one: the upload begins anew
 	}
 	return s, nil
 }
 
 // Resume opens a part where it was left, or begins one. What was written behind
-// the last save is cut off: nobody was told that it is there.
+// the last save is cut off: nobody was told that it is there. Bytes that have
+// their final name become a part again: Finish failed after it gave it to them.
 func (l *Local) Resume(k Key) (*Upload, error) {
 	s, err := l.state(k)
 	if err != nil {
@@ -77,6 +79,11 @@ func (l *Local) Resume(k Key) (*Upload, error) {
 	if s.Offset > 0 {
 		if err := errors.Join(restore(u.md5, s.MD5), restore(u.sha, s.SHA256)); err != nil {
 			return nil, fmt.Errorf("state of blob %s: %w", k.ID, err)
+		}
+	}
+	if _, err := os.Lstat(l.path(k)); err == nil {
+		if err := l.files.Rename(l.path(k), l.path(k)+partSuffix); err != nil {
+			return nil, err
 		}
 	}
 	if u.file, err = l.files.OpenAppend(l.path(k)+partSuffix, 0o600); err != nil {
@@ -115,6 +122,11 @@ type Grow func(ctx context.Context, length int64) error
 
 // growStep is how much an upload grows before it asks again, in bytes.
 const growStep = 64 << 20
+
+// Together has what is appended from now on saved by Save and Finish alone, so
+// that it can be left out as a whole: whoever closes the part without a Save finds
+// it as it was.
+func (u *Upload) Together() { u.whole = true }
 
 // Append reads r to its end, or to limit bytes altogether. What was written is
 // durable only after Save or Finish. It returns io.ErrShortBuffer if there is
@@ -162,7 +174,9 @@ func (u *Upload) Sums() Sums {
 //
 //	fsync the part
 //	write the sums beside it, fsync them
-//	rename the part, remove its state, fsync the folder
+//	rename the part, fsync the folder, remove the state
+//
+// Where it fails the part stays, as far as it was saved.
 func (u *Upload) Finish() error {
 	if err := u.file.Sync(); err != nil {
 		return err
@@ -182,30 +196,15 @@ func (u *Upload) Finish() error {
 	if err := files.Rename(path+partSuffix, path); err != nil {
 		return err
 	}
-	if err := files.Remove(path + stateSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := files.SyncDir(filepath.Dir(path)); err != nil {
+		_ = files.Rename(path, path+partSuffix) // else Resume does
 		return err
 	}
-	return files.SyncDir(filepath.Dir(path))
+	if u.saved > 0 {
+		_ = files.Remove(path + stateSuffix) // it says nothing of whole bytes, and goes with them
+	}
+	return nil
 }
 
 // Close ends the work on the part, which stays as it is.
 func (u *Upload) Close() error { return u.file.Close() }
-
-// Discard removes a part, its state and what Finish may have left beside it.
-func (l *Local) Discard(k Key) error {
-	if err := k.check(); err != nil {
-		return err
-	}
-	removed := false
-	for _, suffix := range []string{stateSuffix, partSuffix} {
-		err := l.files.Remove(l.path(k) + suffix)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		removed = removed || err == nil
-	}
-	if !removed {
-		return nil
-	}
-	return l.files.SyncDir(filepath.Dir(l.path(k)))
-}

@@ -32,6 +32,7 @@ func (p *Pipeline) effect(ctx context.Context, c *Call, e *effectSteps) (any, er
 	finish := context.WithoutCancel(ctx)
 	ctx, ended := p.running.begin(ctx, c)
 	defer ended()
+	defer c.endBodyWith(ctx)()
 	var out any
 	failure := because(ctx, p.perform(ctx, c, e))
 	if failure == nil {

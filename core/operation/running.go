@@ -3,6 +3,7 @@ package operation
 import (
 	"context"
 	"errors"
+	"io"
 	"sync"
 	"time"
 
@@ -90,4 +91,34 @@ func because(ctx context.Context, err error) error {
 		return refusal.Because(err)
 	}
 	return err
+}
+
+// Interrupter is a body whose reads can be made to end: a client that sends
+// nothing must not keep a call from ending.
+type Interrupter interface{ Interrupt() }
+
+// endBodyWith has reads of the call's body end when ctx does, until the returned
+// function is called.
+func (c *Call) endBodyWith(ctx context.Context) (release func()) {
+	body, ok := c.Body.(Interrupter)
+	if !ok {
+		return func() {}
+	}
+	c.Body = &boundBody{ctx, c.Body}
+	stop := context.AfterFunc(ctx, body.Interrupt)
+	return func() { stop() }
+}
+
+// boundBody tells why its reads were ended.
+type boundBody struct {
+	ctx  context.Context
+	body io.Reader
+}
+
+func (b *boundBody) Read(p []byte) (int, error) {
+	n, err := b.body.Read(p)
+	if eider.CodeOf(err) == eider.RequestTimeout && b.ctx.Err() != nil {
+		err = b.ctx.Err() // an interrupted read looks like one that waited too long
+	}
+	return n, err
 }

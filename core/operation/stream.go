@@ -34,6 +34,9 @@ type Content struct {
 	end   func(sent int64, err error)
 }
 
+// Err returns why the rest is not to be sent, nil where it is.
+func (c *Content) Err() error { return because(c.ctx, c.ctx.Err()) }
+
 // Send writes the body that Write makes.
 func (c *Content) Send(w io.Writer) error { return because(c.ctx, c.Write(c.ctx, w)) }
 

@@ -87,7 +87,18 @@ func (x *Exchange) BodyLength() int64 { return x.guard.length }
 
 // BodyReader returns the body as a stream. It ends with an error if the
 // connection is cut or pauses for too long.
-func (x *Exchange) BodyReader() io.Reader { return x.guard }
+func (x *Exchange) BodyReader() io.Reader { return body{x.guard} }
+
+// body is a request's body, whose reads can be ended.
+type body struct{ *guard }
+
+// Interrupt ends the reads that wait and those that come, and with them the
+// connection.
+func (b body) Interrupt() {
+	if own, ok := inner(b.conn); ok {
+		own.interrupt()
+	}
+}
 
 // RequestID returns the request's id.
 func (x *Exchange) RequestID() string { return x.id }
@@ -152,7 +163,7 @@ func (x *Exchange) content(c *operation.Content) error {
 	_, plain := x.fiber.Context().Conn().(*conn)
 	x.stream = &stream{ctx: x.ctx, log: x.server.log, ended: c.Ended, write: func(w io.Writer) error {
 		if c.File != nil {
-			return w.(*counter).sendFile(c.File, c.Length, plain)
+			return w.(*counter).sendFile(c.File, c.Length, plain, c.Err)
 		}
 		return c.Send(w)
 	}}

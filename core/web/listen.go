@@ -98,6 +98,9 @@ type conn struct {
 	net.Conn
 	owner  *listener
 	linger atomic.Bool // see lingering
+
+	mu     sync.Mutex
+	broken bool // no read waits any more
 }
 
 func newListener(l net.Listener, name string, writeTimeout time.Duration, log *slog.Logger) *listener {
@@ -180,6 +183,25 @@ func (l *listener) cut() {
 	}
 }
 
+// SetReadDeadline sets until when reads wait, unless they were interrupted.
+func (c *conn) SetReadDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.broken {
+		t = time.Unix(1, 0)
+	}
+	return c.Conn.SetReadDeadline(t)
+}
+
+// interrupt ends every read, now and from now on. The connection can still be
+// written to, and has to be closed.
+func (c *conn) interrupt() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.broken = true
+	_ = c.Conn.SetReadDeadline(time.Unix(1, 0))
+}
+
 func (c *conn) Write(p []byte) (int, error) {
 	if err := c.SetWriteDeadline(time.Now().Add(c.owner.writeTimeout)); err != nil {
 		return 0, err
@@ -233,7 +255,7 @@ func (c *conn) sayGoodbye() {
 	if !ok || half.CloseWrite() != nil {
 		return
 	}
-	if c.SetReadDeadline(time.Now().Add(maxLinger)) == nil {
+	if c.Conn.SetReadDeadline(time.Now().Add(maxLinger)) == nil {
 		_, _ = io.Copy(io.Discard, c.Conn)
 	}
 }

@@ -64,22 +64,35 @@ func (c *counter) Write(p []byte) (int, error) {
 // send it, in bytes.
 const copyBuffer = 128 << 10
 
-// sendFile sends the next length bytes of the file: by the kernel where the
-// connection is not encrypted.
-func (c *counter) sendFile(file *os.File, length int64, plain bool) error {
-	part := io.LimitReader(file, length)
-	var n int64
-	var err error
+// lookEvery is how much of a file is sent between two looks whether the rest is
+// still wanted, in bytes.
+const lookEvery = 4 << 20
+
+// sendFile sends the next length bytes of the file, while ended returns nil: by
+// the kernel where the connection is not encrypted.
+func (c *counter) sendFile(file *os.File, length int64, plain bool, ended func() error) error {
+	send := func(part io.Reader) (int64, error) {
+		return io.CopyBuffer(struct{ io.Writer }{c.w}, part, make([]byte, copyBuffer))
+	}
 	if into, ok := c.w.(io.ReaderFrom); ok && plain {
-		n, err = into.ReadFrom(part)
-	} else {
-		n, err = io.CopyBuffer(struct{ io.Writer }{c.w}, part, make([]byte, copyBuffer))
+		send = into.ReadFrom
 	}
-	*c.n += n
-	if err == nil && n < length {
-		err = io.ErrUnexpectedEOF
+	for length > 0 {
+		if err := ended(); err != nil {
+			return err
+		}
+		part := min(length, lookEvery)
+		n, err := send(io.LimitReader(file, part))
+		*c.n += n
+		length -= n
+		if err == nil && n < part {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			return err
+		}
 	}
-	return err
+	return nil
 }
 
 // Close ends the request. fasthttp calls it in every case: also when the answer

@@ -25,9 +25,16 @@ func parseContentRange(text string) (*contentRange, error) {
 	if text == "" {
 		return nil, nil
 	}
-	wrong := eider.Invalid("Content-Range", "must be bytes first-last/total")
+	wrong := eider.Invalid("Content-Range", "must be bytes first-last/total, or bytes */total")
 	rest, ok := strings.CutPrefix(text, "bytes ")
 	span, total, ok2 := strings.Cut(rest, "/")
+	if span == "*" && ok && ok2 { // an empty part: nothing is missing any more
+		all, err := number(total)
+		if err != nil {
+			return nil, wrong
+		}
+		return &contentRange{all, all - 1, all}, nil
+	}
 	first, last, ok3 := strings.Cut(span, "-")
 	if !ok || !ok2 || !ok3 {
 		return nil, wrong
@@ -59,38 +66,31 @@ func number(text string) (int64, error) {
 	return strconv.ParseInt(text, 10, 64)
 }
 
-// isForm reports whether the body is a form (RFC 7578).
-func isForm(call *operation.Call) bool {
-	return strings.HasPrefix(strings.ToLower(call.ContentType), "multipart/")
-}
+// isForm reports whether the body is a form (RFC 7578). A raw body may say of
+// itself what it likes.
+func isForm(call *operation.Call) bool { return call.Operation.ID == formUpload }
 
-// maxFormHead bounds what stands before the file in a form, in parts.
-const maxFormHead = 16
+// The bounds of what a form may hold beside the file: a form must end.
+const (
+	maxFormParts = 16
+	maxFormPart  = 64 << 10 // bytes
+)
 
 // fileIn returns the file in the body of the request: all of it, or the field
 // file of a form, which is read as it comes.
 func fileIn(call *operation.Call) (io.Reader, error) {
-	if call.Operation.ID != "upload_file_form" {
+	if !isForm(call) {
 		return call.Body, nil
 	}
 	kind, params, err := mime.ParseMediaType(call.ContentType)
 	if err != nil || kind != "multipart/form-data" || params["boundary"] == "" {
 		return nil, eider.Errorf(eider.UnsupportedMediaType, "the body must be multipart/form-data with the field file; PUT takes raw bytes")
 	}
-	form := multipart.NewReader(call.Body, params["boundary"])
-	for range maxFormHead {
-		part, err := form.NextPart()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return nil, badForm(err)
-		}
-		if part.FormName() == "file" {
-			return formFile{part, form}, nil
-		}
+	f := &formFile{form: multipart.NewReader(call.Body, params["boundary"])}
+	if f.part, err = f.next(); err == nil && f.part == nil {
+		err = eider.Invalid("file", "must be a field of the form")
 	}
-	return nil, eider.Invalid("file", "must be a field of the form")
+	return f, err
 }
 
 // badForm tells a form that is wrong from a body that was cut.
@@ -104,11 +104,12 @@ func badForm(err error) error {
 // formFile reads the field to its end, and the form behind it: what is cut must
 // not look whole.
 type formFile struct {
-	part *multipart.Part
-	form *multipart.Reader
+	form  *multipart.Reader
+	part  *multipart.Part
+	parts int
 }
 
-func (f formFile) Read(p []byte) (int, error) {
+func (f *formFile) Read(p []byte) (int, error) {
 	n, err := f.part.Read(p)
 	if err == nil {
 		return n, nil
@@ -116,12 +117,39 @@ func (f formFile) Read(p []byte) (int, error) {
 	if !errors.Is(err, io.EOF) {
 		return n, badForm(err)
 	}
-	if _, err := f.form.NextPart(); err == nil {
-		return n, eider.Errorf(eider.MalformedRequest, "the field file must be the last of the form")
-	} else if !errors.Is(err, io.EOF) {
-		return n, badForm(err)
+	another, err := f.next()
+	if err == nil && another != nil {
+		err = eider.Errorf(eider.MalformedRequest, "the form must have one field file")
+	}
+	if err != nil {
+		return n, err
 	}
 	return n, io.EOF
+}
+
+// next reads the form up to the next field file, and returns nil where there is
+// none.
+func (f *formFile) next() (*multipart.Part, error) {
+	for ; f.parts < maxFormParts; f.parts++ {
+		part, err := f.form.NextPart()
+		if errors.Is(err, io.EOF) {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, badForm(err)
+		}
+		if part.FormName() == "file" {
+			return part, nil
+		}
+		n, err := io.Copy(io.Discard, io.LimitReader(part, maxFormPart+1))
+		if err != nil {
+			return nil, badForm(err)
+		}
+		if n > maxFormPart {
+			return nil, eider.Errorf(eider.MalformedRequest, "a field beside the file may have at most %d bytes", maxFormPart)
+		}
+	}
+	return nil, eider.Errorf(eider.MalformedRequest, "the form has too many fields")
 }
 
 // sha256Digest returns the sha-256 of a Content-Digest header in hexadecimal, ""

@@ -105,24 +105,17 @@ func (f *Files) condemn(ctx context.Context, tx *operation.Tx, in dropFile) (*dr
 
 func (f *Files) trash(plan *dropPlan) string { return filepath.Join(f.dir, plan.Trash) }
 
-// discard moves the bytes of a file into the trash, from where a failed outcome
-// brings them back. Those of an upload are nobody's yet.
+// discard moves the bytes of a file or an upload into the trash, from where a
+// failed outcome brings them back.
 func (f *Files) discard(_ context.Context, plan *dropPlan) error {
-	if plan.Staged {
-		return disk.Refusal(f.blobs.Remove(plan.Blob))
-	}
 	return disk.Refusal(f.blobs.Trash(plan.Blob, f.trash(plan)))
 }
 
 func (f *Files) isDiscarded(_ context.Context, plan *dropPlan) (bool, error) {
-	_, there, err := f.blobs.Whole(plan.Blob)
-	return !there && err == nil, err
+	return f.blobs.Gone(plan.Blob)
 }
 
 func (f *Files) undiscard(_ context.Context, plan *dropPlan) error {
-	if plan.Staged {
-		return nil
-	}
 	return f.blobs.Untrash(plan.Blob, f.trash(plan))
 }
 

@@ -12,8 +12,11 @@ import (
 	"net/textproto"
 	"net/url"
 	"os"
+	"path"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/eiderdb/eider"
 	"github.com/eiderdb/eider/core/operation"
@@ -27,6 +30,13 @@ type downloadFile struct {
 	IfNoneMatch       string `header:"If-None-Match" json:"-"`
 	IfModifiedSince   string `header:"If-Modified-Since" json:"-"`
 	IfUnmodifiedSince string `header:"If-Unmodified-Since" json:"-"`
+}
+
+// describe is a download without the bytes. A range is for GET alone (RFC 9110
+// section 14.2).
+func (f *Files) describe(ctx context.Context, v *operation.View, in downloadFile) (*operation.Content, error) {
+	in.Range = ""
+	return f.download(ctx, v, in)
 }
 
 func (f *Files) download(ctx context.Context, v *operation.View, in downloadFile) (*operation.Content, error) {
@@ -75,17 +85,45 @@ func headers(r *row, etag string, changed time.Time) map[string]string {
 // disposition offers the name for saving (RFC 6266): in ASCII, and in full as
 // RFC 8187 has it. What a user chose never reaches the header as it came.
 func disposition(name string) string {
-	if i := strings.LastIndexAny(name, `/\`); i >= 0 && i+1 < len(name) {
-		name = name[i+1:]
-	}
+	name = strings.TrimRight(name, `/\`)
+	name = saved(name[strings.LastIndexAny(name, `/\`)+1:])
 	plain := strings.Map(func(c rune) rune {
-		if c < ' ' || c > '~' || c == '"' || c == '\\' || c == '%' {
+		if c > '~' || c == '"' || c == '%' {
 			return '_'
 		}
 		return c
 	}, name)
 	full := strings.ReplaceAll(url.QueryEscape(name), "+", "%20")
 	return `attachment; filename="` + plain + `"; filename*=UTF-8''` + full
+}
+
+// maxSaved is how long a name file systems take, in bytes.
+const maxSaved = 255
+
+// saved returns a name under which a file can be saved: without what no file
+// system takes, or what makes a name look like another on a screen.
+func saved(name string) string {
+	name = strings.Map(func(c rune) rune {
+		if unicode.IsControl(c) || unicode.Is(unicode.Bidi_Control, c) || c == '\u2028' || c == '\u2029' {
+			return '_'
+		}
+		return c
+	}, name)
+	if strings.Trim(name, ". ") == "" {
+		return "download"
+	}
+	if len(name) <= maxSaved {
+		return name
+	}
+	end := path.Ext(name)
+	if len(end) > 16 {
+		end = ""
+	}
+	cut := name[:maxSaved-len(end)]
+	for !utf8.ValidString(cut) {
+		cut = cut[:len(cut)-1]
+	}
+	return cut + end
 }
 
 // condition evaluates the request's conditions in the order of RFC 9110 section
@@ -110,7 +148,8 @@ func condition(in *downloadFile, etag string, changed time.Time) int {
 
 // narrow makes the content the ranges that were asked for, if any were.
 func (f *Files) narrow(content *operation.Content, in *downloadFile, r *row, etag string, changed time.Time) error {
-	if in.Range == "" || !rangeHolds(in.IfRange, etag, changed) {
+	if in.Range == "" || r.SizeBytes == 0 || // an empty file has no ranges
+		!rangeHolds(in.IfRange, etag, changed) {
 		return nil
 	}
 	spans, err := parseRange(in.Range, r.SizeBytes)

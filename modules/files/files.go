@@ -62,7 +62,7 @@ type Files struct {
 
 	dir      string // the data folder
 	blobs    *blob.Local
-	disk     *disk.FS
+	space    *disk.Space
 	urls     *auth.URLs
 	usage    *usage.Book
 	audit    *audit.Log
@@ -76,6 +76,7 @@ type Files struct {
 
 	mu      sync.Mutex
 	tickets map[string]*staging // what sessions have reserved, by session
+	purges  [][2]string         // uid and id of projects that were purged since the last round
 }
 
 // New returns the module.
@@ -149,7 +150,7 @@ const filesDir = "files"
 // Provision takes what the handlers need of the kernel, and reserves again what
 // sessions hold.
 func (f *Files) Provision(_ context.Context, k *core.Kernel) error {
-	f.dir, f.disk = k.Dir, k.Files
+	f.dir, f.space = k.Dir, k.Space
 	f.blobs = blob.NewLocal(filepath.Join(k.Dir, filesDir), k.Files)
 	f.urls, f.usage, f.audit, f.pipeline, f.log = k.URLs, k.Usage, k.Audit, k.Pipeline, k.Log
 	return f.reserveAgain()

@@ -62,13 +62,15 @@ func (f *Files) sweepOrphans(ctx context.Context) error {
 
 // withoutRow returns those of the blobs that no row and no unfinished call names.
 func (f *Files) withoutRow(ctx context.Context, keys []blob.Key) ([]blob.Key, error) {
-	known, err := f.named(ctx, keys)
-	if err != nil {
-		return nil, err
-	}
+	// In this order: a call that ends meanwhile has its row by the time that rows
+	// are read.
 	var plans strings.Builder
 	for _, r := range f.audit.Unfinished() {
 		plans.WriteString(r.Details)
+	}
+	known, err := f.named(ctx, keys)
+	if err != nil {
+		return nil, err
 	}
 	var lost []blob.Key
 	for _, k := range keys {
@@ -133,21 +135,49 @@ func (f *Files) sweepPurged(ctx context.Context) error {
 		if ok && newest.UID == owner[0] && newest.Status != eider.ProjectPurged {
 			continue
 		}
-		for {
-			owned, err := f.pairs(ctx, selectOwned, owner[0])
-			if err != nil {
-				return err
-			}
-			if len(owned) == 0 {
-				break
-			}
-			in := purgedFiles{UID: owner[0], Project: owner[1]}
-			for _, one := range owned {
-				in.Files = append(in.Files, one[0])
-			}
-			if _, err := f.forgetOp.Do(ctx, f.pipeline, sweeper, "", in); err != nil {
-				return err
-			}
+		if err := f.forgetOwned(ctx, owner); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// forgetOwned removes the rows of the files of a purged project: its uid and id.
+func (f *Files) forgetOwned(ctx context.Context, owner [2]string) error {
+	for {
+		owned, err := f.pairs(ctx, selectOwned, owner[0])
+		if err != nil || len(owned) == 0 {
+			return err
+		}
+		in := purgedFiles{UID: owner[0], Project: owner[1]}
+		for _, one := range owned {
+			in.Files = append(in.Files, one[0])
+		}
+		if _, err := f.forgetOp.Do(ctx, f.pipeline, sweeper, "", in); err != nil {
+			return err
+		}
+	}
+}
+
+// rememberPurge has the next round forget the project's files. What a stop
+// forgets here, the first round after a start finds.
+func (f *Files) rememberPurge(p eider.Project) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.purges = append(f.purges, [2]string{p.UID, p.ID})
+}
+
+func (f *Files) forgetPurges(ctx context.Context) error {
+	f.mu.Lock()
+	due := f.purges
+	f.purges = nil
+	f.mu.Unlock()
+	for i, owner := range due {
+		if err := f.forgetOwned(ctx, owner); err != nil {
+			f.mu.Lock()
+			f.purges = append(f.purges, due[i:]...)
+			f.mu.Unlock()
+			return err
 		}
 	}
 	return nil

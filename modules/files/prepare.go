@@ -180,6 +180,16 @@ func (f *Files) hold(s session, bytes, offset int64) {
 	held.bytes, held.offset = bytes, offset
 }
 
+// restart tells that nothing of the upload is durable any more. What is reserved
+// stays: the bytes come again.
+func (f *Files) restart(id string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if held := f.tickets[id]; held != nil {
+		held.offset = 0
+	}
+}
+
 // reserveAgain reserves, at start, what sessions hold.
 func (f *Files) reserveAgain() error {
 	f.sessions.Scan(metadata.Range[session]{Order: byExpiry}, func(s *session) bool {
@@ -204,6 +214,18 @@ func (f *Files) held(id string) int64 {
 		return held.bytes
 	}
 	return 0
+}
+
+// settle turns what the session has reserved into what the transaction commits.
+func (f *Files) settle(ctx context.Context, tx *operation.Tx, id string) error {
+	f.mu.Lock()
+	held := f.tickets[id]
+	f.mu.Unlock()
+	tx.After(func() { f.letGo(id) })
+	if held == nil {
+		return nil
+	}
+	return held.ticket.Settle(ctx, tx)
 }
 
 // letGo ends the reservation of a session that is no more.

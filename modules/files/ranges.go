@@ -2,7 +2,9 @@ package files
 
 import (
 	"fmt"
+	"math"
 	"sort"
+	"strconv"
 	"strings"
 
 	"github.com/eiderdb/eider"
@@ -25,8 +27,8 @@ const maxRanges = 32
 // unit, or asks for too many. A range that lies wholly behind the end is left
 // out; if all do, the range is not satisfiable.
 func parseRange(header string, size int64) ([]span, error) {
-	list, ok := strings.CutPrefix(header, "bytes=")
-	if !ok || strings.Count(list, ",") >= maxRanges {
+	unit, list, ok := strings.Cut(header, "=")
+	if !ok || !strings.EqualFold(unit, "bytes") || strings.Count(list, ",") >= maxRanges {
 		return nil, nil
 	}
 	var spans []span
@@ -63,21 +65,33 @@ func parseSpan(text string, size int64) (span, bool) {
 		return span{}, false
 	}
 	if from == "" {
-		n, err := number(to)
-		return span{max(0, size-n), size - 1}, err == nil
+		n, ok := position(to)
+		return span{max(0, size-n), size - 1}, ok
 	}
-	first, err := number(from)
-	if err != nil {
+	first, ok := position(from)
+	if !ok {
 		return span{}, false
 	}
 	if to == "" {
 		return span{first, size - 1}, true
 	}
-	last, err := number(to)
-	if err != nil || last < first {
+	last, ok := position(to)
+	if !ok || last < first {
 		return span{}, false
 	}
 	return span{first, min(last, size-1)}, true
+}
+
+// position reads digits. More than any file has bytes are as good as the most.
+func position(text string) (int64, bool) {
+	if text == "" || strings.ContainsFunc(text, func(c rune) bool { return c < '0' || c > '9' }) {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return math.MaxInt64, true
+	}
+	return n, true
 }
 
 // joined makes one of spans that overlap or touch, so that no byte is sent

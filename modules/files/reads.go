@@ -39,6 +39,10 @@ func (f *Files) declareReads(r *core.Registry) {
 		Summary: "Download a file's bytes", Description: "Answers ranges and conditional requests as RFC 9110 says.",
 		Errors: []eider.Code{eider.FileNotFound, eider.FileContentNotFound, eider.RangeNotSatisfiable, eider.PreconditionFailed},
 	}, f.download)
+	operation.Stream(r.Operations, operation.Spec{
+		Name: "download_file", ID: "head_file", Route: "HEAD " + base + "/{file}/download", Role: eider.ProjectRead, Target: "file", Signed: true,
+		Summary: "Ask what a download would answer", Errors: []eider.Code{eider.FileNotFound, eider.FileContentNotFound, eider.PreconditionFailed},
+	}, f.describe)
 	operation.Read(r.Operations, operation.Spec{
 		Name: "sign_file_url", Route: "POST " + base + "/{file}/signed-url", Role: eider.ProjectRead, Target: "file",
 		Summary: "Make a URL that downloads the file without a key", Errors: []eider.Code{eider.FileNotFound},
@@ -108,10 +112,13 @@ func (f *Files) list(ctx context.Context, v *operation.View, in listFiles) (file
 		}
 	}
 	var staged []eider.File
+	rest := 0 // of the offset, once those are skipped that stand before it in any case
 	if in.IncludeStaged {
 		staged = f.staged(q)
 		page.Total = int64(len(staged))
-		q.limit, q.skip = q.limit+q.skip, 0 // they are merged first
+		q.skip = max(0, in.Offset-len(staged))
+		rest = in.Offset - q.skip
+		q.limit += rest
 	}
 	kept, err := f.page(ctx, v, q)
 	if err != nil {
@@ -124,7 +131,7 @@ func (f *Files) list(ctx context.Context, v *operation.View, in listFiles) (file
 	page.Total += count
 	all := kept
 	if in.IncludeStaged {
-		all = merge(kept, after(staged, q.after), in.Offset)
+		all = merge(kept, after(staged, q.after), rest)
 	}
 	if len(all) > in.Limit {
 		all = all[:in.Limit]
@@ -151,7 +158,7 @@ func (q *query) where() (string, []any) {
 	args := []any{q.project, q.at}
 	if q.part != "" {
 		args = append(args, q.part)
-		text += fmt.Sprintf(" AND contains(lower(name), $%d)", len(args))
+		text += fmt.Sprintf(" AND contains(lower(name), lower($%d))", len(args))
 	}
 	names := make([]string, 0, len(q.tags))
 	for name := range q.tags {
@@ -159,14 +166,14 @@ func (q *query) where() (string, []any) {
 	}
 	sort.Strings(names)
 	for _, name := range names {
-		// The pair as it stands in the JSON text: quotes inside are escaped there,
-		// so that nothing else can look like it.
+		// The pair as it stands in the JSON text, with what stands before a name
+		// there: a quote inside a text comes behind a backslash, never behind these.
 		pair, err := json.Marshal(map[string]string{name: q.tags[name]})
 		if err != nil {
 			continue
 		}
 		args = append(args, strings.TrimSuffix(strings.TrimPrefix(string(pair), "{"), "}"))
-		text += fmt.Sprintf(" AND contains(tags, $%d)", len(args))
+		text += fmt.Sprintf(" AND (starts_with(tags, '{' || $%[1]d) OR contains(tags, ',' || $%[1]d))", len(args))
 	}
 	return text, args
 }

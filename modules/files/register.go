@@ -2,6 +2,7 @@ package files
 
 import (
 	"context"
+	"strings"
 
 	"github.com/eiderdb/eider"
 	"github.com/eiderdb/eider/core/blob"
@@ -39,7 +40,9 @@ func (f *Files) register(ctx context.Context, tx *operation.Tx, in registerFile)
 	if err := f.sessions.Delete(ctx, tx, s.ID); err != nil {
 		return eider.File{}, err
 	}
-	tx.After(func() { f.letGo(s.ID) })
+	if err := f.settle(ctx, tx, s.ID); err != nil {
+		return eider.File{}, err
+	}
 	call.Resource(s.ID)
 	return f.keep(ctx, tx, s.row)
 }
@@ -95,7 +98,10 @@ func (f *Files) beginPut(ctx context.Context, _ *operation.Tx, in putFile) (*put
 	if err != nil {
 		return nil, err
 	}
-	plan := &putPlan{SHA256: in.ChecksumSHA256, Row: row{
+	if strings.HasPrefix(strings.ToLower(in.ContentType), "multipart/form-data") {
+		return nil, eider.Errorf(eider.UnsupportedMediaType, "the body must be the raw bytes; a form is for an upload that was prepared")
+	}
+	plan := &putPlan{SHA256: strings.ToLower(in.ChecksumSHA256), Row: row{
 		ProjectUID: call.Project.UID, Blob: newID(),
 		File: eider.File{ID: newID(), ProjectID: call.Project.ID, Name: in.Name, ContentType: in.ContentType, CreatedAt: now(), Tags: tags},
 	}}
@@ -115,12 +121,13 @@ func (f *Files) beginPut(ctx context.Context, _ *operation.Tx, in putFile) (*put
 // put receives the bytes. Nothing of it is kept if it fails.
 func (f *Files) put(ctx context.Context, plan *putPlan) error {
 	plan.upload.Session, plan.upload.Blob, plan.upload.Total = plan.Row.ID, plan.key(), -1
+	plan.upload.once = true
 	plan.upload.Limit, plan.upload.SHA256 = int64(f.settings.MaxSize), plan.SHA256
 	return f.receive(ctx, &plan.upload)
 }
 
 func (f *Files) isPut(_ context.Context, plan *putPlan) (whole bool, err error) {
-	plan.upload.sums, whole, err = f.blobs.Whole(plan.key())
+	plan.upload.sums, whole, err = f.blobs.Settle(plan.key())
 	return whole, err
 }
 

@@ -80,17 +80,13 @@ func (f *Files) sweep(ctx context.Context) error {
 	if f.audit.Behind() > 0 {
 		return nil
 	}
-	due, err := f.due(ctx, at)
-	if err != nil {
-		return err
-	}
 	var failed []error
-	for project, batch := range due {
-		_, err := f.expireOp.Do(ctx, f.pipeline, sweeper, project, batch)
-		if code := eider.CodeOf(err); err != nil && code != eider.OperationInProgress && code != eider.NotFound {
-			failed = append(failed, err)
-		}
+	for more := true; more && ctx.Err() == nil; {
+		var err error
+		more, err = f.expireDue(ctx, at)
+		failed = append(failed, err)
 	}
+	failed = append(failed, f.forgetPurges(ctx))
 	if at.Sub(f.sweptAt) >= time.Duration(f.settings.Grace)/4 {
 		f.sweptAt = at
 		failed = append(failed, f.sweepOrphans(ctx))
@@ -98,12 +94,30 @@ func (f *Files) sweep(ctx context.Context) error {
 	return errors.Join(failed...)
 }
 
+// expireDue removes one batch of what has expired. It reports whether there may be
+// more: not where nothing could be removed, which the next round tries again.
+func (f *Files) expireDue(ctx context.Context, at time.Time) (more bool, err error) {
+	due, count, err := f.due(ctx, at)
+	if err != nil {
+		return false, err
+	}
+	var failed []error
+	removed := 0
+	for project, batch := range due {
+		out, err := f.expireOp.Do(ctx, f.pipeline, sweeper, project, batch)
+		if code := eider.CodeOf(err); err != nil && code != eider.OperationInProgress && code != eider.NotFound {
+			failed = append(failed, err)
+		}
+		removed += out.Removed
+	}
+	return removed > 0 && count >= sweepBatch && len(failed) == 0, errors.Join(failed...)
+}
+
 const selectExpired = `SELECT id, project_id FROM files WHERE expires_at <= $1 LIMIT 500`
 
-// due returns what has expired, by project.
-func (f *Files) due(ctx context.Context, at time.Time) (map[string]expireFiles, error) {
-	due := map[string]expireFiles{}
-	n := 0
+// due returns a batch of what has expired, by project, and how many that is.
+func (f *Files) due(ctx context.Context, at time.Time) (due map[string]expireFiles, n int, err error) {
+	due = map[string]expireFiles{}
 	f.sessions.Scan(metadata.Range[session]{Order: byExpiry}, func(s *session) bool {
 		if !s.expiredAt(at) || n == sweepBatch {
 			return false
@@ -116,19 +130,20 @@ func (f *Files) due(ctx context.Context, at time.Time) (map[string]expireFiles, 
 	})
 	rows, err := f.pipeline.Store.View().Query(ctx, selectExpired, at)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	defer rows.Close()
 	for rows.Next() {
 		var id, project string
 		if err := rows.Scan(&id, &project); err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 		batch := due[project]
 		batch.Files = append(batch.Files, id)
 		due[project] = batch
+		n++
 	}
-	return due, rows.Err()
+	return due, n, rows.Err()
 }
 
 // pickExpired checks again what has expired, and leaves out what is in use.
@@ -192,6 +207,7 @@ func (f *Files) purged(ctx context.Context, tx *operation.Tx, event eider.Purged
 		ids = append(ids, s.ID)
 		return true
 	})
+	tx.After(func() { f.rememberPurge(event.Project) })
 	for _, id := range ids {
 		if err := f.sessions.Delete(ctx, tx, id); err != nil && eider.CodeOf(err) != eider.UploadSessionNotFound {
 			return err

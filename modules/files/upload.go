@@ -20,18 +20,19 @@ func (f *Files) declareUploads(r *core.Registry) {
 		Name: "upload_file", Route: "PUT " + uploadPath, Role: eider.ProjectWrite, Target: "file", Streamed: true, Signed: true, Slow: true,
 		Summary: "Upload bytes, raw",
 		Description: "With Content-Range: bytes first-last/total the upload is resumed where Upload-Offset says; it is complete when " +
-			"total bytes are there. Without, the body is all of it, and replaces what was uploaded before.",
+			"total bytes are there. bytes */total with an empty body completes an upload whose bytes are all there. Without Content-Range " +
+			"the body is all of it, and replaces what was uploaded before.",
 		Errors: []eider.Code{eider.UploadSessionNotFound, eider.UploadSessionMismatch, eider.UploadSessionExpired, eider.FileTooLarge,
 			eider.ChecksumMismatch, eider.UploadInProgress, eider.UploadOffsetConflict, eider.BodyIncomplete, eider.QuotaExceeded},
 		Adds: f.adds,
 	}
 	steps := operation.Steps[uploadFile, *uploadPlan, uploadedFile]{
 		Intent: f.begin, Claims: claimUpload, Effect: f.receive, Applied: f.isReceived,
-		Undo:    func(context.Context, *uploadPlan) error { return nil }, // what was saved can be resumed
+		Undo:    f.stand, // what was saved can be resumed
 		Outcome: f.received, Revert: f.interrupted,
 	}
 	operation.Effect(r.Operations, spec, steps)
-	spec.ID, spec.Route, spec.Summary = "upload_file_form", "POST "+uploadPath, "Upload bytes, as a form with the field file"
+	spec.ID, spec.Route, spec.Summary = formUpload, "POST "+uploadPath, "Upload bytes, as a form with the field file"
 	spec.Description = ""
 	operation.Effect(r.Operations, spec, steps)
 	operation.Read(r.Operations, operation.Spec{
@@ -40,6 +41,9 @@ func (f *Files) declareUploads(r *core.Registry) {
 		Errors: []eider.Code{eider.UploadSessionNotFound, eider.UploadSessionMismatch, eider.UploadSessionExpired},
 	}, f.offset)
 }
+
+// formUpload is the upload whose body is a form.
+const formUpload = "upload_file_form"
 
 type uploadFile struct {
 	projectPath
@@ -75,6 +79,7 @@ type uploadPlan struct {
 
 	Part bool `json:"part,omitempty"` // by Content-Range
 
+	once     bool      // cannot be resumed
 	digest   string    // of the body, declared
 	offset   int64     // once the effect is done
 	complete bool      // whether that is all
@@ -142,6 +147,7 @@ func (f *Files) begin(ctx context.Context, tx *operation.Tx, in uploadFile) (*up
 	if plan.From > 0 {
 		return plan, nil
 	}
+	tx.After(func() { f.restart(s.ID) })
 	plan.Replaces, s.Blob, s.Uploaded = s.Blob, newID(), false
 	s.SizeBytes, s.ChecksumMD5, s.ChecksumSHA256 = 0, "", ""
 	plan.Blob = s.key()
@@ -184,6 +190,9 @@ func (f *Files) aimPart(plan *uploadPlan, part *contentRange, s session, length 
 		return eider.Invalid("Content-Range", "must be as long as the body")
 	}
 	if at := f.standsAt(s); part.first != 0 && (part.first != at || s.Uploaded) {
+		if s.Uploaded {
+			return eider.Errorf(eider.UploadOffsetConflict, "the upload is complete: only all of it can be sent again")
+		}
 		return eider.Errorf(eider.UploadOffsetConflict, "the next part begins at byte %d", at)
 	}
 	plan.From, plan.Limit = part.first, part.last+1
@@ -220,31 +229,39 @@ func (f *Files) receive(ctx context.Context, plan *uploadPlan) error {
 		return eider.Errorf(eider.UploadOffsetConflict, "the next part begins at byte %d", u.Offset())
 	}
 	err = f.copy(ctx, u, plan)
-	plan.offset = u.Offset()
 	plan.complete = err == nil && (!plan.Part || u.Offset() == plan.Total)
-	if err == nil && plan.complete {
+	if plan.complete {
 		err = f.verify(u, plan)
 	}
 	switch {
+	case errors.Is(err, errUnkept) || err != nil && plan.once:
 	case errors.Is(err, errHopeless):
-		plan.offset = 0
-		return disk.Refusal(errors.Join(err, f.blobs.Remove(plan.Blob)))
+		err = errors.Join(err, f.blobs.Remove(plan.Blob))
 	case err != nil:
-		if saved := u.Save(); saved != nil {
-			plan.offset = plan.From
-			err = errors.Join(err, saved)
-		}
+		err = errors.Join(err, u.Save())
 	case plan.complete:
 		plan.sums = u.Sums()
 		err = u.Finish()
 	default:
 		err = u.Save()
 	}
+	plan.offset = u.Offset()
 	return disk.Refusal(err)
+}
+
+// stand finds out where an upload stands whose request failed or was cut short.
+func (f *Files) stand(_ context.Context, plan *uploadPlan) (err error) {
+	plan.complete = false
+	plan.offset, err = f.blobs.Offset(plan.Blob)
+	return err
 }
 
 // errHopeless marks a refusal of bytes that need not be kept.
 var errHopeless = errors.New("the bytes are not those that were announced")
+
+// errUnkept marks a refusal of a part whose bytes are not kept, while those before
+// it are.
+var errUnkept = errors.New("the bytes of this part are not those that were declared")
 
 // hopeless is a refusal by which nothing is kept.
 func hopeless(e *eider.Error) error { return e.Because(errHopeless) }
@@ -260,9 +277,15 @@ func (f *Files) copy(ctx context.Context, u *blob.Upload, plan *uploadPlan) erro
 	if isForm(call) {
 		declared = "" // it is the form's, and there is no end to read it to
 	}
+	if declared != "" && plan.Part {
+		u.Together()
+	}
 	check := newDigest(declared)
 	reserved := max(plan.From+max(call.Length, 0), f.held(plan.Session))
-	err = u.Append(ctx, check.reading(body), plan.Limit, func(ctx context.Context, length int64) error {
+	err = u.Append(ctx, check.reading(body), plan.most(call), func(ctx context.Context, length int64) error {
+		if f.space.Low() {
+			return eider.Errorf(eider.StorageFull, "the disk is nearly full; deletes go on")
+		}
 		if length <= reserved {
 			return nil
 		}
@@ -283,9 +306,29 @@ func (f *Files) copy(ctx context.Context, u *blob.Upload, plan *uploadPlan) erro
 		return err
 	}
 	if !check.fits() {
-		return hopeless(eider.Errorf(eider.ChecksumMismatch, "the body does not have the Content-Digest that was declared"))
+		e := eider.Errorf(eider.ChecksumMismatch, "the body does not have the Content-Digest that was declared")
+		if plan.Part {
+			return e.Because(errUnkept)
+		}
+		return hopeless(e)
+	}
+	if plan.Part && u.Offset() != plan.Limit {
+		return eider.Invalid("Content-Range", "must be as long as the body")
 	}
 	return nil
+}
+
+// most is how long the upload may become by the body, as far as it is known: what
+// is asked for in steps must not be more.
+func (plan *uploadPlan) most(call *operation.Call) int64 {
+	most := plan.Limit
+	if !plan.Part && plan.Total >= 0 {
+		most = min(most, plan.Total)
+	}
+	if call.Length >= 0 {
+		most = min(most, plan.From+call.Length)
+	}
+	return most
 }
 
 // verify compares what is complete with what was announced.
@@ -301,7 +344,7 @@ func (f *Files) verify(u *blob.Upload, plan *uploadPlan) error {
 }
 
 func (f *Files) isReceived(_ context.Context, plan *uploadPlan) (whole bool, err error) {
-	plan.sums, whole, err = f.blobs.Whole(plan.Blob)
+	plan.sums, whole, err = f.blobs.Settle(plan.Blob)
 	plan.complete, plan.offset = whole, plan.sums.Size
 	return whole, err
 }
@@ -331,15 +374,8 @@ func (f *Files) interrupted(ctx context.Context, tx *operation.Tx, plan *uploadP
 	if eider.CodeOf(err) == eider.UploadSessionNotFound {
 		return nil
 	}
-	call := operation.From(ctx)
-	offset := plan.offset
-	if call.Settled {
-		if offset, err = f.blobs.Offset(plan.Blob); err != nil {
-			return err
-		}
-	}
-	call.Detail("offset", offset)
-	tx.After(func() { f.hold(s, max(offset, s.DeclaredSize), offset) })
+	operation.From(ctx).Detail("offset", plan.offset)
+	tx.After(func() { f.hold(s, max(plan.offset, s.DeclaredSize), plan.offset) })
 	return err
 }
 
