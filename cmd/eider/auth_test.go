@@ -152,6 +152,15 @@ func told(a apptest.Answer, id string) string {
 	return fmt.Sprint(a.Status, a.Header.Get("Etag"), a.Header.Get("Allow"), strings.ReplaceAll(string(text), "project "+id, "project X"))
 }
 
+// openOnPurpose names the operations that are open to lower roles than their
+// kind or route suggests, and why.
+var openOnPurpose = map[string]string{
+	"verify_file": "an effect, to be run as a job, that reads bytes again and changes nothing",
+	"list_jobs":   "shows the jobs alone of projects that the key may see",
+	"get_job":     "a job exists only for who may see its project",
+	"cancel_job":  "a job exists only for who may see its project",
+}
+
 // A key does on no route what its role does not allow, and whatever is refused
 // changes nothing.
 func TestRolesHoldOnEveryRoute(t *testing.T) {
@@ -161,16 +170,18 @@ func TestRolesHoldOnEveryRoute(t *testing.T) {
 		keys[role] = s.Want(201, keys[eider.ProjectAdmin], "POST /projects/p/api-keys", `{"description":"k","scope":"`+role.String()+`"}`).Text("api_key")
 	}
 	before, head := s.Want(200, s.Root, "GET /projects/p", "").Body, s.App.Kernel.Audit.Head().ID
-	changes := map[string]bool{}
+	changes, met := map[string]bool{}, map[string]bool{}
 	for _, r := range declaredRoutes(s) {
 		reads := r.Kind == operation.KindRead || r.Kind == operation.KindStream
 		if !reads {
 			changes[r.Name] = true
-			if r.Role < eider.ProjectWrite {
-				t.Errorf("%s changes something and is open to readers", r.ID)
-			}
 		}
-		if !r.OnProject() && r.Role != eider.Admin {
+		toReaders, toProjects := !reads && r.Role < eider.ProjectWrite, !r.OnProject() && r.Role != eider.Admin
+		met[r.ID] = toReaders || toProjects
+		if toReaders && openOnPurpose[r.ID] == "" {
+			t.Errorf("%s changes something and is open to readers", r.ID)
+		}
+		if toProjects && openOnPurpose[r.ID] == "" {
 			t.Errorf("%s concerns the server and is open to %s", r.ID, r.Role)
 		}
 		for role, key := range keys {
@@ -191,6 +202,11 @@ func TestRolesHoldOnEveryRoute(t *testing.T) {
 	if len(changes) < 8 {
 		t.Fatalf("there are these changes only: %v", changes)
 	}
+	for id := range openOnPurpose {
+		if !met[id] {
+			t.Errorf("%s is open to nobody whom its kind and route keep out: it is no exception", id)
+		}
+	}
 	for _, row := range s.Rows(head) {
 		if name, status, _ := strings.Cut(row, " "); changes[name] && status != "denied" {
 			t.Errorf("the walk left a row %s", row)
@@ -198,6 +214,43 @@ func TestRolesHoldOnEveryRoute(t *testing.T) {
 	}
 	if after := s.Want(200, s.Root, "GET /projects/p", "").Body; string(after) != string(before) {
 		t.Errorf("the project was\n%s\nand is\n%s", before, after)
+	}
+}
+
+// The operations that are open on purpose show a key nothing of another's
+// project, and let a reader change nothing.
+func TestWhatIsOpenOnPurposeShowsNothingElseAndChangesNothing(t *testing.T) {
+	s := start(t, nil)
+	owner, other := project(t, s, "p"), project(t, s, "other")
+	reader := s.Want(201, owner, "POST /projects/p/api-keys", `{"description":"k","scope":"project_read"}`).Text("api_key")
+	file := s.Want(201, owner, "POST /projects/p/files?name=x", "bytes", "Content-Type: application/octet-stream").Text("id")
+	shown := func() (all []string) {
+		for _, path := range []string{"/projects/p", "/projects/p/files", "/projects/p/files/" + file, "/projects/p/files/" + file + "/download"} {
+			a := s.Do(s.Root, "GET "+path, "")
+			all = append(all, fmt.Sprint(a.Status, a.Header.Get("Etag"), " ", string(a.Body)))
+		}
+		return all
+	}
+	before := shown()
+	s.Want(200, reader, "POST /projects/p/files/"+file+"/verify", "")
+	id := s.Want(202, reader, "POST /projects/p/files/"+file+"/verify", "", "Prefer: respond-async").Text("job_id")
+	apptest.Eventually(t, "the job ends", func() bool { return s.Want(200, reader, "GET /jobs/"+id, "").Text("status") == "succeeded" })
+	if after := shown(); fmt.Sprint(after) != fmt.Sprint(before) {
+		t.Errorf("a reader's verification changed\n%s\nto\n%s", before, after)
+	}
+	for _, do := range []string{"GET", "DELETE"} {
+		hidden, none := s.Do(other, do+" /jobs/"+id, ""), s.Do(other, do+" /jobs/none", "")
+		if hidden.Status != 404 || hidden.Code() != "job_not_found" || told(hidden, "") != told(none, "") {
+			t.Errorf("%s of another project's job answered %d %s; of none %s", do, hidden.Status, hidden.Body, none.Body)
+		}
+	}
+	for key, jobs := range map[string]int{owner: 1, reader: 1, other: 0, s.Root: 1} {
+		if list := s.Want(200, key, "GET /jobs", "").List("jobs"); len(list) != jobs {
+			t.Errorf("a key is shown %d jobs, want %d: %v", len(list), jobs, list)
+		}
+	}
+	if a := s.Want(403, reader, "DELETE /jobs/"+id, ""); a.Code() != "forbidden" {
+		t.Errorf("a reader that cancels is told %s", a.Code())
 	}
 }
 
