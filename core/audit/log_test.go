@@ -61,6 +61,14 @@ func (s *said) count(words string) int {
 type engine struct {
 	metadata.Engine
 	commit atomic.Pointer[func(next func() error) error]
+	asked  atomic.Pointer[func()] // called once, before the next query
+}
+
+func (e *engine) Query(ctx context.Context, sql string, args ...any) (metadata.Rows, error) {
+	if do := e.asked.Swap(nil); do != nil {
+		(*do)()
+	}
+	return e.Engine.Query(ctx, sql, args...)
 }
 
 func (e *engine) Commit(ctx context.Context, b *metadata.Batch) error {
