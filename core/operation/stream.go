@@ -34,6 +34,10 @@ type Content struct {
 	end   func(sent int64, err error)
 }
 
+// Context ends when the rest is not to be sent any more, and when the answer has
+// ended.
+func (c *Content) Context() context.Context { return c.ctx }
+
 // Err returns why the rest is not to be sent, nil where it is.
 func (c *Content) Err() error { return because(c.ctx, c.ctx.Err()) }
 

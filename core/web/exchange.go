@@ -161,7 +161,15 @@ func (x *Exchange) content(c *operation.Content) error {
 	}
 	x.fiber.Set(fiber.HeaderContentType, c.Type)
 	_, plain := x.fiber.Context().Conn().(*conn)
-	x.stream = &stream{ctx: x.ctx, log: x.server.log, ended: c.Ended, write: func(w io.Writer) error {
+	release := func() bool { return false }
+	if own, ok := inner(x.fiber.Context().Conn()); ok {
+		release = context.AfterFunc(c.Context(), own.cut)
+	}
+	ended := func(sent int64, err error) {
+		release()
+		c.Ended(sent, err)
+	}
+	x.stream = &stream{ctx: x.ctx, log: x.server.log, ended: ended, write: func(w io.Writer) error {
 		if c.File != nil {
 			return w.(*counter).sendFile(c.File, c.Length, plain, c.Err)
 		}

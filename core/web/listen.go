@@ -99,8 +99,9 @@ type conn struct {
 	owner  *listener
 	linger atomic.Bool // see lingering
 
-	mu     sync.Mutex
-	broken bool // no read waits any more
+	mu    sync.Mutex
+	deaf  bool // no read waits any more
+	muted bool // nor any write
 }
 
 func newListener(l net.Listener, name string, writeTimeout time.Duration, log *slog.Logger) *listener {
@@ -187,19 +188,41 @@ func (l *listener) cut() {
 func (c *conn) SetReadDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.broken {
-		t = time.Unix(1, 0)
+	if c.deaf {
+		t = longAgo
 	}
 	return c.Conn.SetReadDeadline(t)
 }
+
+// SetWriteDeadline sets until when writes wait, unless they were interrupted.
+func (c *conn) SetWriteDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.muted {
+		t = longAgo
+	}
+	return c.Conn.SetWriteDeadline(t)
+}
+
+// longAgo is a deadline that has passed.
+var longAgo = time.Unix(1, 0)
 
 // interrupt ends every read, now and from now on. The connection can still be
 // written to, and has to be closed.
 func (c *conn) interrupt() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.broken = true
-	_ = c.Conn.SetReadDeadline(time.Unix(1, 0))
+	c.deaf = true
+	_ = c.Conn.SetReadDeadline(longAgo)
+}
+
+// cut ends every write, now and from now on: the rest of an answer is not to be
+// sent, and a client that reads nothing must not keep it from ending.
+func (c *conn) cut() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.muted = true
+	_ = c.Conn.SetWriteDeadline(longAgo)
 }
 
 func (c *conn) Write(p []byte) (int, error) {
