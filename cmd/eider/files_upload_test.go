@@ -15,14 +15,14 @@ import (
 	"github.com/eiderdb/eider/core/app/apptest"
 )
 
-// wire is a connection on which a test sends what no client would.
-type wire struct {
+// rawWire is a connection on which a test sends what no client would.
+type rawWire struct {
 	t testing.TB
 	net.Conn
 	in *bufio.Reader
 }
 
-func dialWire(t testing.TB, s *apptest.Server) *wire {
+func dialWire(t testing.TB, s *apptest.Server) *rawWire {
 	t.Helper()
 	c, err := net.Dial("tcp", strings.TrimPrefix(s.URL, "http://"))
 	if err != nil {
@@ -32,11 +32,11 @@ func dialWire(t testing.TB, s *apptest.Server) *wire {
 	if err := c.SetDeadline(time.Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
-	return &wire{t, c, bufio.NewReader(c)}
+	return &rawWire{t, c, bufio.NewReader(c)}
 }
 
 // begin sends the head of a request; headers are whole lines.
-func (w *wire) begin(key, do string, headers ...string) {
+func (w *rawWire) begin(key, do string, headers ...string) {
 	w.t.Helper()
 	head := do + " HTTP/1.1\r\nHost: eider\r\nAuthorization: Bearer " + key + "\r\nContent-Type: application/octet-stream\r\n"
 	for _, h := range headers {
@@ -45,20 +45,20 @@ func (w *wire) begin(key, do string, headers ...string) {
 	w.send(head + "\r\n")
 }
 
-func (w *wire) send(text string) {
+func (w *rawWire) send(text string) {
 	w.t.Helper()
 	if _, err := io.WriteString(w, text); err != nil {
 		w.t.Fatal(err)
 	}
 }
 
-func (w *wire) chunk(text string) {
+func (w *rawWire) chunk(text string) {
 	w.t.Helper()
 	w.send(fmt.Sprintf("%x\r\n%s\r\n", len(text), text))
 }
 
 // answer reads the status and the body.
-func (w *wire) answer() (int, string) {
+func (w *rawWire) answer() (int, string) {
 	w.t.Helper()
 	r, err := http.ReadResponse(w.in, nil)
 	if err != nil {
@@ -72,7 +72,7 @@ func (w *wire) answer() (int, string) {
 	return r.StatusCode, string(body)
 }
 
-func (w *wire) want(status int, code string) {
+func (w *rawWire) want(status int, code string) {
 	w.t.Helper()
 	if got, body := w.answer(); got != status || !strings.Contains(body, code) {
 		w.t.Errorf("answered %d %s, want %d %s", got, body, status, code)
@@ -106,24 +106,24 @@ func TestUploadThatIsCutIsResumed(t *testing.T) {
 	content := bytesOf(2, 300<<10)
 	half := content[:100<<10]
 	body, _ := form("file", content)
-	for name, cut := range map[string]func(w *wire, url string){
-		"raw": func(w *wire, url string) {
+	for name, cut := range map[string]func(w *rawWire, url string){
+		"raw": func(w *rawWire, url string) {
 			w.begin(key, "PUT "+url, fmt.Sprintf("Content-Length: %d", len(content)))
 			w.send(half)
 		},
-		"chunks": func(w *wire, url string) {
+		"chunks": func(w *rawWire, url string) {
 			w.begin(key, "PUT "+url, "Transfer-Encoding: chunked")
 			w.chunk(half)
 		},
-		"form": func(w *wire, url string) {
+		"form": func(w *rawWire, url string) {
 			w.send("POST " + url + " HTTP/1.1\r\nHost: eider\r\nAuthorization: Bearer " + key +
 				"\r\nContent-Type: multipart/form-data; boundary=limit\r\nContent-Length: " + fmt.Sprint(len(body)) + "\r\n\r\n" + body[:len(body)/2])
 		},
-		"part": func(w *wire, url string) {
+		"part": func(w *rawWire, url string) {
 			w.begin(key, "PUT "+url, fmt.Sprintf("Content-Range: bytes 0-%d/%d", len(content)-1, len(content)), fmt.Sprintf("Content-Length: %d", len(content)))
 			w.send(half)
 		},
-		"form without its end": func(w *wire, url string) {
+		"form without its end": func(w *rawWire, url string) {
 			whole := strings.TrimSuffix(body, "--limit--\r\n")
 			w.send("POST " + url + " HTTP/1.1\r\nHost: eider\r\nAuthorization: Bearer " + key +
 				"\r\nContent-Type: multipart/form-data; boundary=limit\r\nContent-Length: " + fmt.Sprint(len(whole)) + "\r\n\r\n" + whole)
@@ -206,7 +206,7 @@ func TestBodiesThatLieAreRefused(t *testing.T) {
 	s := start(t, map[string]string{"files.max_size": "1MiB"})
 	key := project(t, s, "sales")
 	block := bytesOf(4, 64<<10)
-	forever := func(w *wire) { // until it is refused
+	forever := func(w *rawWire) { // until it is refused
 		for range 100 {
 			if _, err := fmt.Fprintf(w, "%x\r\n%s\r\n", len(block), block); err != nil {
 				return
@@ -216,52 +216,52 @@ func TestBodiesThatLieAreRefused(t *testing.T) {
 	for name, c := range map[string]struct {
 		announced string
 		url       func(id string) string
-		send      func(w *wire, do string)
+		send      func(w *rawWire, do string)
 		status    int
 		code      string
 		stands    string
 	}{
-		"chunks, more than announced": {`,"size_bytes":4`, nil, func(w *wire, do string) {
+		"chunks, more than announced": {`,"size_bytes":4`, nil, func(w *rawWire, do string) {
 			w.begin(key, do, "Transfer-Encoding: chunked")
 			forever(w)
 		}, 422, "size_mismatch", "0"},
-		"chunks, less than announced": {`,"size_bytes":4`, nil, func(w *wire, do string) {
+		"chunks, less than announced": {`,"size_bytes":4`, nil, func(w *rawWire, do string) {
 			w.begin(key, do, "Transfer-Encoding: chunked")
 			w.chunk("dat")
 			w.send("0\r\n\r\n")
 		}, 422, "size_mismatch", "0"},
-		"a body without end": {"", nil, func(w *wire, do string) {
+		"a body without end": {"", nil, func(w *rawWire, do string) {
 			w.begin(key, do, "Transfer-Encoding: chunked")
 			forever(w)
 		}, 413, "file_too_large", "0"},
-		"a part shorter than it says": {"", nil, func(w *wire, do string) {
+		"a part shorter than it says": {"", nil, func(w *rawWire, do string) {
 			w.begin(key, do, "Transfer-Encoding: chunked", "Content-Range: bytes 0-9/20")
 			w.chunk("data")
 			w.send("0\r\n\r\n")
 		}, 422, "Content-Range", "4"},
-		"a part longer than it says": {"", nil, func(w *wire, do string) {
+		"a part longer than it says": {"", nil, func(w *rawWire, do string) {
 			w.begin(key, do, "Transfer-Encoding: chunked", "Content-Range: bytes 0-3/20")
 			w.chunk("data and more")
 			w.send("0\r\n\r\n")
 		}, 422, "Content-Range", "0"},
-		"a form that never comes to the file": {"", nil, func(w *wire, do string) {
+		"a form that never comes to the file": {"", nil, func(w *rawWire, do string) {
 			w.send(strings.Replace(do, "PUT", "POST", 1) + " HTTP/1.1\r\nHost: eider\r\nAuthorization: Bearer " + key +
 				"\r\nContent-Type: multipart/form-data; boundary=limit\r\nTransfer-Encoding: chunked\r\n\r\n")
 			w.chunk("--limit\r\nContent-Disposition: form-data; name=\"x\"\r\n\r\n")
 			forever(w)
 		}, 400, "malformed_request", "0"},
-		"a form of many fields": {"", nil, func(w *wire, do string) {
+		"a form of many fields": {"", nil, func(w *rawWire, do string) {
 			field := "--limit\r\nContent-Disposition: form-data; name=\"x\"\r\n\r\nx\r\n"
 			w.send(strings.Replace(do, "PUT", "POST", 1) + " HTTP/1.1\r\nHost: eider\r\nAuthorization: Bearer " + key +
 				"\r\nContent-Type: multipart/form-data; boundary=limit\r\nTransfer-Encoding: chunked\r\n\r\n")
 			w.chunk(strings.Repeat(field, 100))
 		}, 400, "malformed_request", "0"},
-		"two files": {"", nil, func(w *wire, do string) {
+		"two files": {"", nil, func(w *rawWire, do string) {
 			body, header := form("file", "a", "file", "b")
 			w.send(strings.Replace(do, "PUT", "POST", 1) + " HTTP/1.1\r\nHost: eider\r\nAuthorization: Bearer " + key + "\r\n" + header +
 				fmt.Sprintf("\r\nContent-Length: %d\r\n\r\n%s", len(body), body))
 		}, 400, "malformed_request", "1"},
-		"no file": {"", nil, func(w *wire, do string) {
+		"no file": {"", nil, func(w *rawWire, do string) {
 			body, header := form("other", "a")
 			w.send(strings.Replace(do, "PUT", "POST", 1) + " HTTP/1.1\r\nHost: eider\r\nAuthorization: Bearer " + key + "\r\n" + header +
 				fmt.Sprintf("\r\nContent-Length: %d\r\n\r\n%s", len(body), body))
@@ -321,7 +321,7 @@ func TestPartWithAnotherDigestIsLeftOut(t *testing.T) {
 }
 
 // stalled begins an upload that sends one byte and waits.
-func stalled(t *testing.T, s *apptest.Server, key, url string) *wire {
+func stalled(t *testing.T, s *apptest.Server, key, url string) *rawWire {
 	t.Helper()
 	w := dialWire(t, s)
 	w.begin(key, "PUT "+url, "Content-Length: 10")
@@ -407,7 +407,7 @@ func TestSlowClientsKeepNobodyWaiting(t *testing.T) {
 	key := project(t, s, "sales")
 	const slow = 200
 	content := bytesOf(5, 40)
-	wires := make([]*wire, slow)
+	wires := make([]*rawWire, slow)
 	var all sync.WaitGroup
 	for i := range wires {
 		id := prepare(t, s, key, "sales", `{"filename":"slow","size_bytes":40}`)
