@@ -114,6 +114,14 @@ type Project struct {
 // CreatedProject is emitted in the transaction that makes a project visible.
 type CreatedProject struct{ Project Project }
 
+// MeasuredProject is emitted in the transaction of a change of the project's
+// database, with what it holds then.
+type MeasuredProject struct {
+	UID                   string
+	Size                  int64 // of the database and its log, in bytes
+	Tables, Buckets, Rows int64
+}
+
 // PurgedProject is emitted in the transaction that ends a project for good.
 type PurgedProject struct{ Project Project }
 

@@ -68,6 +68,32 @@ const (
 	Interrupted           Code = "interrupted"
 )
 
+// The codes that project databases answer besides.
+const (
+	BucketNotFound       Code = "bucket_not_found"
+	BucketExists         Code = "bucket_exists"
+	BucketNotEmpty       Code = "bucket_not_empty"
+	BranchNotFound       Code = "branch_not_found"
+	TableNotFound        Code = "table_not_found"
+	TableExists          Code = "table_exists"
+	ColumnNotFound       Code = "column_not_found"
+	ColumnExists         Code = "column_exists"
+	InvalidPrimaryKey    Code = "invalid_primary_key"
+	NoPrimaryKey         Code = "no_primary_key"
+	PrimaryKeyExists     Code = "primary_key_exists"
+	NoChangesSpecified   Code = "no_changes_specified"
+	CannotDropLastColumn Code = "cannot_drop_last_column"
+	ColumnInPrimaryKey   Code = "column_in_primary_key"
+	InvalidFormat        Code = "invalid_format"
+	InvalidCompression   Code = "invalid_compression"
+	ImportFailed         Code = "import_failed"
+	DuplicateKeyValue    Code = "duplicate_key"
+	QueryTimeout         Code = "query_timeout"
+	OutOfMemory          Code = "out_of_memory"
+	TooManyQueries       Code = "too_many_queries"
+	ProjectRestarted     Code = "project_restarted"
+)
+
 // FieldError says what is wrong with one field of a request. It never repeats
 // the refused value, which may be a secret.
 type FieldError struct {

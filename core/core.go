@@ -29,6 +29,7 @@ import (
 	"github.com/eiderdb/eider/core/job"
 	"github.com/eiderdb/eider/core/metadata"
 	"github.com/eiderdb/eider/core/operation"
+	"github.com/eiderdb/eider/core/projectdb"
 	"github.com/eiderdb/eider/core/usage"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
@@ -78,7 +79,7 @@ type Registry struct {
 	// ProjectFolders name what modules keep of a project besides its own folder,
 	// relative to the data folder. They go with it when it is purged.
 	ProjectFolders []func(eider.Project) string
-	Jobs       []Job
+	Jobs           []Job
 }
 
 // NewRegistry returns a registry in which nothing is declared.
@@ -116,11 +117,13 @@ type Kernel struct {
 	Keys     *auth.Keys
 	URLs     *auth.URLs
 	Jobs     *job.Jobs
-	Usage    *usage.Book
-	Log      *slog.Logger
-	Tracer   trace.Tracer
-	Meter    metric.Meter
-	Space    *disk.Space
+	// Databases runs statements in projects' databases, each in its worker.
+	Databases *projectdb.Supervisor
+	Usage     *usage.Book
+	Log       *slog.Logger
+	Tracer    trace.Tracer
+	Meter     metric.Meter
+	Space     *disk.Space
 	// Template is the file that every new project's database starts as.
 	Template string
 	// AuditDir holds the checkpoints.

@@ -34,6 +34,7 @@ func serveCommand(f *flags) *cobra.Command {
 				return err
 			}
 			a.Start()
+			a.Kernel.Databases.Warm()
 			return a.Serve(c.Context())
 		},
 	}

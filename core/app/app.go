@@ -25,6 +25,7 @@ import (
 	"github.com/eiderdb/eider/core/metadata/duckdb"
 	"github.com/eiderdb/eider/core/operation"
 	"github.com/eiderdb/eider/core/policy"
+	"github.com/eiderdb/eider/core/projectdb"
 	"github.com/eiderdb/eider/core/telemetry"
 	"github.com/eiderdb/eider/core/usage"
 	"github.com/eiderdb/eider/core/web"
@@ -63,6 +64,7 @@ type App struct {
 	keeper    *audit.Keeper
 	followers *audit.Followers
 	urls      *auth.URLs
+	databases *projectdb.Supervisor
 	register  core.ProjectRegister
 	fatal     chan error
 
@@ -106,6 +108,9 @@ func New(o Options) (*App, error) {
 
 // Load reads the settings.
 func (a *App) Load(src config.Sources) error { return a.Registry.Settings.Load(src) }
+
+// workerCommand is this very program, also where its file was replaced since.
+var workerCommand = []string{"/proc/self/exe", "worker"}
 
 // housekeeping names the tables that change without a log row of their own.
 var housekeeping = []string{"api_keys", "sink_cursors", "idempotency_keys", "jobs"}
@@ -176,9 +181,15 @@ func (a *App) openKernel(ctx context.Context) error {
 	if a.urls, err = auth.OpenURLs(a.Settings.path(urlKeysFile), a.options.Files, keys, time.Duration(a.Settings.Auth.RotateURLKeys)); err != nil {
 		return err
 	}
+	a.databases, err = projectdb.New(projectdb.Options{
+		Settings: a.Settings.Projects, Command: workerCommand, Dir: a.Settings.Top.DataDir, Log: t.Log, Meter: t.Meter,
+	})
+	if err != nil {
+		return err
+	}
 	a.Kernel = &core.Kernel{
 		Dir: a.Settings.Top.DataDir, Files: a.options.Files, View: a.store.View(), Pipeline: pipeline, Audit: log, Signer: signer,
-		Keys: keys, URLs: a.urls, Jobs: jobs, Usage: book, Log: t.Log, Tracer: t.Tracer, Meter: t.Meter, Space: space, Template: template,
+		Keys: keys, URLs: a.urls, Databases: a.databases, Jobs: jobs, Usage: book, Log: t.Log, Tracer: t.Tracer, Meter: t.Meter, Space: space, Template: template,
 		Register: a.register, AuditDir: a.Settings.path(auditDir), Folders: a.folders(), MakeFolders: a.makeFolders, Version: a.options.Version,
 	}
 	if err := a.provision(ctx); err != nil {
@@ -267,6 +278,9 @@ func (a *App) Close() error {
 	var failed []error
 	if a.Kernel != nil {
 		a.Kernel.Pipeline.Close(context.Background())
+	}
+	if a.databases != nil {
+		failed = append(failed, a.databases.Close())
 	}
 	if a.stopFollowers != nil { // they read what the pipeline wrote last
 		a.stopFollowers()

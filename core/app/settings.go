@@ -7,6 +7,7 @@ import (
 
 	"github.com/eiderdb/eider/core"
 	"github.com/eiderdb/eider/core/config"
+	"github.com/eiderdb/eider/core/projectdb"
 	"github.com/eiderdb/eider/core/telemetry"
 	"github.com/eiderdb/eider/core/web"
 )
@@ -22,6 +23,7 @@ type Settings struct {
 	Storage     storageSettings
 	Idempotency idempotencySettings
 	Jobs        jobSettings
+	Projects    projectdb.Settings
 }
 
 type top struct {
@@ -114,6 +116,7 @@ func defaults() Settings {
 		Audit:       auditSettings{Reads: "off"},
 		Storage:     storageSettings{MinFree: 256 << 20, Ballast: 64 << 20},
 		Idempotency: idempotencySettings{Keep: config.Duration(24 * time.Hour)},
+		Projects:    projectdb.Defaults(),
 		Jobs:        jobSettings{MaxRunning: 4, Keep: config.Duration(7 * 24 * time.Hour)},
 	}
 }
@@ -129,6 +132,7 @@ func (s *Settings) declare(r *core.Registry) {
 	r.Settings.Section("storage", &s.Storage)
 	r.Settings.Section("idempotency", &s.Idempotency)
 	r.Settings.Section("jobs", &s.Jobs)
+	r.Settings.Section("projects", &s.Projects)
 }
 
 func (s *Settings) path(parts ...string) string {

@@ -38,14 +38,14 @@ const mask = "********"
 // Set is the declared sections and, once loaded, where each value came from.
 type Set struct {
 	fields   map[string]field
-	sections map[string]any
+	sections map[string][]any
 	source   map[string]string
 	lines    map[string]int // of the names in the file
 }
 
 // New returns a set without sections.
 func New() *Set {
-	return &Set{fields: map[string]field{}, sections: map[string]any{}, source: map[string]string{}}
+	return &Set{fields: map[string]field{}, sections: map[string][]any{}, source: map[string]string{}}
 }
 
 // Section declares the settings below name ("" for the top level). into points
@@ -53,13 +53,12 @@ func New() *Set {
 // tags; Load fills it. If it has Validate() error, that is called after Load; its
 // message begins with the name of the setting within the section.
 //
+// A section may have several parts, each with names of its own.
+//
 // It panics on a mistake in the declaration: a name that is taken, in the
 // environment too, or a field of a kind that no setting can have.
 func (s *Set) Section(name string, into any) {
-	if _, twice := s.sections[name]; twice {
-		panic("config: section " + name + " is declared twice")
-	}
-	s.sections[name] = into
+	s.sections[name] = append(s.sections[name], into)
 	for _, f := range walk(name, reflect.ValueOf(into).Elem()) {
 		s.mustBeFree(f.name)
 		s.fields[f.name] = f
@@ -135,12 +134,14 @@ func (s *Set) unknown(name, source string) error {
 func (s *Set) validate() error {
 	var wrong []error
 	for _, name := range sorted(s.sections) {
-		v, ok := s.sections[name].(interface{ Validate() error })
-		if !ok {
-			continue
-		}
-		if err := v.Validate(); err != nil {
-			wrong = append(wrong, named(name, err))
+		for _, part := range s.sections[name] {
+			v, ok := part.(interface{ Validate() error })
+			if !ok {
+				continue
+			}
+			if err := v.Validate(); err != nil {
+				wrong = append(wrong, named(name, err))
+			}
 		}
 	}
 	return errors.Join(wrong...)

@@ -93,7 +93,10 @@ func (p *Projects) condemn(ctx context.Context, tx *operation.Tx, in purgeProjec
 	return plan, p.rows.Put(ctx, tx, found)
 }
 
-func (p *Projects) discard(_ context.Context, plan projectPlan) error {
+func (p *Projects) discard(ctx context.Context, plan projectPlan) error {
+	if err := p.databases.CloseProject(ctx, plan.UID); err != nil {
+		return err
+	}
 	return refusal(p.folders.discard(plan))
 }
 

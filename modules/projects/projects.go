@@ -20,6 +20,7 @@ import (
 	"github.com/eiderdb/eider/core/config"
 	"github.com/eiderdb/eider/core/metadata"
 	"github.com/eiderdb/eider/core/operation"
+	"github.com/eiderdb/eider/core/projectdb"
 	"github.com/eiderdb/eider/core/usage"
 )
 
@@ -42,16 +43,17 @@ func (s *Settings) Validate() error {
 
 // Projects is the module.
 type Projects struct {
-	settings Settings
-	rows     *metadata.Table[row]
-	folders  folders
-	keys     *auth.Keys
-	usage    *usage.Book
-	audit    *audit.Log
-	pipeline *operation.Pipeline
-	log      *slog.Logger
-	others   func() []func(eider.Project) string // what other modules keep of a project
-	purgeOp  *operation.Handle[purgeProject, operation.Nothing]
+	settings  Settings
+	rows      *metadata.Table[row]
+	folders   folders
+	keys      *auth.Keys
+	usage     *usage.Book
+	audit     *audit.Log
+	pipeline  *operation.Pipeline
+	log       *slog.Logger
+	others    func() []func(eider.Project) string // what other modules keep of a project
+	databases *projectdb.Supervisor
+	purgeOp   *operation.Handle[purgeProject, operation.Nothing]
 }
 
 // New returns the module.
@@ -80,6 +82,8 @@ func (p *Projects) Declare(r *core.Registry) error {
 	r.Follow(audit.Follower{Name: "project_sidecars", Handle: p.writeSidecars})
 	r.Schedule(core.Job{Name: "purge_projects", Every: func() time.Duration { return time.Duration(p.settings.PurgeEvery) }, Run: p.purgeDue})
 	r.Schedule(core.Job{Name: "empty_trash", Every: func() time.Duration { return emptyEvery }, Run: p.emptyTrash})
+
+	operation.On(r.Operations, p.measured)
 
 	operation.Effect(r.Operations, operation.Spec{
 		Name: "create_project", Route: "POST /projects", Role: eider.Admin, Target: "project", Status: 201,
@@ -115,7 +119,7 @@ func (p *Projects) Declare(r *core.Registry) error {
 // Provision takes what the handlers need of the kernel.
 func (p *Projects) Provision(_ context.Context, k *core.Kernel) error {
 	p.folders = folders{root: k.Dir, files: k.Files, template: k.Template}
-	p.keys, p.usage, p.audit, p.pipeline, p.log = k.Keys, k.Usage, k.Audit, k.Pipeline, k.Log
+	p.keys, p.usage, p.audit, p.pipeline, p.log, p.databases = k.Keys, k.Usage, k.Audit, k.Pipeline, k.Log, k.Databases
 	return p.observe(k.Meter)
 }
 

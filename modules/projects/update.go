@@ -6,6 +6,7 @@ import (
 
 	"github.com/eiderdb/eider"
 	"github.com/eiderdb/eider/core/operation"
+	"github.com/eiderdb/eider/core/usage"
 )
 
 type projectPath struct {
@@ -94,4 +95,22 @@ func shown(p eider.Project) eider.Project {
 
 func (p *Projects) get(ctx context.Context, _ *operation.View, _ projectPath) (eider.Project, error) {
 	return shown(*operation.From(ctx).Project), nil
+}
+
+// measured keeps what the project's database holds.
+func (p *Projects) measured(ctx context.Context, tx *operation.Tx, event eider.MeasuredProject) error {
+	found, err := p.rows.Get(ctx, tx, event.UID)
+	if err != nil {
+		return err
+	}
+	held, err := p.usage.Of(ctx, tx, event.UID)
+	if err != nil {
+		return err
+	}
+	change := usage.Amounts{Tables: event.Tables - held.Tables, Rows: event.Rows - held.Rows}
+	if err := p.usage.Add(ctx, tx, event.UID, change); err != nil {
+		return err
+	}
+	found.SizeBytes, found.TableCount, found.BucketCount = event.Size, event.Tables, event.Buckets
+	return p.rows.Put(ctx, tx, found)
 }

@@ -1,0 +1,218 @@
+package projectdb
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/eiderdb/eider"
+	"github.com/eiderdb/eider/core/projectdb/wire"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+)
+
+// Sinks take what comes before the end of the work; each may be nil.
+type Sinks struct {
+	Head     func(json.RawMessage) error
+	Data     func([]byte) error
+	Progress func(fraction float64, rows int64)
+}
+
+// process is a worker as the server sees it.
+type process struct {
+	child   *os.Process
+	conn    *grpc.ClientConn
+	kill    time.Duration
+	exited  chan struct{} // closed once the process is no more
+	ending  atomic.Bool
+	metrics instruments
+
+	once   sync.Once
+	reason atomic.Pointer[string] // why it was killed
+}
+
+// Why workers end.
+const (
+	endedIdle      = "idle"
+	endedClosed    = "closed"
+	endedStuck     = "stuck"
+	endedProtocol  = "protocol"
+	endedByItself  = "crash"
+	endedForMemory = "memory"
+)
+
+// errLost marks work whose worker is gone.
+var errLost = errors.New("the worker is gone")
+
+// gone reports whether the worker takes no more work.
+func (p *process) gone() bool {
+	select {
+	case <-p.exited:
+		return true
+	default:
+		return p.ending.Load()
+	}
+}
+
+// connect speaks gRPC over the server's end of the socket pair.
+func connect(raw net.Conn) (*grpc.ClientConn, error) {
+	once := make(chan net.Conn, 1)
+	once <- raw
+	return grpc.NewClient("passthrough:worker",
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) {
+			select {
+			case conn := <-once:
+				return conn, nil
+			default:
+				return nil, errLost // there is one connection, and no second
+			}
+		}),
+		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(wire.Codec{}), grpc.MaxCallRecvMsgSize(wire.MaxFrame+16), grpc.MaxCallSendMsgSize(wire.MaxRequest+16)),
+		grpc.WithReadBufferSize(256<<10), grpc.WithDisableServiceConfig(), grpc.WithDisableRetry(), grpc.WithIdleTimeout(0))
+}
+
+// run has the worker do r. When ctx ends the worker interrupts it; if it does not
+// end then, the worker is killed.
+func (p *process) run(ctx context.Context, r wire.Request, sinks Sinks, out any) error {
+	body, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	if len(body) > wire.MaxRequest {
+		return eider.Errorf(eider.BodyTooLarge, "the statement may have at most %d bytes", wire.MaxRequest)
+	}
+	// The stream outlives ctx for as long as the worker may take to obey.
+	over, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	working, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	unhook := context.AfterFunc(ctx, func() { p.interrupt(working, over, stop) })
+	defer unhook()
+	err = p.exchange(working, body, sinks, out)
+	if ctx.Err() != nil && (errors.Is(err, errLost) || status.Code(err) == codes.Canceled || eider.CodeOf(err) == eider.Cancelled) {
+		return ctx.Err()
+	}
+	return err
+}
+
+// interrupt cancels the work, and kills the worker that does not obey.
+func (p *process) interrupt(working, over context.Context, stop context.CancelFunc) {
+	stop()
+	late := time.NewTimer(p.kill)
+	defer late.Stop()
+	select {
+	case <-over.Done():
+	case <-p.exited:
+	case <-late.C:
+		p.murder(endedStuck)
+	}
+}
+
+func (p *process) exchange(ctx context.Context, body []byte, sinks Sinks, out any) error {
+	stream, err := p.conn.NewStream(ctx, &wire.Stream, wire.Run)
+	if err == nil {
+		err = stream.SendMsg(&wire.Frame{Kind: wire.KindRequest, Body: body})
+	}
+	if err == nil {
+		err = stream.CloseSend()
+	}
+	if err != nil {
+		return p.lost(ctx, err)
+	}
+	for {
+		var f wire.Frame
+		if err := stream.RecvMsg(&f); err != nil {
+			return p.lost(ctx, err)
+		}
+		switch f.Kind {
+		case wire.KindHead:
+			if sinks.Head != nil {
+				err = sinks.Head(f.Body)
+			}
+		case wire.KindData:
+			if sinks.Data != nil {
+				err = sinks.Data(f.Body)
+			}
+		case wire.KindProgress:
+			var at wire.Progress
+			if err = json.Unmarshal(f.Body, &at); err == nil && sinks.Progress != nil {
+				sinks.Progress(at.Fraction, at.Rows)
+			}
+		case wire.KindEnd:
+			return ended(f.Body, out)
+		default:
+			p.murder(endedProtocol)
+			return fmt.Errorf("%w: it sent a frame of kind %q", errLost, f.Kind)
+		}
+		if err != nil {
+			return err // the stream's context ends with us, and the work with it
+		}
+	}
+}
+
+func ended(body []byte, out any) error {
+	var end wire.End
+	if err := json.Unmarshal(body, &end); err != nil {
+		return fmt.Errorf("%w: its last words were no JSON", errLost)
+	}
+	if end.Error != nil {
+		return &eider.Error{Code: end.Error.Code, Message: end.Error.Message, Fields: end.Error.Fields}
+	}
+	if out == nil || len(end.Result) == 0 {
+		return nil
+	}
+	if err := json.Unmarshal(end.Result, out); err != nil {
+		return fmt.Errorf("%w: its result is not what was asked for: %w", errLost, err)
+	}
+	return nil
+}
+
+// lost tells work that was cancelled from a worker that is gone.
+func (p *process) lost(ctx context.Context, err error) error {
+	if errors.Is(err, io.EOF) {
+		err = errors.New("it ended without a word")
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	p.murder(endedProtocol)
+	return fmt.Errorf("%w: %w", errLost, err)
+}
+
+// murder kills the worker. What was acknowledged is in the database's log.
+func (p *process) murder(reason string) {
+	p.once.Do(func() {
+		p.ending.Store(true)
+		p.reason.Store(&reason)
+		_ = p.child.Kill() // it may have ended by itself
+	})
+}
+
+// closeWithin is what a worker has to fold its log into the database.
+const closeWithin = 5 * time.Second
+
+// end closes the connection, at which the worker closes its database and exits,
+// and waits for that.
+func (p *process) end(reason string) {
+	p.ending.Store(true)
+	p.reason.CompareAndSwap(nil, &reason)
+	_ = p.conn.Close()
+	late := time.NewTimer(closeWithin)
+	defer late.Stop()
+	select {
+	case <-p.exited:
+	case <-late.C:
+		_ = p.child.Kill()
+		<-p.exited
+	}
+}

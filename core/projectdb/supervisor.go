@@ -1,0 +1,326 @@
+// Package projectdb gives each open project a process of its own: a worker, which
+// alone opens the project's database.
+//
+// A worker is started from the server's own binary and confined before it opens
+// anything (core/projectdb/confine). What a statement does to it costs its
+// project the statements that run, and nobody else anything: the supervisor ends
+// a worker that does not obey, and the next statement has a new one. There is
+// never more than one per project: the lock of the project's folder sees to that,
+// across servers and crashes. The package knows no table and no SQL.
+package projectdb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/eiderdb/eider"
+	"github.com/eiderdb/eider/core/config"
+	"github.com/eiderdb/eider/core/projectdb/wire"
+	"go.opentelemetry.io/otel/metric"
+)
+
+// Settings is the workers' part of the section "projects".
+type Settings struct {
+	MaxOpen     int             `koanf:"max_open" doc:"How many projects have their database open at a time"`
+	Idle        config.Duration `koanf:"idle" doc:"How long a database stays open without a statement"`
+	Spare       int             `koanf:"spare_workers" doc:"How many workers wait, started, for a project to open"`
+	Memory      config.Size     `koanf:"memory" doc:"Memory limit of each project's database"`
+	MaxSize     config.Size     `koanf:"max_size" doc:"The largest database of a project"`
+	MaxTemp     config.Size     `koanf:"max_temp" doc:"How much a project's statements may spill to disk"`
+	Threads     int             `koanf:"threads" doc:"Threads of each project's database"`
+	Confinement string          `koanf:"confinement" doc:"required: no project opens where the kernel cannot confine its worker; best_effort"`
+	Kill        config.Duration `koanf:"kill_after" doc:"How long a cancelled statement has to end before its worker is killed"`
+}
+
+// Validate refuses what could open nothing.
+func (s *Settings) Validate() error {
+	switch {
+	case s.MaxOpen < 1:
+		return fmt.Errorf("max_open must be at least 1")
+	case s.Spare < 0:
+		return fmt.Errorf("spare_workers must not be negative")
+	case s.Memory < 64<<20:
+		return fmt.Errorf("memory must be at least 64MiB")
+	case s.Threads < 1:
+		return fmt.Errorf("threads must be at least 1")
+	case s.Confinement != "required" && s.Confinement != "best_effort":
+		return fmt.Errorf("confinement must be required or best_effort")
+	case time.Duration(s.Kill) < 100*time.Millisecond:
+		return fmt.Errorf("kill_after must be at least 100ms")
+	}
+	return nil
+}
+
+// Defaults are for a small server.
+func Defaults() Settings {
+	return Settings{
+		MaxOpen: 32, Idle: config.Duration(5 * time.Minute), Spare: 1, Memory: 512 << 20, MaxSize: 100 << 30, MaxTemp: 10 << 30,
+		Threads: 2, Confinement: "required", Kill: config.Duration(2 * time.Second),
+	}
+}
+
+// Options are what a supervisor is made of.
+type Options struct {
+	Settings Settings
+	// Command is the program and the arguments of a worker.
+	Command []string
+	// Dir is the data folder.
+	Dir   string
+	Log   *slog.Logger
+	Meter metric.Meter
+}
+
+// Supervisor holds the workers.
+type Supervisor struct {
+	Options
+	starter *starter
+	metrics instruments
+
+	mu     sync.Mutex
+	open   map[string]*slot // by the project's uid
+	closed bool
+	stop   chan struct{}
+	tended sync.WaitGroup
+}
+
+// slot is a project that is open or being opened.
+type slot struct {
+	ready  chan struct{} // closed once worker or err is set
+	worker *process
+	err    error
+	uses   int // statements that run or wait for ready
+	last   time.Time
+}
+
+// New returns a supervisor without workers.
+func New(o Options) (*Supervisor, error) {
+	m, err := newInstruments(o.Meter)
+	if err != nil {
+		return nil, err
+	}
+	s := &Supervisor{Options: o, metrics: m, open: map[string]*slot{}, stop: make(chan struct{})}
+	s.starter = newStarter(o, m)
+	s.tended.Add(1)
+	go s.tend()
+	return s, nil
+}
+
+// Warm starts the workers that wait for a project. Without it they are started
+// once the first project has been opened.
+func (s *Supervisor) Warm() { s.starter.refill() }
+
+// Project is what the supervisor must know of one.
+type Project struct {
+	UID, Folder string // Folder is relative to the data folder
+}
+
+// Of returns the supervisor's view of a project.
+func Of(p eider.Project) Project {
+	return Project{UID: p.UID, Folder: filepath.Dir(filepath.Dir(p.DBPath))}
+}
+
+// acquire returns the project's worker, started if need be, and what to call when
+// the statement has ended.
+func (s *Supervisor) acquire(ctx context.Context, p Project) (*process, func(), error) {
+	for {
+		held, mine, err := s.take(p)
+		if err != nil {
+			return nil, nil, err
+		}
+		if held == nil { // too many are open, and all of them are busy
+			select {
+			case <-ctx.Done():
+				return nil, nil, ctx.Err()
+			case <-time.After(20 * time.Millisecond):
+			}
+			continue
+		}
+		release := sync.OnceFunc(func() { s.release(held) })
+		if mine {
+			held.worker, held.err = s.starter.start(context.WithoutCancel(ctx), p)
+			close(held.ready)
+		}
+		select {
+		case <-held.ready:
+		case <-ctx.Done():
+			release()
+			return nil, nil, ctx.Err()
+		}
+		if held.err != nil {
+			s.forget(p.UID, held)
+			release()
+			return nil, nil, held.err
+		}
+		if held.worker.gone() {
+			s.forget(p.UID, held)
+			release()
+			continue
+		}
+		return held.worker, release, nil
+	}
+}
+
+// take finds the project's slot, or makes one, which is then the caller's to
+// fill. It returns nil where there is no room now.
+func (s *Supervisor) take(p Project) (held *slot, mine bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, false, eider.Errorf(eider.ShuttingDown, "the server is shutting down")
+	}
+	if held = s.open[p.UID]; held != nil {
+		held.uses++
+		return held, false, nil
+	}
+	if len(s.open) >= s.Settings.MaxOpen && !s.evict() {
+		return nil, false, nil
+	}
+	held = &slot{ready: make(chan struct{}), uses: 1}
+	s.open[p.UID] = held
+	return held, true, nil
+}
+
+// evict closes the database that was idle for longest. Its slot is free only once
+// the worker has ended: the next in line waits for that.
+func (s *Supervisor) evict() bool {
+	var oldest string
+	for uid, held := range s.open {
+		if held.uses == 0 && (oldest == "" || held.last.Before(s.open[oldest].last)) {
+			oldest = uid
+		}
+	}
+	if oldest == "" {
+		return false
+	}
+	held := s.open[oldest]
+	delete(s.open, oldest)
+	go held.worker.end(endedIdle)
+	return true
+}
+
+func (s *Supervisor) release(held *slot) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	held.uses--
+	held.last = time.Now()
+}
+
+func (s *Supervisor) forget(uid string, held *slot) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open[uid] == held {
+		delete(s.open, uid)
+	}
+}
+
+// CloseProject ends the project's worker and waits for its end, so that its
+// folder can be moved. Statements that run are ended.
+func (s *Supervisor) CloseProject(ctx context.Context, uid string) error {
+	s.mu.Lock()
+	held := s.open[uid]
+	delete(s.open, uid)
+	s.mu.Unlock()
+	if held == nil {
+		return nil
+	}
+	select {
+	case <-held.ready:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if held.worker != nil {
+		held.worker.end(endedClosed)
+	}
+	return nil
+}
+
+// tend closes what is idle.
+func (s *Supervisor) tend() {
+	defer s.tended.Done()
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-s.stop:
+			return
+		case <-tick.C:
+		}
+		s.closeIdle(time.Now().Add(-time.Duration(s.Settings.Idle)))
+	}
+}
+
+func (s *Supervisor) closeIdle(before time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for uid, held := range s.open {
+		if held.uses == 0 && held.last.Before(before) {
+			delete(s.open, uid)
+			go held.worker.end(endedIdle)
+		}
+	}
+}
+
+// Open returns how many projects are open.
+func (s *Supervisor) Open() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.open)
+}
+
+// Close ends all workers, each with a checkpoint if it obeys.
+func (s *Supervisor) Close() error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closed = true
+	close(s.stop)
+	var all []*slot
+	for uid, held := range s.open {
+		all = append(all, held)
+		delete(s.open, uid)
+	}
+	s.mu.Unlock()
+	s.tended.Wait()
+	var wg sync.WaitGroup
+	for _, held := range all {
+		wg.Go(func() {
+			<-held.ready
+			if held.worker != nil {
+				held.worker.end(endedClosed)
+			}
+		})
+	}
+	wg.Wait()
+	s.starter.close()
+	return nil
+}
+
+// Do has the project's worker do something, and reads its result into out.
+func (s *Supervisor) Do(ctx context.Context, p Project, r wire.Request, out any) error {
+	return s.Run(ctx, p, r, Sinks{}, out)
+}
+
+// Run is Do for work that answers with bytes or tells how far it is. Work that is
+// lost with its worker through no fault of its own is refused as
+// project_restarted.
+func (s *Supervisor) Run(ctx context.Context, p Project, r wire.Request, sinks Sinks, out any) error {
+	worker, release, err := s.acquire(ctx, p)
+	if err != nil {
+		return err
+	}
+	defer release()
+	err = worker.run(ctx, r, sinks, out)
+	if errors.Is(err, errLost) {
+		e := eider.Errorf(eider.ProjectRestarted, "the project's database was restarted; try again")
+		e.RetryAfter = time.Second
+		return e.Because(err)
+	}
+	return err
+}

@@ -1,0 +1,111 @@
+// Package wire is what the server and a project's worker say to each other, over
+// one end each of a socket pair.
+//
+// gRPC does the framing, the flow control and the cancelling (docs/decisions);
+// its messages are frames of ours: a kind, and bytes that are JSON where they
+// steer and opaque where they are rows. Before it starts, the server sends one
+// Setup over the bare socket, with the file of the project's lock. The server
+// trusts nothing that a worker says: every length and time is bounded here.
+package wire
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/eiderdb/eider"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/mem"
+)
+
+// Setup is the first thing that a worker is told.
+type Setup struct {
+	Folder      string `json:"folder"`       // of the project, absolute
+	MemoryLimit int64  `json:"memory_limit"` // of DuckDB, in bytes
+	MaxSize     int64  `json:"max_size"`     // of one file, in bytes; 0: no limit
+	MaxTemp     int64  `json:"max_temp"`     // of what is spilled, in bytes
+	Threads     int    `json:"threads"`
+	// Confinement is required or best_effort.
+	Confinement string `json:"confinement"`
+}
+
+// Request is one piece of work.
+type Request struct {
+	Op   string          `json:"op"`
+	Call string          `json:"call,omitempty"` // the id of the call, where it changes something
+	Args json.RawMessage `json:"args,omitempty"`
+}
+
+// The kinds of frame.
+const (
+	KindRequest  = 'q' // a Request, the only one that the server sends
+	KindHead     = 'h' // JSON, before the first data
+	KindData     = 'd' // bytes for the client, as they are
+	KindProgress = 'p' // a Progress
+	KindEnd      = 'e' // an End; nothing follows
+)
+
+// Frame is a message.
+type Frame struct {
+	Kind byte
+	Body []byte
+}
+
+// Progress is how far the work is.
+type Progress struct {
+	Fraction float64 `json:"fraction"`
+	Rows     int64   `json:"rows"`
+}
+
+// End is how the work ended.
+type End struct {
+	Result json.RawMessage `json:"result,omitempty"`
+	Error  *Error          `json:"error,omitempty"`
+}
+
+// Error is a refusal on its way to the server.
+type Error struct {
+	Code    eider.Code         `json:"code"`
+	Message string             `json:"message"`
+	Fields  []eider.FieldError `json:"fields,omitempty"`
+}
+
+// The bounds of a message, in bytes.
+const (
+	MaxRequest = 2 << 20
+	MaxFrame   = 4 << 20
+)
+
+// Run is the full method of the one call that there is.
+const Run = "/eider.Worker/Run"
+
+// Stream describes it: one request, many frames back.
+var Stream = grpc.StreamDesc{StreamName: "Run", ServerStreams: true}
+
+// Codec carries frames.
+type Codec struct{}
+
+// Name is part of gRPC's content type.
+func (Codec) Name() string { return "eider-frame" }
+
+// Marshal puts the kind before the body.
+func (Codec) Marshal(v any) (mem.BufferSlice, error) {
+	f, ok := v.(*Frame)
+	if !ok {
+		return nil, fmt.Errorf("wire: %T is no frame", v)
+	}
+	return mem.BufferSlice{mem.SliceBuffer([]byte{f.Kind}), mem.SliceBuffer(f.Body)}, nil
+}
+
+// Unmarshal copies the body: gRPC uses its buffer again.
+func (Codec) Unmarshal(data mem.BufferSlice, v any) error {
+	f, ok := v.(*Frame)
+	if !ok {
+		return fmt.Errorf("wire: %T is no frame", v)
+	}
+	all := data.Materialize()
+	if len(all) == 0 {
+		return fmt.Errorf("wire: an empty message")
+	}
+	f.Kind, f.Body = all[0], all[1:]
+	return nil
+}

@@ -1,0 +1,115 @@
+package worker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/eiderdb/eider"
+	"github.com/eiderdb/eider/core/duck"
+	"github.com/eiderdb/eider/core/projectdb/wire"
+	"google.golang.org/grpc"
+)
+
+// operation does what a request asks for. What it returns is the request's result.
+type operation func(ctx context.Context, t *task) (any, error)
+
+// task is a request under way.
+type task struct {
+	*worker
+	request wire.Request
+	stream  grpc.ServerStream
+}
+
+// args reads the request's arguments.
+func (t *task) args(into any) error {
+	if err := json.Unmarshal(t.request.Args, into); err != nil {
+		return fmt.Errorf("arguments of %s: %w", t.request.Op, err)
+	}
+	return nil
+}
+
+func (t *task) send(kind byte, body []byte) error {
+	return t.stream.SendMsg(&wire.Frame{Kind: kind, Body: body})
+}
+
+// Write sends bytes for the client.
+func (t *task) Write(p []byte) (int, error) {
+	for sent := 0; sent < len(p); {
+		n := min(len(p)-sent, wire.MaxFrame-1)
+		if err := t.send(wire.KindData, append([]byte(nil), p[sent:sent+n]...)); err != nil {
+			return sent, err
+		}
+		sent += n
+	}
+	return len(p), nil
+}
+
+func (t *task) head(v any) error {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return t.send(wire.KindHead, text)
+}
+
+// read runs do with a connection of its own, which is thrown away: what a
+// statement leaves in a connection is nobody else's.
+func (t *task) read(ctx context.Context, do func(*duck.Conn) error) error {
+	conn, err := t.db.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	return errors.Join(do(conn), conn.Close())
+}
+
+// change runs do in a transaction, beside which the id of the call is written: a
+// change that is there can be told from one that is not, whatever became of the
+// worker or the server.
+func (t *task) change(ctx context.Context, do func(*duck.Conn) error) error {
+	t.write.Lock()
+	defer t.write.Unlock()
+	return t.read(ctx, func(conn *duck.Conn) error {
+		if err := conn.Begin(ctx); err != nil {
+			return err
+		}
+		err := do(conn)
+		if err == nil && t.request.Call != "" {
+			err = conn.Exec(ctx, "INSERT INTO _eider.calls VALUES ($1, now())", t.request.Call)
+		}
+		if err == nil {
+			err = ctx.Err() // nobody waits for it any more
+		}
+		if err != nil {
+			return errors.Join(err, conn.Rollback())
+		}
+		return conn.Commit()
+	})
+}
+
+// What Eider itself keeps in a project's database. Tenants' SQL cannot name it.
+const (
+	createState   = `CREATE SCHEMA IF NOT EXISTS _eider`
+	createCalls   = `CREATE TABLE IF NOT EXISTS _eider.calls (call_id TEXT, done_at TIMESTAMPTZ)`
+	createBuckets = `CREATE TABLE IF NOT EXISTS _eider.buckets (name TEXT, description TEXT, created_at TIMESTAMPTZ)`
+	createTables  = `CREATE TABLE IF NOT EXISTS _eider.tables (bucket TEXT, name TEXT, created_at TIMESTAMPTZ)`
+)
+
+func quoteText(s string) string { return strings.ReplaceAll(s, "'", "''") }
+
+// explain gives an error of DuckDB the code by which a caller is told.
+func explain(err error) *eider.Error {
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return eider.Errorf(eider.RequestTimeout, "the statement took too long")
+	case errors.Is(err, context.Canceled), errors.Is(err, duck.ErrInterrupted):
+		return eider.Errorf(eider.Cancelled, "the statement was cancelled")
+	case errors.Is(err, duck.ErrFull):
+		return eider.Errorf(eider.StorageFull, "there is no room for it")
+	case errors.Is(err, duck.ErrFatal), errors.Is(err, duck.ErrSync), errors.Is(err, duck.ErrIO), errors.Is(err, duck.ErrCorrupt), errors.Is(err, duck.ErrWAL):
+		return eider.Errorf(eider.StorageUnavailable, "the project's database cannot be used now").Because(err)
+	}
+	return eider.Errorf(eider.Internal, "the statement failed in the server").Because(err)
+}

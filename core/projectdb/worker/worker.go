@@ -1,0 +1,258 @@
+// Package worker is the process that holds one project's database.
+//
+// It is started from the server's own binary with nothing but one end of a socket
+// pair, confines itself before it opens anything, and does what the server asks
+// until the socket closes. Tenants' SQL runs here and nowhere else: what it does
+// to this process costs this project its running statements, and nobody else
+// anything. The package trusts the server, and no text of a tenant.
+package worker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"sync"
+
+	"github.com/eiderdb/eider"
+	"github.com/eiderdb/eider/core/duck"
+	"github.com/eiderdb/eider/core/projectdb/wire"
+	"google.golang.org/grpc"
+)
+
+// SocketFD is the file descriptor of the worker's end of the socket pair.
+const SocketFD = 3
+
+// Confine confines the process before it opens the database.
+type Confine func(wire.Setup) error
+
+// Serve is the life of a worker. It returns when the server has closed its end.
+func Serve(log *slog.Logger, confine Confine) error {
+	conn, err := socket()
+	if err != nil {
+		return err
+	}
+	if err := warm(); err != nil {
+		return fmt.Errorf("warm up: %w", err)
+	}
+	setup, lock, err := wire.ReceiveSetup(conn)
+	if errors.Is(err, io.EOF) {
+		return nil // it was not needed
+	}
+	if err != nil {
+		return fmt.Errorf("receive the setup: %w", err)
+	}
+	defer lock.Close() // held for the worker's whole life
+	if err := confine(setup); err != nil {
+		return fmt.Errorf("confine: %w", err)
+	}
+	w := &worker{log: log, setup: setup, ops: operations()}
+	if err := w.open(); err != nil {
+		w.failed = err // told to who asks
+	}
+	return w.serve(conn)
+}
+
+func socket() (*net.UnixConn, error) {
+	file := os.NewFile(SocketFD, "socket")
+	conn, err := net.FileConn(file)
+	if err != nil {
+		return nil, fmt.Errorf("a worker is started by the server: %w", err)
+	}
+	_ = file.Close() // conn has its own
+	unix, ok := conn.(*net.UnixConn)
+	if !ok {
+		return nil, errors.New("a worker is started by the server, with a unix socket")
+	}
+	return unix, nil
+}
+
+// warm opens DuckDB once in memory: what it loads and allocates then is there
+// when a project is opened, some 15 ms sooner.
+func warm() error {
+	db, err := duck.Open(context.Background(), "", duck.Options{})
+	if err != nil {
+		return err
+	}
+	rows, err := db.Query(context.Background(), "SELECT 1")
+	if err != nil {
+		return errors.Join(err, db.Close())
+	}
+	return errors.Join(rows.Close(), db.Close())
+}
+
+type worker struct {
+	log    *slog.Logger
+	setup  wire.Setup
+	db     *duck.DB
+	failed error // why the database could not be opened
+	ops    map[string]operation
+	write  sync.Mutex // one change at a time; reads go on beside it
+}
+
+// The names in a project's folder.
+const (
+	databaseFile = "db/data.duckdb"
+	tempDir      = "db/tmp"
+	inFile       = "in/import"
+	outFile      = "out/export"
+)
+
+func (w *worker) path(name string) string { return filepath.Join(w.setup.Folder, name) }
+
+// open opens the database, and locks its settings: nothing outside the folder's
+// two exchange files can be named, and nothing of it can be changed any more.
+func (w *worker) open() error {
+	db, err := duck.Open(context.Background(), w.path(databaseFile), duck.Options{
+		Threads: w.setup.Threads, MemoryLimit: fmt.Sprintf("%dB", w.setup.MemoryLimit),
+		Settings: map[string]string{
+			"temp_directory": w.path(tempDir), "max_temp_directory_size": fmt.Sprintf("%dB", w.setup.MaxTemp),
+			"allow_community_extensions": "false", "allow_unsigned_extensions": "false", "enable_object_cache": "false",
+		},
+	})
+	if err != nil {
+		return fmt.Errorf("open the project's database: %w", err)
+	}
+	conn, err := db.Conn(context.Background())
+	if err != nil {
+		return errors.Join(err, db.Close())
+	}
+	for _, statement := range []string{
+		fmt.Sprintf("SET GLOBAL allowed_paths = ['%s', '%s']", quoteText(w.path(inFile)), quoteText(w.path(outFile))),
+		"SET GLOBAL enable_external_access = false",
+		createState,
+		createCalls, createBuckets, createTables,
+		"SET GLOBAL lock_configuration = true",
+	} {
+		if err := conn.Exec(context.Background(), statement); err != nil {
+			return errors.Join(fmt.Errorf("set up the project's database: %w", err), conn.Close(), db.Close())
+		}
+	}
+	w.db = db
+	return conn.Close()
+}
+
+// serve answers on the socket until the server closes it.
+func (w *worker) serve(conn *net.UnixConn) error {
+	closed := make(chan struct{})
+	server := grpc.NewServer(grpc.ForceServerCodecV2(wire.Codec{}), grpc.MaxRecvMsgSize(wire.MaxRequest+16), grpc.WriteBufferSize(256<<10))
+	server.RegisterService(&grpc.ServiceDesc{
+		ServiceName: "eider.Worker", HandlerType: (*any)(nil),
+		Streams: []grpc.StreamDesc{{StreamName: wire.Stream.StreamName, Handler: w.handle, ServerStreams: true}},
+	}, w)
+	go func() {
+		<-closed
+		server.Stop() // cancels what runs
+	}()
+	err := server.Serve(&single{conn: &watched{UnixConn: conn, closed: closed}, closed: closed})
+	if errors.Is(err, net.ErrClosed) || errors.Is(err, grpc.ErrServerStopped) {
+		err = nil
+	}
+	if w.db != nil {
+		err = errors.Join(err, w.db.Close())
+	}
+	return err
+}
+
+// handle runs one request.
+func (w *worker) handle(_ any, stream grpc.ServerStream) (err error) {
+	var first wire.Frame
+	if err := stream.RecvMsg(&first); err != nil {
+		return err
+	}
+	var request wire.Request
+	if err := json.Unmarshal(first.Body, &request); err != nil || first.Kind != wire.KindRequest {
+		return fmt.Errorf("no request: %w", err)
+	}
+	t := &task{worker: w, request: request, stream: stream}
+	result, err := w.run(stream.Context(), t)
+	end := wire.End{Result: result}
+	if err != nil {
+		end.Error = w.public(err)
+	}
+	text, err := json.Marshal(end)
+	if err != nil {
+		return err
+	}
+	return t.send(wire.KindEnd, text)
+}
+
+func (w *worker) run(ctx context.Context, t *task) (result json.RawMessage, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			w.log.Error("an operation panicked", "op", t.request.Op, "panic", v, "stack", string(debug.Stack()))
+			err = fmt.Errorf("panic in %s: %v", t.request.Op, v)
+		}
+	}()
+	if w.failed != nil {
+		return nil, w.failed
+	}
+	do := w.ops[t.request.Op]
+	if do == nil {
+		return nil, fmt.Errorf("there is no operation %q", t.request.Op)
+	}
+	out, err := do(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(out)
+}
+
+// public tells the server what it may tell on. What is no refusal of ours goes to
+// the log here.
+func (w *worker) public(err error) *wire.Error {
+	var refusal *eider.Error
+	if errors.As(err, &refusal) {
+		return &wire.Error{Code: refusal.Code, Message: refusal.Message, Fields: refusal.Fields}
+	}
+	refusal = explain(err)
+	if refusal.Code == eider.Internal {
+		w.log.Error("an operation failed", "error", err)
+	}
+	return &wire.Error{Code: refusal.Code, Message: refusal.Message}
+}
+
+// single is a listener of one connection.
+type single struct {
+	conn   net.Conn
+	once   sync.Once
+	closed chan struct{}
+}
+
+// Accept returns the connection, then waits for its end.
+func (s *single) Accept() (conn net.Conn, err error) {
+	s.once.Do(func() { conn = s.conn })
+	if conn != nil {
+		return conn, nil
+	}
+	<-s.closed
+	return nil, net.ErrClosed
+}
+
+// Close does nothing: the connection decides.
+func (s *single) Close() error { return nil }
+
+// Addr returns the connection's.
+func (s *single) Addr() net.Addr { return s.conn.LocalAddr() }
+
+// watched tells when the server has closed its end: a worker does not outlive it,
+// whatever its statements do.
+type watched struct {
+	*net.UnixConn
+	once   sync.Once
+	closed chan struct{}
+}
+
+func (c *watched) Read(p []byte) (int, error) {
+	n, err := c.UnixConn.Read(p)
+	if err != nil {
+		c.once.Do(func() { close(c.closed) })
+	}
+	return n, err
+}
