@@ -12,6 +12,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"sync"
 	"time"
 
@@ -63,21 +64,22 @@ type Jobs struct {
 
 	slots chan struct{}
 
-	mu      sync.Mutex
-	running map[string]*entry // by id: those of this process that have not ended
+	mu   sync.Mutex
+	open map[string]*entry // by id: those that have not ended, until that is durable
 }
 
 // entry is what a job that has not ended has in memory.
 type entry struct {
-	cancel  context.CancelCauseFunc
-	started *time.Time
-	done    float64
-	rows    int64
+	cancel    context.CancelCauseFunc // nil before it runs, and where its call is settled
+	cancelled bool
+	started   *time.Time
+	done      float64
+	rows      int64
 }
 
 // New returns a register that runs as many jobs at a time as it has slots.
 func New(slots int) *Jobs {
-	return &Jobs{Table: newTable(), slots: make(chan struct{}, slots), running: map[string]*entry{}}
+	return &Jobs{Table: newTable(), slots: make(chan struct{}, slots), open: map[string]*entry{}}
 }
 
 // Hooks are what the pipeline calls.
@@ -87,6 +89,8 @@ func (j *Jobs) Hooks() *operation.Jobs {
 
 func now() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
 
+// begin stages a job. Its entry is made before a transaction that cancels it can
+// run: one that finds the row comes later in the writer's order.
 func (j *Jobs) begin(tx *operation.Tx, c *operation.Call) (string, error) {
 	row := Job{
 		ID: uuid.Must(uuid.NewV7()).String(), CallID: c.ID, Operation: c.Operation.Name, ActorType: c.Actor.Type, ActorID: c.Actor.ID,
@@ -95,43 +99,74 @@ func (j *Jobs) begin(tx *operation.Tx, c *operation.Call) (string, error) {
 	if c.Project != nil {
 		row.ProjectID, row.ProjectUID = c.Project.ID, c.Project.UID
 	}
+	tx.After(func() { j.enter(row.ID, &entry{}) })
 	return row.ID, j.Table.Insert(tx, row)
+}
+
+func (j *Jobs) enter(id string, e *entry) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.open[id] = e
+}
+
+func (j *Jobs) leave(id string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	delete(j.open, id)
 }
 
 // errCancelled is why a job ended that somebody cancelled.
 var errCancelled = eider.Errorf(eider.Cancelled, "the job was cancelled")
 
-// run runs do when a slot is free, or with a context that has ended.
+// run runs do when a slot is free, or with a context that has ended. The job
+// keeps its entry: what is left of its call may be settled afterwards.
 func (j *Jobs) run(ctx context.Context, id string, do func(context.Context)) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	e := &entry{cancel: cancel}
-	j.mu.Lock()
-	j.running[id] = e
-	j.mu.Unlock()
-	defer func() {
-		j.mu.Lock()
-		defer j.mu.Unlock()
-		delete(j.running, id)
-	}()
+	j.cancelBy(id, cancel)
 	select {
 	case j.slots <- struct{}{}:
 		defer func() { <-j.slots }()
 	case <-ctx.Done():
 	}
-	at := now()
-	j.mu.Lock()
-	e.started = &at
-	j.mu.Unlock()
+	if ctx.Err() == nil {
+		j.start(id, now())
+	}
 	do(ctx)
+}
+
+// cancelBy makes the job end by cancel, at once where it was cancelled before.
+func (j *Jobs) cancelBy(id string, cancel context.CancelCauseFunc) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	e := j.open[id]
+	if e == nil {
+		return
+	}
+	if e.cancel = cancel; e.cancelled {
+		cancel(errCancelled)
+	}
+}
+
+func (j *Jobs) start(id string, at time.Time) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if e := j.open[id]; e != nil {
+		e.started = &at
+	}
 }
 
 func (j *Jobs) progress(id string, fraction float64, rows int64) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if e := j.running[id]; e != nil {
-		e.done, e.rows = min(max(fraction, e.done), 1), max(rows, e.rows)
+	e := j.open[id]
+	if e == nil {
+		return
 	}
+	if fraction > e.done { // it never falls, and is a number
+		e.done = math.Floor(min(fraction, 1)*million) / million
+	}
+	e.rows = max(rows, e.rows)
 }
 
 // maxResult caps the result that is kept, in bytes.
@@ -139,8 +174,11 @@ const maxResult = 64 << 10
 
 func (j *Jobs) conclude(ctx context.Context, tx *operation.Tx, c *operation.Call, result json.RawMessage, refusal error) error {
 	row, err := j.Table.By(ctx, tx, byCall, c.ID)
-	if err != nil || row.Status.Ended() {
+	if eider.CodeOf(err) == eider.JobNotFound || (err == nil && row.Status.Ended()) {
 		return nil // the call is no job
+	}
+	if err != nil {
+		return err
 	}
 	row = j.live(row)
 	at := now()
@@ -160,6 +198,7 @@ func (j *Jobs) conclude(ctx context.Context, tx *operation.Tx, c *operation.Call
 		public := operation.Public(refusal)
 		row.Code, row.Error = string(public.Code), public.Message
 	}
+	tx.After(func() { j.leave(row.ID) })
 	return j.Table.Put(ctx, tx, row)
 }
 
@@ -167,7 +206,7 @@ func (j *Jobs) conclude(ctx context.Context, tx *operation.Tx, c *operation.Call
 func (j *Jobs) live(row Job) Job {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	e := j.running[row.ID]
+	e := j.open[row.ID]
 	if e == nil || row.Status.Ended() {
 		return row
 	}
@@ -189,14 +228,21 @@ func (j *Jobs) Get(ctx context.Context, v metadata.Reader, id string) (Job, erro
 func (j *Jobs) Cancel(id string) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if e := j.running[id]; e != nil {
+	e := j.open[id]
+	if e == nil {
+		return
+	}
+	if e.cancelled = true; e.cancel != nil {
 		e.cancel(errCancelled)
 	}
 }
 
-// List visits jobs, newest first.
-func (j *Jobs) List(after *Job, visit func(Job) bool) {
-	j.Table.Scan(metadata.Range[Job]{Order: byNewest, Descending: true, After: after}, func(row *Job) bool { return visit(j.live(*row)) })
+// List visits every job, newest first.
+func (j *Jobs) List(visit func(Job)) {
+	j.Table.Scan(metadata.Range[Job]{Order: byNewest, Descending: true}, func(row *Job) bool {
+		visit(j.live(*row))
+		return true
+	})
 }
 
 // Tend forgets, until ctx ends, jobs that ended longer than keep ago.
@@ -237,17 +283,22 @@ func (j *Jobs) forget(s *metadata.Store, before time.Time) {
 	})
 }
 
-// Recover ends the jobs of an earlier process whose call never began: those that
-// did begin are settled with their call.
+// Recover ends the jobs of an earlier process whose call never began. Those that
+// did begin run until their call is settled.
 func (j *Jobs) Recover(ctx context.Context, p *operation.Pipeline) error {
-	unfinished := map[string]bool{}
+	begun := map[string]time.Time{}
 	for _, r := range p.Audit.Unfinished() {
-		unfinished[r.CallID] = true
+		begun[r.CallID] = r.Time
 	}
 	var lost []Job
-	j.List(nil, func(row Job) bool {
-		if !row.Status.Ended() && !unfinished[row.CallID] {
-			lost = append(lost, row)
+	j.Table.Scan(metadata.Range[Job]{Order: byNewest}, func(row *Job) bool {
+		at, ok := begun[row.CallID]
+		switch {
+		case row.Status.Ended():
+		case ok:
+			j.enter(row.ID, &entry{started: &at})
+		default:
+			lost = append(lost, *row)
 		}
 		return true
 	})
@@ -296,7 +347,7 @@ func newTable() *metadata.Table[Job] {
 		},
 		Key: func(j *Job) string { return j.ID },
 		Encode: func(j *Job) []any {
-			return []any{j.ID, j.CallID, j.Operation, j.ProjectID, j.ProjectUID, string(j.ActorType), j.ActorID, string(j.Status), int64(j.Progress * million),
+			return []any{j.ID, j.CallID, j.Operation, j.ProjectID, j.ProjectUID, string(j.ActorType), j.ActorID, string(j.Status), int64(math.Round(j.Progress * million)),
 				j.RowsDone, j.Result, j.Code, j.Error, j.CreatedAt, metadata.NullTime(metadata.OrZero(j.StartedAt)), metadata.NullTime(metadata.OrZero(j.EndedAt))}
 		},
 		Decode: func(scan func(...any) error) (j Job, err error) {

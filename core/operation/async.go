@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 
 	"github.com/eiderdb/eider"
 	"go.opentelemetry.io/otel/codes"
@@ -38,11 +39,17 @@ type accepted struct {
 	JobID string `json:"job_id"`
 }
 
+// checkAsync panics where a declaration cannot be a job: a read has no end that
+// could be told, and a streamed body ends with its request.
+func (d *Declared) checkAsync() {
+	if d.Async && (d.Kind.reads() || d.Streamed) {
+		panic(fmt.Sprintf("operation: %q cannot run as a job", d.ID))
+	}
+}
+
 // asJob answers 202 and runs the call as a job. Its idempotency key answers
 // the same job again.
 func (p *Pipeline) asJob(ctx context.Context, c *Call, in any, span trace.Span) (*Response, error) {
-	yes := true
-	c.admitted = &yes // how a job ends is always a row
 	var id string
 	err := p.commit(ctx, func(tx *Tx) (err error) {
 		if id, err = p.Jobs.Begin(tx, c); err != nil {
@@ -54,30 +61,68 @@ func (p *Pipeline) asJob(ctx context.Context, c *Call, in any, span trace.Span) 
 		return p.idempotent.keepAnswer(ctx, tx, c, 202, accepted{id})
 	})
 	if err != nil {
-		p.letGo(c)
+		p.notBegun(ctx, c, err)
 		return nil, err
 	}
 	if c.idempotency != nil {
 		p.idempotent.release(c.idempotency.Key)
 		c.idempotency = nil
 	}
-	c.job = id
+	yes := true
+	c.job, c.admitted = id, &yes // how a job ends is always a row
 	p.wg.Add(1)
 	go func() {
 		defer p.wg.Done()
 		defer span.End()
-		p.Jobs.Run(p.during(ctx), id, func(ctx context.Context) { p.runJob(ctx, c, in, span) })
+		ctx, over := p.during(ctx)
+		defer over()
+		p.Jobs.Run(ctx, id, func(ctx context.Context) { p.runJob(ctx, c, in, span) })
 	}()
 	body, err := encode(accepted{id})
-	return &Response{Status: 202, Body: body, Warnings: c.warnings, Headers: map[string]string{"Location": "/jobs/" + id}}, err
+	return &Response{Status: 202, Body: body, Warnings: c.warnings, Headers: acceptedHeaders(id)}, err
+}
+
+// acceptedHeaders tell where to ask for the job, and that the request's Prefer
+// was heeded (RFC 7240).
+func acceptedHeaders(id string) map[string]string {
+	return map[string]string{"Location": "/jobs/" + id, "Preference-Applied": "respond-async"}
+}
+
+// replayAccepted returns the headers of a stored answer, if it was that of a
+// job.
+func (d *Declared) replayAccepted(status int64, body string) map[string]string {
+	var a accepted
+	if !d.Async || status != 202 || json.Unmarshal([]byte(body), &a) != nil || a.JobID == "" {
+		return nil
+	}
+	return acceptedHeaders(a.JobID)
+}
+
+// notBegun leaves the row of a call that could not be made a job. The job is no
+// item of the log, so that a commit whose outcome was unknown may have kept it
+// all the same: then it ends here.
+func (p *Pipeline) notBegun(ctx context.Context, c *Call, failure error) {
+	defer p.letGo(c)
+	if errors.Is(failure, context.Canceled) {
+		return // before anything was staged
+	}
+	p.refused(ctx, c, failure)
+	ctx = context.WithoutCancel(ctx)
+	err := p.commit(ctx, func(tx *Tx) error { return p.Jobs.Conclude(ctx, tx, c, nil, failure) })
+	if err != nil {
+		p.Log.ErrorContext(ctx, "a job that did not begin may be left queued until the next start", "call", c.ID, "error", err)
+	}
 }
 
 // during returns a context with ctx's values that ends when the pipeline does,
-// not when the request does.
-func (p *Pipeline) during(ctx context.Context) context.Context {
+// not when the request does; over lets go of it.
+func (p *Pipeline) during(ctx context.Context) (_ context.Context, over func()) {
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	context.AfterFunc(p.base, func() { cancel(interrupted()) })
-	return ctx
+	stop := context.AfterFunc(p.base, func() { cancel(interrupted()) })
+	return ctx, func() {
+		stop()
+		cancel(nil)
+	}
 }
 
 func (p *Pipeline) runJob(ctx context.Context, c *Call, in any, span trace.Span) {
@@ -95,9 +140,12 @@ func (p *Pipeline) runJob(ctx context.Context, c *Call, in any, span trace.Span)
 	if c.Settled || c.concluded.Load() {
 		return // it has its end, or gets it with its settlement
 	}
-	ctx = context.WithoutCancel(ctx)
-	if failed := p.commit(ctx, func(tx *Tx) error { return p.conclude(ctx, tx, c, nil, err, 0) }); failed != nil {
-		p.Log.ErrorContext(ctx, "the end of a job could not be recorded", "job", c.job, "error", failed)
+	end := func(ctx context.Context) error {
+		return p.commit(ctx, func(tx *Tx) error { return p.conclude(ctx, tx, c, nil, err, 0) })
+	}
+	if failed := end(context.WithoutCancel(ctx)); failed != nil {
+		p.Log.ErrorContext(ctx, "the end of a job could not be recorded yet", "job", c.job, "error", failed)
+		p.background(c, func(ctx context.Context) error { return end(c.context(ctx)) })
 	}
 }
 

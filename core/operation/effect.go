@@ -80,10 +80,11 @@ func (p *Pipeline) intend(ctx context.Context, c *Call, e *effectSteps) (*audit.
 		}
 		return nil
 	})
-	if err == nil {
-		err = refusal
+	if err != nil {
+		p.notKept(ctx, c, err)
+		return nil, err
 	}
-	return row, err
+	return row, refusal
 }
 
 func (p *Pipeline) stageIntent(ctx context.Context, tx *Tx, c *Call, e *effectSteps) (*audit.Row, error) {

@@ -241,7 +241,7 @@ func (r *record) replay(d *Declared) (*Response, error) {
 	case r.Status == 204:
 		return answer, nil
 	}
-	answer.Body = []byte(r.Body)
+	answer.Body, answer.Headers = []byte(r.Body), d.replayAccepted(r.Status, r.Body)
 	if d.Tagged {
 		answer.ETag = tag(answer.Body)
 	}

@@ -162,6 +162,7 @@ func (s *Set) add(d *Declared) {
 	if s.named[d.ID] != nil || d.Name == "" {
 		panic(fmt.Sprintf("operation: %q is declared twice or has no name", d.ID))
 	}
+	d.checkAsync()
 	if d.Status == 0 {
 		d.Status = 200
 		if d.Output == reflect.TypeFor[Nothing]() {

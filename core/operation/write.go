@@ -12,7 +12,8 @@ import (
 // write runs a handler that changes metadata alone, in one transaction with its
 // idempotency record and its row. A refused change and the row that reports it
 // share a transaction too. Where that fails the refusal is not told: it may be
-// for what a neighbour had staged, and is gone with the group.
+// for what a neighbour had staged, and is gone with the group; the row is then
+// that of the failure, if that much can be written.
 func (p *Pipeline) write(ctx context.Context, c *Call, handle func(*Tx) (any, error)) (any, error) {
 	defer p.letGo(c)
 	var out any
@@ -28,10 +29,19 @@ func (p *Pipeline) write(ctx context.Context, c *Call, handle func(*Tx) (any, er
 		})
 		return p.conclude(ctx, tx, c, out, refusal, 0)
 	})
-	if err == nil {
-		err = refusal
+	if err != nil {
+		p.notKept(ctx, c, err)
+		return nil, err
 	}
-	return out, err
+	return out, refusal
+}
+
+// notKept leaves the row of a call of which nothing was kept. What was refused
+// without a row has none here either, and a job gets it with its end.
+func (p *Pipeline) notKept(ctx context.Context, c *Call, failure error) {
+	if c.job == "" {
+		p.refused(ctx, c, failure)
+	}
 }
 
 // conclude stages how the call ended: its idempotency record and its final row.

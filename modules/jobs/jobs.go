@@ -14,6 +14,7 @@ import (
 	"github.com/eiderdb/eider/core"
 	"github.com/eiderdb/eider/core/job"
 	"github.com/eiderdb/eider/core/operation"
+	"github.com/google/uuid"
 )
 
 // Jobs is the module.
@@ -65,6 +66,7 @@ type jobState struct {
 	Progress  float64         `json:"progress" doc:"From 0 to 1"`
 	RowsDone  int64           `json:"rows_done" doc:"Rows, or bytes where the work is on bytes"`
 	Result    json.RawMessage `json:"result,omitempty" doc:"What the operation would have answered"`
+	TooLong   bool            `json:"result_too_long,omitempty" doc:"The result was too long to be kept (64 KiB)"`
 	Error     *jobError       `json:"error,omitempty"`
 	CreatedAt time.Time       `json:"created_at"`
 	StartedAt *time.Time      `json:"started_at"`
@@ -84,6 +86,7 @@ func shown(row job.Job) jobState {
 	if row.Result != "" {
 		s.Result = json.RawMessage(row.Result)
 	}
+	s.TooLong = row.Status == job.Succeeded && row.Result == ""
 	if row.Code != "" {
 		s.Error = &jobError{row.Code, row.Error}
 	}
@@ -98,27 +101,33 @@ type listJobs struct {
 
 type jobPage struct {
 	Jobs       []jobState `json:"jobs"`
+	Total      int        `json:"total" doc:"How many match, on all pages"`
 	NextCursor string     `json:"next_cursor,omitempty"`
 }
 
 func (j *Jobs) list(ctx context.Context, _ *operation.View, in listJobs) (jobPage, error) {
 	actor := operation.From(ctx).Actor
 	page := jobPage{Jobs: []jobState{}}
-	var after *job.Job
-	if in.Cursor != "" {
-		after = &job.Job{ID: in.Cursor} // ids sort by time; one that is none finds its place all the same
+	if in.Cursor != "" && uuid.Validate(in.Cursor) != nil {
+		return page, eider.Errorf(eider.InvalidCursor, "the cursor is none of this list")
 	}
-	j.register.List(after, func(row job.Job) bool {
+	more := false
+	j.register.List(func(row job.Job) {
 		if !actor.Sees(row.ProjectID, row.ProjectUID) || (in.Status != "" && in.Status != string(row.Status)) {
-			return true
+			return
 		}
-		if len(page.Jobs) == in.Limit {
-			page.NextCursor = page.Jobs[in.Limit-1].ID
-			return false
+		page.Total++
+		switch { // ids sort by time
+		case in.Cursor != "" && row.ID >= in.Cursor:
+		case len(page.Jobs) == in.Limit:
+			more = true
+		default:
+			page.Jobs = append(page.Jobs, shown(row))
 		}
-		page.Jobs = append(page.Jobs, shown(row))
-		return true
 	})
+	if more {
+		page.NextCursor = page.Jobs[in.Limit-1].ID
+	}
 	return page, nil
 }
 
