@@ -48,8 +48,8 @@ type Follower struct {
 }
 
 const (
-	followBatch    = 1000
-	followGather   = 100 * time.Millisecond // rows that come together are handled together
+	followBatch    = 5000
+	followGather   = 250 * time.Millisecond // rows that come together are handled together
 	followBackOff  = 250 * time.Millisecond
 	followMaxPause = time.Minute
 )
@@ -87,9 +87,12 @@ func (f *Followers) Run(ctx context.Context, follower Follower, drain time.Durat
 			f.backOff(ctx, pause)
 			pause = min(2*pause, followMaxPause)
 		case next > at:
+			full := next-at == followBatch
 			at, pause = next, followBackOff
 			f.set(follower.Name, nil)
-			continue
+			if !full { // a batch of few rows costs as much as one of many
+				wait(ctx, nil, followGather)
+			}
 		default:
 			wait(ctx, grown, 0)
 			wait(ctx, nil, followGather)

@@ -39,15 +39,7 @@ func (f *Files) writeSidecars(ctx context.Context, rows []audit.Row) error {
 			newest[r.ResourceID] = r.ID
 		}
 	}
-	for id, logID := range newest {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if err := f.writeSidecar(ctx, id, logID); err != nil {
-			return err
-		}
-	}
-	return nil
+	return audit.Each(ctx, newest, f.writeSidecar)
 }
 
 func (f *Files) writeSidecar(ctx context.Context, id string, logID int64) error {

@@ -47,15 +47,7 @@ func (p *Projects) writeSidecars(ctx context.Context, rows []audit.Row) error {
 			newest[r.ProjectUID] = r.ID
 		}
 	}
-	for uid, logID := range newest {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if err := p.writeSidecar(ctx, uid, logID); err != nil {
-			return err
-		}
-	}
-	return nil
+	return audit.Each(ctx, newest, p.writeSidecar)
 }
 
 func (p *Projects) writeSidecar(ctx context.Context, uid string, logID int64) error {
