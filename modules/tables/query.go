@@ -1,0 +1,5 @@
+package tables
+
+import "github.com/eiderdb/eider/core"
+
+func (f *Tables) declareQuery(*core.Registry) {}
