@@ -33,6 +33,8 @@ type Def[R any] struct {
 	// Orders gives the sorted sequences that Scan can walk. Ties are broken by
 	// key.
 	Orders map[string]func(a, b *R) int
+	// Group, if set, says which rows are counted together: see Count.
+	Group func(*R) string
 }
 
 // Table is the handle by which its owner reads and stages rows.
@@ -44,6 +46,7 @@ type Table[R any] struct {
 	rows   map[string]*R
 	unique map[string]map[string]string // index -> value -> key
 	orders map[string]*btree.BTreeG[*R]
+	groups map[string]int
 }
 
 // NewTable returns the handle of a table. It touches nothing: the rows of a
@@ -69,7 +72,7 @@ func (t *Table[R]) specification() *Spec { return &t.spec }
 func (t *Table[R]) encode(row any) []any { return t.def.Encode(row.(*R)) }
 
 func (t *Table[R]) reset() {
-	t.rows = map[string]*R{}
+	t.rows, t.groups = map[string]*R{}, map[string]int{}
 	t.unique = map[string]map[string]string{}
 	for name := range t.def.Unique {
 		t.unique[name] = map[string]string{}
@@ -153,6 +156,9 @@ func (t *Table[R]) apply(changes map[string]staged) {
 func (t *Table[R]) insert(row *R) {
 	key := t.def.Key(row)
 	t.rows[key] = row
+	if t.def.Group != nil {
+		t.groups[t.def.Group(row)]++
+	}
 	for name, of := range t.def.Unique {
 		if value, ok := of(row); ok {
 			t.unique[name][value] = key
@@ -166,6 +172,9 @@ func (t *Table[R]) insert(row *R) {
 func (t *Table[R]) remove(row *R) {
 	key := t.def.Key(row)
 	delete(t.rows, key)
+	if t.def.Group != nil {
+		t.groups[t.def.Group(row)]--
+	}
 	for name, of := range t.def.Unique {
 		if value, ok := of(row); ok {
 			delete(t.unique[name], value)
@@ -368,6 +377,14 @@ func (t *Table[R]) Len() int {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	return len(t.rows)
+}
+
+// Count returns how many committed rows are of the group. It costs nothing, where
+// a walk over a hundred thousand rows takes milliseconds.
+func (t *Table[R]) Count(group string) int {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.groups[group]
 }
 
 // Range is a walk over a hot table in one of its orders.

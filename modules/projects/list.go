@@ -72,11 +72,26 @@ func (p *Projects) list(_ context.Context, _ *operation.View, in listProjects) (
 		last = r
 		return true
 	})
-	page.Total = p.count(matches)
+	page.Total = p.total(&in, matches)
 	if more {
 		page.NextCursor = writeCursor(in.Sort, last)
 	}
 	return page, nil
+}
+
+// total returns how many projects match. Where the status alone decides nobody
+// walks over them.
+func (p *Projects) total(in *listProjects, matches func(*row) bool) int {
+	if in.NameContains != "" {
+		return p.count(matches)
+	}
+	total := 0
+	for _, status := range []eider.ProjectStatus{eider.ProjectActive, eider.ProjectLocked, eider.ProjectDeleted, eider.ProjectPurging} {
+		if in.shows(status) {
+			total += p.rows.Count(string(status))
+		}
+	}
+	return total
 }
 
 func (p *Projects) count(matches func(*row) bool) int {
@@ -93,20 +108,19 @@ func (p *Projects) count(matches func(*row) bool) int {
 func (in *listProjects) matcher() func(*row) bool {
 	part := strings.ToLower(in.NameContains)
 	return func(r *row) bool {
-		switch r.Status {
-		case eider.ProjectCreating, eider.ProjectPurged:
-			return false
-		case eider.ProjectDeleted, eider.ProjectPurging:
-			if in.Status != "deleted" && in.Status != "all" {
-				return false
-			}
-		default:
-			if in.Status != "" && in.Status != "all" && in.Status != string(r.Status) {
-				return false
-			}
-		}
-		return part == "" || strings.Contains(r.folded, part)
+		return in.shows(r.Status) && (part == "" || strings.Contains(r.folded, part))
 	}
+}
+
+// shows reports whether the list is to hold projects of the status.
+func (in *listProjects) shows(status eider.ProjectStatus) bool {
+	switch status {
+	case eider.ProjectCreating, eider.ProjectPurged:
+		return false
+	case eider.ProjectDeleted, eider.ProjectPurging:
+		return in.Status == "deleted" || in.Status == "all"
+	}
+	return in.Status == "" || in.Status == "all" || in.Status == string(status)
 }
 
 func writeCursor(sort string, r *row) string {

@@ -57,6 +57,7 @@ func newTable() *metadata.Table[row] {
 		Key:    func(r *row) string { return r.UID },
 		Encode: encode, Decode: decode,
 		Missing: eider.NotFound, Noun: "project", Hot: true,
+		Group: func(r *row) string { return string(r.Status) },
 		Unique: map[string]func(*row) (string, bool){
 			byID: func(r *row) (string, bool) { return r.ID, r.Status != eider.ProjectPurged },
 		},
