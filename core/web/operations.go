@@ -185,8 +185,8 @@ func idempotencyKey(x *Exchange) (string, error) {
 }
 
 func write(x *Exchange, answer *operation.Response) error {
-	for _, warning := range answer.Warnings {
-		x.SetHeader("X-Eider-Warning", headerText(warning))
+	if len(answer.Warnings) > 0 {
+		x.SetHeader("X-Eider-Warning", headerText(strings.Join(answer.Warnings, "; ")))
 	}
 	if answer.ETag != "" {
 		x.SetHeader("ETag", answer.ETag)
