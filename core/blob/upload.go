@@ -14,6 +14,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/eiderdb/eider/core/disk"
 )
@@ -52,7 +53,7 @@ func (l *Local) state(k Key) (s state, err error) {
 		return s, err
 	}
 	text, err := os.ReadFile(l.path(k) + stateSuffix)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return s, nil
 	}
 	if err != nil {
