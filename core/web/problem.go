@@ -25,6 +25,7 @@ var statuses = map[eider.Code]int{
 	eider.UploadSessionNotFound: 404, eider.UploadSessionMismatch: 403, eider.UploadSessionExpired: 410, eider.UploadInProgress: 409,
 	eider.UploadOffsetConflict: 409, eider.ChecksumMismatch: 422, eider.SizeMismatch: 422, eider.RangeNotSatisfiable: 416,
 	eider.BucketNotFound: 404, eider.BucketExists: 409, eider.BucketNotEmpty: 409, eider.BranchNotFound: 404, eider.TableNotFound: 404, eider.TableExists: 409, eider.ColumnNotFound: 404, eider.ColumnExists: 409,
+	eider.InvalidColumnType: 400, eider.InvalidWhereClause: 400, eider.QueryFailed: 400, eider.StatementNotAllowed: 400,
 	eider.InvalidPrimaryKey: 400, eider.NoPrimaryKey: 400, eider.PrimaryKeyExists: 409, eider.NoChangesSpecified: 400, eider.CannotDropLastColumn: 400, eider.ColumnInPrimaryKey: 400, eider.InvalidFormat: 400, eider.InvalidCompression: 400,
 	eider.ImportFailed: 400, eider.DuplicateKeyValue: 409, eider.QueryTimeout: 408, eider.OutOfMemory: 422, eider.TooManyQueries: 429, eider.ProjectRestarted: 503,
 	eider.JobNotFound: 404, eider.JobFinished: 409, eider.Interrupted: 503,
