@@ -1,0 +1,256 @@
+//go:build duckdb_arrow
+
+package duck
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+	"reflect"
+	"sync"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	bindings "github.com/duckdb/duckdb-go-bindings"
+	duckdb "github.com/duckdb/duckdb-go/v2"
+)
+
+// Batches are the rows of a statement, computed while they are read: however many
+// there are, only some are in memory. They must be closed before the connection.
+//
+// The driver's own Arrow interface computes all rows before the first is there,
+// and takes an error behind it for the end. So this speaks to the bindings below
+// the driver, on the driver's connection.
+type Batches struct {
+	conn    *Conn
+	ctx     context.Context
+	stmt    *duckdb.Stmt
+	res     bindings.Result
+	opts    bindings.ArrowOptions
+	schema  *arrow.Schema
+	release func()
+	err     error
+}
+
+// Stream runs one statement up to its first rows. A text of more than one is
+// refused before any of it runs. When ctx ends, the statement is interrupted.
+func (c *Conn) Stream(ctx context.Context, query string, args ...any) (*Batches, error) {
+	b, err := c.stream(ctx, query, args)
+	return b, c.note(err)
+}
+
+func (c *Conn) stream(ctx context.Context, query string, args []any) (_ *Batches, err error) {
+	if err := errors.Join(c.db.Dead(), ctx.Err()); err != nil {
+		return nil, err
+	}
+	prepared, err := c.conn.Prepare(query)
+	if err != nil {
+		return nil, c.db.check(err)
+	}
+	b := &Batches{conn: c, ctx: ctx, stmt: prepared.(*duckdb.Stmt)}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, b.Close())
+		}
+	}()
+	named := make([]driver.NamedValue, len(args))
+	for i, a := range args {
+		named[i] = driver.NamedValue{Ordinal: i + 1, Value: a}
+	}
+	if err := b.stmt.Bind(named); err != nil {
+		return nil, c.db.check(err)
+	}
+	connection, statement, err := below(c.conn, b.stmt)
+	if err != nil {
+		return nil, err
+	}
+	b.release = interruptAfter(ctx, connection)
+	if err := b.execute(statement); err != nil {
+		return nil, err
+	}
+	return b, b.describe()
+}
+
+// below returns what the driver holds of DuckDB itself. It has no way to say so,
+// but its fields can be read.
+func below(conn driver.Conn, stmt *duckdb.Stmt) (bindings.Connection, bindings.PreparedStatement, error) {
+	c, okConn := pointer(reflect.ValueOf(conn), "conn")
+	s, okStmt := pointer(reflect.ValueOf(stmt), "preparedStmt")
+	if !okConn || !okStmt {
+		return bindings.Connection{}, bindings.PreparedStatement{}, errors.New("the driver's connection is not what it was: see Batches")
+	}
+	return bindings.Connection{Ptr: c.UnsafePointer()}, bindings.PreparedStatement{Ptr: s.UnsafePointer()}, nil
+}
+
+// pointer returns the field Ptr of v's field, both perhaps behind pointers.
+func pointer(v reflect.Value, field string) (reflect.Value, bool) {
+	for _, name := range []string{field, "Ptr"} {
+		for v.Kind() == reflect.Pointer {
+			v = v.Elem()
+		}
+		if v.Kind() != reflect.Struct {
+			return v, false
+		}
+		v = v.FieldByName(name)
+	}
+	return v, v.Kind() == reflect.UnsafePointer && !v.IsNil()
+}
+
+// interruptEvery is how often a statement is told to stop that should: what it
+// is told between two of its parts is lost.
+const interruptEvery = 50 * time.Millisecond
+
+// interruptAfter interrupts what runs on the connection from when ctx ends, until
+// the returned function is called. That waits: a connection that is closed must
+// not be interrupted.
+func interruptAfter(ctx context.Context, conn bindings.Connection) (release func()) {
+	over := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		select {
+		case <-ctx.Done():
+		case <-over:
+			return
+		}
+		tick := time.NewTicker(interruptEvery)
+		defer tick.Stop()
+		for {
+			bindings.Interrupt(conn)
+			select {
+			case <-over:
+				return
+			case <-tick.C:
+			}
+		}
+	})
+	return sync.OnceFunc(func() {
+		close(over)
+		wg.Wait()
+	})
+}
+
+// execute runs the statement until its first rows are there.
+func (b *Batches) execute(prepared bindings.PreparedStatement) error {
+	var pending bindings.PendingResult
+	defer bindings.DestroyPending(&pending)
+	if bindings.PendingPreparedStreaming(prepared, &pending) == bindings.StateError {
+		return b.check(pendingError(bindings.PendingError(pending)))
+	}
+	if bindings.ExecutePending(pending, &b.res) == bindings.StateError {
+		return b.check(b.resultError())
+	}
+	return nil
+}
+
+// pendingError is an error that came without its type.
+func pendingError(message string) error {
+	kind := duckdb.ErrorTypeInvalid
+	for _, k := range []struct {
+		lead string
+		kind duckdb.ErrorType
+	}{
+		{"Binder Error", duckdb.ErrorTypeBinder}, {"Catalog Error", duckdb.ErrorTypeCatalog}, {"Conversion Error", duckdb.ErrorTypeConversion},
+		{"Invalid Input Error", duckdb.ErrorTypeInvalidInput}, {"Out of Memory Error", duckdb.ErrorTypeOutOfMemory},
+		{"INTERRUPT Error", duckdb.ErrorTypeInterrupt}, {"FATAL Error", duckdb.ErrorTypeFatal}, {"INTERNAL Error", duckdb.ErrorTypeInternal},
+	} {
+		if len(message) >= len(k.lead) && message[:len(k.lead)] == k.lead {
+			kind = k.kind
+		}
+	}
+	return &duckdb.Error{Type: kind, Msg: message}
+}
+
+func (b *Batches) resultError() error {
+	message := bindings.ResultError(&b.res)
+	if message == "" {
+		return nil
+	}
+	return &duckdb.Error{Type: duckdb.ErrorType(bindings.ResultErrorType(&b.res)), Msg: message}
+}
+
+// check classifies an error, and tells one that was asked for.
+func (b *Batches) check(err error) error {
+	if err = b.conn.db.check(err); errors.Is(err, ErrInterrupted) && b.ctx.Err() != nil {
+		return b.ctx.Err()
+	}
+	return err
+}
+
+// describe finds out what the columns are.
+func (b *Batches) describe() error {
+	b.opts = bindings.ResultGetArrowOptions(&b.res)
+	count := bindings.ColumnCount(&b.res)
+	names, types := make([]string, count), make([]bindings.LogicalType, count)
+	for i := range count {
+		names[i], types[i] = bindings.ColumnName(&b.res, i), bindings.ColumnLogicalType(&b.res, i)
+	}
+	defer func() {
+		for i := range types {
+			bindings.DestroyLogicalType(&types[i])
+		}
+	}()
+	schema, data := bindings.NewArrowSchema(b.opts, types, names)
+	defer bindings.DestroyErrorData(&data)
+	if bindings.ErrorDataHasError(data) {
+		return fmt.Errorf("schema of the rows: %s", bindings.ErrorDataMessage(data))
+	}
+	b.schema = schema
+	return nil
+}
+
+// Schema tells the columns as Arrow has them.
+func (b *Batches) Schema() *arrow.Schema { return b.schema }
+
+// Changes reports that the statement returns no rows of its own: DuckDB answers
+// one that says how many it has changed, or none.
+func (b *Batches) Changes() bool {
+	return bindings.ResultReturnType(b.res) != bindings.ResultTypeQueryResult
+}
+
+// Next computes the next rows; the caller releases them. After the last it
+// returns io.EOF. Any other error may come after many rows.
+func (b *Batches) Next() (arrow.RecordBatch, error) {
+	if b.err == nil {
+		b.err = b.ctx.Err()
+	}
+	if b.err != nil {
+		return nil, b.err
+	}
+	batch, err := b.next()
+	if err != nil {
+		b.err = b.conn.note(err)
+		if errors.Is(err, io.EOF) {
+			b.conn.failed = nil
+		}
+	}
+	return batch, err
+}
+
+func (b *Batches) next() (arrow.RecordBatch, error) {
+	chunk := bindings.FetchChunk(b.res)
+	if chunk.Ptr == nil {
+		if err := b.resultError(); err != nil {
+			return nil, b.check(err)
+		}
+		return nil, io.EOF
+	}
+	defer bindings.DestroyDataChunk(&chunk)
+	batch, data := bindings.DataChunkToArrowArray(b.opts, b.schema, chunk)
+	defer bindings.DestroyErrorData(&data)
+	if bindings.ErrorDataHasError(data) {
+		return nil, fmt.Errorf("rows as Arrow: %s", bindings.ErrorDataMessage(data))
+	}
+	return batch, nil
+}
+
+// Close ends the statement, read or not.
+func (b *Batches) Close() error {
+	if b.release != nil {
+		b.release()
+	}
+	bindings.DestroyArrowOptions(&b.opts)
+	bindings.DestroyResult(&b.res)
+	return b.stmt.Close()
+}
