@@ -27,6 +27,9 @@ func TestMain(m *testing.M) {
 		if library, err := shim(); err == nil {
 			_ = os.RemoveAll(filepath.Dir(library))
 		}
+		if path, err := grownOnce(); err == nil {
+			_ = os.RemoveAll(filepath.Dir(path))
+		}
 		os.Exit(code)
 	}
 	if err := serve(os.Args[1]); err != nil {
@@ -73,10 +76,17 @@ func serve(path string) error {
 	ctx := context.Background()
 	var db *DB
 	var conn *Conn
+	left := 0 // steps of a journal until the process is killed; 0: never
+	o := Options{steps: func(string) error {
+		if left--; left == 0 {
+			return syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		}
+		return nil
+	}}
 	steps := map[string]func() (int, error){
 		"open": func() (int, error) {
 			var err error
-			if db, err = Open(ctx, path, Options{}); err != nil {
+			if db, err = Open(ctx, path, o); err != nil {
 				return 0, err
 			}
 			conn, err = db.Conn(ctx)
@@ -101,11 +111,15 @@ func serve(path string) error {
 			}
 			return 0, err
 		},
-		"close": func() (int, error) { return 0, errors.Join(conn.Close(), db.Close()) },
+		"close":   func() (int, error) { return 0, errors.Join(conn.Close(), db.Close()) },
+		"abandon": func() (int, error) { return 0, errors.Join(conn.Close(), db.CloseAsIs()) },
 	}
 	in := bufio.NewScanner(os.Stdin)
 	for in.Scan() {
 		step, ok := steps[in.Text()]
+		if n, err := fmt.Sscanf(in.Text(), "kill at %d", &left); err == nil && n == 1 {
+			step, ok = func() (int, error) { return 0, nil }, true
+		}
 		if !ok {
 			return fmt.Errorf("no step %q", in.Text())
 		}

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -31,43 +32,79 @@ type Options struct {
 	ReadOnly    bool
 	// Settings are further DuckDB settings by name.
 	Settings map[string]string
+	// Log is told what a recovery has done; nil is slog's default.
+	Log *slog.Logger
+
+	steps steps // of a test
 }
 
 // DB is an open database file.
 type DB struct {
 	path      string // absolute; empty: in memory
+	options   Options
 	connector *duckdb.Connector
 	pool      *sql.DB // of the connections that read
 	readers   *readers
 	dead      atomic.Pointer[error]
+	folding   folding
 }
 
 // maxReaders bounds how many statements read at once.
 const maxReaders = 16
 
-// Open opens the database file, which is made if it does not exist. An empty
-// path is a database in memory. Extensions are neither loaded nor installed.
+// Open opens the database file, which is made if it does not exist. What a
+// checkpoint has left half done is put right first, unless the file is to be read
+// only. An empty path is a database in memory. Extensions are neither loaded nor
+// installed.
 func Open(ctx context.Context, path string, o Options) (*DB, error) {
 	path, err := clean(path)
 	if err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
 	}
-	if o.ReadOnly {
-		if _, err := os.Stat(path); err != nil {
-			return nil, err
-		}
+	switch {
+	case path == "":
+	case o.ReadOnly:
+		_, err = os.Stat(path)
+	default:
+		err = recoverFile(path, o.Log, o.steps)
 	}
-	connector, err := duckdb.NewConnector(path+"?"+o.query(), nil)
 	if err != nil {
-		return nil, fmt.Errorf("open database: %w", classify(err))
+		return nil, err
 	}
-	db := &DB{path: path, connector: connector, pool: sql.OpenDB(pooled{connector}), readers: newReaders()}
-	db.pool.SetMaxOpenConns(maxReaders)
-	db.pool.SetMaxIdleConns(maxReaders)
-	if err := db.pool.PingContext(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("open database: %w", classify(err)), db.Close())
+	db, err := connect(ctx, path, o)
+	if err != nil && o.ReadOnly && interrupted(path) {
+		err = fmt.Errorf("a checkpoint of the file was cut short, open it to be written once, so that its journal is put back: %w", err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open database: %w", err)
 	}
 	return db, nil
+}
+
+func connect(ctx context.Context, path string, o Options) (*DB, error) {
+	connector, err := duckdb.NewConnector(path+"?"+o.query(), nil)
+	if err != nil {
+		return nil, classify(err)
+	}
+	db := &DB{path: path, options: o, connector: connector, pool: sql.OpenDB(pooled{connector}), readers: newReaders()}
+	db.pool.SetMaxOpenConns(maxReaders)
+	db.pool.SetMaxIdleConns(maxReaders)
+	if err := db.begin(ctx); err != nil {
+		return nil, errors.Join(err, db.CloseAsIs())
+	}
+	return db, nil
+}
+
+// begin makes sure that no checkpoint comes without a journal, and removes the
+// journal of one that is over.
+func (db *DB) begin(ctx context.Context) error {
+	if _, err := db.pool.ExecContext(ctx, "PRAGMA disable_checkpoint_on_shutdown"); err != nil {
+		return classify(err)
+	}
+	if db.path == "" || db.options.ReadOnly {
+		return nil
+	}
+	return removeJournal(db.path, db.options.steps)
 }
 
 // clean returns the path as the driver may have it. The driver takes what it
@@ -88,7 +125,8 @@ func (o Options) query() string {
 		"threads":                      fmt.Sprint(max(1, o.Threads)),
 		"autoload_known_extensions":    "false",
 		"autoinstall_known_extensions": "false",
-		// Checkpoints are asked for, between commits, not had inside one.
+		// Checkpoints are asked for, between commits, not had inside one, and each
+		// with a journal: see Checkpoint.
 		"checkpoint_threshold": "1TB",
 	}
 	if o.MemoryLimit != "" {
@@ -170,22 +208,6 @@ func (db *DB) Query(ctx context.Context, query string, args ...any) (*Rows, erro
 	return r, nil
 }
 
-// Checkpoint folds the write-ahead log into the file. It cannot be interrupted
-// promptly, and fails while a long transaction is open.
-func (db *DB) Checkpoint(ctx context.Context) error {
-	if err := db.Dead(); err != nil {
-		return err
-	}
-	ctx, done, err := db.readers.begin(ctx)
-	if err != nil {
-		return err
-	}
-	defer db.readers.running.Done()
-	defer done()
-	_, err = db.pool.ExecContext(ctx, "CHECKPOINT")
-	return db.check(err)
-}
-
 // WALSize returns the size of the write-ahead log in bytes, 0 if there is none.
 func (db *DB) WALSize() (int64, error) {
 	if db.path == "" {
@@ -201,14 +223,27 @@ func (db *DB) WALSize() (int64, error) {
 	return info.Size(), nil
 }
 
-// Close ends the instance. A live one folds its write-ahead log into the file;
-// of a dead one nothing more is written. Statements that run are interrupted,
-// rows that are being read end with ErrClosed.
+// Close ends the instance. A live one folds its write-ahead log into the file; if
+// it cannot, the log stays, and nothing is lost: who must know asks for the
+// Checkpoint first. Of a dead one nothing more is written. Statements that run are
+// interrupted, rows that are being read end with ErrClosed.
 func (db *DB) Close() error {
 	db.readers.end()
-	if db.Dead() != nil {
-		// DuckDB itself may take the instance for sound: see check.
-		_, _ = db.pool.Exec("PRAGMA disable_checkpoint_on_shutdown")
+	if size, err := db.WALSize(); err == nil && size > 0 && !db.options.ReadOnly && db.Dead() == nil {
+		_ = db.fold(context.Background())
 	}
-	return errors.Join(db.pool.Close(), db.connector.Close())
+	return db.CloseAsIs()
+}
+
+// CloseAsIs ends the instance and leaves the write-ahead log as it is.
+func (db *DB) CloseAsIs() error {
+	db.readers.end()
+	err := errors.Join(db.pool.Close(), db.connector.Close())
+	db.folding.mu.Lock()
+	defer db.folding.mu.Unlock()
+	if db.folding.file != nil {
+		err = errors.Join(err, db.folding.file.Close())
+		db.folding.file = nil
+	}
+	return err
 }

@@ -15,7 +15,7 @@ const StorageVersion = "v1.2.0"
 // CreateTemplate makes a new, empty, closed database file, to be copied for new
 // databases: 1.4 ms each, where making one takes 30 to 50 ms.
 func CreateTemplate(ctx context.Context, path string) error {
-	for _, old := range []string{path, path + ".wal"} {
+	for _, old := range []string{path, path + ".wal", JournalPath(path)} {
 		if err := os.Remove(old); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("remove the old template: %w", err)
 		}
@@ -24,7 +24,7 @@ func CreateTemplate(ctx context.Context, path string) error {
 	if err != nil {
 		return fmt.Errorf("make the template: %w", err)
 	}
-	if err := errors.Join(db.Checkpoint(ctx), db.Close()); err != nil {
+	if err := errors.Join(db.foldBare(ctx), db.Close()); err != nil {
 		return fmt.Errorf("make the template: %w", err)
 	}
 	if _, err := os.Stat(path + ".wal"); err == nil {

@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"time"
@@ -24,6 +25,9 @@ type Options struct {
 	Threads        int
 	MemoryLimit    string
 	CheckpointSize int64 // bytes of write-ahead log; 0 means 48 MiB
+	// Log is told when a checkpoint that was cut short is put right; nil is slog's
+	// default.
+	Log *slog.Logger
 }
 
 // Engine is a metadata.Engine on one DuckDB file.
@@ -50,13 +54,15 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 }
 
 func (e *Engine) open(ctx context.Context) error {
-	db, err := duck.Open(ctx, e.options.Path, duck.Options{Threads: e.options.Threads, MemoryLimit: e.options.MemoryLimit})
+	db, err := duck.Open(ctx, e.options.Path, duck.Options{
+		Threads: e.options.Threads, MemoryLimit: e.options.MemoryLimit, Log: e.options.Log,
+	})
 	if err != nil {
 		return err
 	}
 	conn, err := db.Conn(ctx)
 	if err != nil {
-		return errors.Join(err, db.Close())
+		return errors.Join(err, db.CloseAsIs())
 	}
 	e.db, e.conn = db, conn
 	return nil
@@ -268,7 +274,7 @@ func (e *Engine) Reopen(ctx context.Context) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	_ = e.conn.Close() // of a dead instance: nothing can be done about an error
-	_ = e.db.Close()
+	_ = e.db.CloseAsIs()
 	return translate(e.open(ctx))
 }
 
@@ -289,12 +295,8 @@ func (e *Engine) Close() error {
 		return nil
 	}
 	var err error
-	switch {
-	case e.db.Dead() != nil:
-	case e.wrote:
+	if e.wrote && e.db.Dead() == nil {
 		err = e.db.Checkpoint(context.Background())
-	default:
-		err = e.conn.Exec(context.Background(), "PRAGMA disable_checkpoint_on_shutdown")
 	}
-	return errors.Join(err, e.conn.Close(), e.db.Close())
+	return errors.Join(err, e.conn.Close(), e.db.CloseAsIs())
 }
