@@ -281,6 +281,51 @@ func TestKeysOpenAProjectOnlyWhileItLives(t *testing.T) {
 	}
 }
 
+// A key counts as used where it opens something, and not where it is refused.
+func TestRefusedKeyDoesNotCountAsUsed(t *testing.T) {
+	s := start(t, map[string]string{"http.metrics_role": "admin"})
+	key := project(t, s, "p")
+	admin := s.Want(201, s.Root, "POST /api-keys", `{"description":"admin"}`)
+	used := func(path string) any {
+		return s.Want(200, s.Root, "GET "+path+"?include_revoked=true", "").List("api_keys")[0]["last_used_at"]
+	}
+	s.Want(204, s.Root, "DELETE /projects/p", "")
+	s.Want(401, key, "GET /projects/p", "")
+	s.Want(401, key, "DELETE /projects/p?purge=true", "")
+	s.Want(200, s.Root, "POST /projects/p/undelete", "")
+	if at := used("/projects/p/api-keys"); at != nil {
+		t.Errorf("a key that was refused was used at %v", at)
+	}
+	s.Want(200, key, "GET /projects/p", "")
+	if at := used("/projects/p/api-keys"); at == nil {
+		t.Error("a key that was let in was not used")
+	}
+	s.Want(200, admin.Text("api_key"), "GET /metrics", "")
+	if at := used("/api-keys"); at == nil {
+		t.Error("a key that scraped was not used")
+	}
+}
+
+// A key in the grace of its rotation ends by itself: it does not stand in for the
+// one that replaced it.
+func TestKeyInItsGraceIsNotAnotherAdminKey(t *testing.T) {
+	s := start(t, nil)
+	owner := project(t, s, "p")
+	id := s.Want(200, owner, "GET /projects/p/api-keys", "").List("api_keys")[0]["id"].(string)
+	fresh := s.Want(201, owner, "POST /projects/p/api-keys/"+id+"/rotate", `{"grace_seconds":600}`)
+	path := "DELETE /projects/p/api-keys/"
+	if a := s.Want(400, owner, path+fresh.Text("id"), ""); a.Code() != "cannot_revoke_last_admin_key" {
+		t.Errorf("to revoke the successor is %s", a.Code())
+	}
+	temporary := s.Want(201, owner, "POST /projects/p/api-keys", `{"description":"a day","expires_in_days":1}`).Text("id")
+	s.Want(204, owner, path+temporary, "")
+	s.Want(204, owner, path+id, "") // the old one may go at once
+	s.Want(200, fresh.Text("api_key"), "GET /projects/p", "")
+
+	s.Want(201, fresh.Text("api_key"), "POST /projects/p/api-keys", `{"description":"another"}`)
+	s.Want(204, fresh.Text("api_key"), path+fresh.Text("id"), "")
+}
+
 func TestRotatedKeyWorksForItsGraceAndNoLonger(t *testing.T) {
 	t.Parallel() // it waits
 	s := start(t, nil)

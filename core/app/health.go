@@ -139,8 +139,10 @@ func (a *App) mayScrape(x *web.Exchange) error {
 		a.Kernel.Pipeline.Refuse(x.Context(), scrape, &operation.Request{
 			Method: x.Method(), Path: x.Target(), Actor: actor, RequestID: x.RequestID(), SourceIP: x.SourceIP(), Begun: time.Now(),
 		}, err)
+		return err
 	}
-	return err
+	a.Kernel.Keys.Used(actor)
+	return nil
 }
 
 // prober asks one question at a time, and waits no longer than its caller does:

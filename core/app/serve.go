@@ -31,7 +31,9 @@ func (a *App) Listen() error {
 		return err
 	}
 	a.Web = server
-	a.Web.Mount(&web.Doors{Pipeline: a.Kernel.Pipeline, Local: adminListener, Authenticate: a.authenticate, Verify: a.verify})
+	a.Web.Mount(&web.Doors{
+		Pipeline: a.Kernel.Pipeline, Local: adminListener, Authenticate: a.authenticate, Used: a.Kernel.Keys.Used, Verify: a.verify,
+	})
 	if err := a.mountServer(); err != nil {
 		return err
 	}

@@ -12,7 +12,8 @@ import (
 
 // Authenticate returns the actor of an Authorization header. A header that is
 // missing, malformed or wrong is refused with unauthorized, and always the same
-// way: nobody learns which part of a key was right.
+// way: nobody learns which part of a key was right. Whoever then lets the actor
+// in calls Used.
 func (k *Keys) Authenticate(ctx context.Context, v *metadata.View, header string) (eider.Actor, error) {
 	if header == "" {
 		return eider.Actor{}, eider.Errorf(eider.Unauthorized, "an API key is needed: Authorization: Bearer KEY")
@@ -33,7 +34,6 @@ func (k *Keys) Authenticate(ctx context.Context, v *metadata.View, header string
 	if err != nil || !same(hashOf(token), key.Hash) || !key.Live(time.Now()) {
 		return eider.Actor{}, wrongKey()
 	}
-	k.touch(id)
 	return eider.Actor{
 		Type: eider.ActorKey, ID: key.ID, Name: key.Description, Role: key.Scope,
 		ProjectID: key.ProjectID, ProjectUID: key.ProjectUID,
@@ -44,10 +44,14 @@ func wrongKey() error {
 	return eider.Errorf(eider.Unauthorized, "this API key is not valid")
 }
 
-func (k *Keys) touch(id string) {
+// Used notes that the actor's key, if it is one, was used.
+func (k *Keys) Used(actor eider.Actor) {
+	if actor.Type != eider.ActorKey {
+		return
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.used[id] = now()
+	k.used[actor.ID] = now()
 }
 
 // flushEvery is how old last_used_at may be in the table: a read must not cause

@@ -28,6 +28,7 @@ type Key struct {
 	ExpiresAt   time.Time // zero: never
 	RevokedAt   time.Time // zero: not revoked
 	LastUsedAt  time.Time
+	ReplacedBy  string // id of the key that a rotation put in its place; empty: none
 }
 
 // Live reports whether the key opens anything at the time.
@@ -56,11 +57,14 @@ func optional(t time.Time) *time.Time {
 
 // Migrations creates the table of keys.
 func Migrations() []metadata.Migration {
-	return []metadata.Migration{{Owner: "auth", Number: 1, SQL: []string{`
+	return []metadata.Migration{
+		{Owner: "auth", Number: 1, SQL: []string{`
 		CREATE TABLE api_keys (
 			id TEXT PRIMARY KEY, project_id TEXT NOT NULL, project_uid TEXT NOT NULL, hash BYTEA NOT NULL,
 			scope TEXT NOT NULL, description TEXT NOT NULL, created_at TIMESTAMPTZ NOT NULL,
-			expires_at TIMESTAMPTZ, revoked_at TIMESTAMPTZ, last_used_at TIMESTAMPTZ)`}}}
+			expires_at TIMESTAMPTZ, revoked_at TIMESTAMPTZ, last_used_at TIMESTAMPTZ)`}},
+		{Owner: "auth", Number: 2, SQL: []string{`ALTER TABLE api_keys ADD COLUMN replaced_by TEXT DEFAULT ''`}},
+	}
 }
 
 // byProject is the order in which a project's keys stand together.
@@ -74,6 +78,7 @@ func newTable() *metadata.Table[Key] {
 			{Name: "hash", Kind: metadata.Bytes}, {Name: "scope", Kind: metadata.Text}, {Name: "description", Kind: metadata.Text},
 			{Name: "created_at", Kind: metadata.Time}, {Name: "expires_at", Kind: metadata.Time},
 			{Name: "revoked_at", Kind: metadata.Time}, {Name: "last_used_at", Kind: metadata.Time},
+			{Name: "replaced_by", Kind: metadata.Text},
 		},
 		Key:    func(k *Key) string { return k.ID },
 		Encode: encode, Decode: decode,
@@ -92,14 +97,14 @@ func newTable() *metadata.Table[Key] {
 
 func encode(k *Key) []any {
 	return []any{k.ID, k.ProjectID, k.ProjectUID, k.Hash, k.Scope.String(), k.Description,
-		k.CreatedAt, metadata.NullTime(k.ExpiresAt), metadata.NullTime(k.RevokedAt), metadata.NullTime(k.LastUsedAt)}
+		k.CreatedAt, metadata.NullTime(k.ExpiresAt), metadata.NullTime(k.RevokedAt), metadata.NullTime(k.LastUsedAt), k.ReplacedBy}
 }
 
 func decode(scan func(...any) error) (Key, error) {
 	var k Key
 	var scope string
 	var expires, revoked, used *time.Time
-	err := scan(&k.ID, &k.ProjectID, &k.ProjectUID, &k.Hash, &scope, &k.Description, &k.CreatedAt, &expires, &revoked, &used)
+	err := scan(&k.ID, &k.ProjectID, &k.ProjectUID, &k.Hash, &scope, &k.Description, &k.CreatedAt, &expires, &revoked, &used, &k.ReplacedBy)
 	k.Scope, _ = eider.ParseRole(scope)
 	k.CreatedAt = k.CreatedAt.UTC()
 	k.ExpiresAt, k.RevokedAt, k.LastUsedAt = metadata.OrZero(expires), metadata.OrZero(revoked), metadata.OrZero(used)

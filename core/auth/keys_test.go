@@ -109,7 +109,11 @@ func (o *office) change(id string, change func(*Key)) {
 }
 
 func (o *office) authenticate(header string) (eider.Actor, error) {
-	return o.Authenticate(o.t.Context(), o.store.View(), header)
+	actor, err := o.Authenticate(o.t.Context(), o.store.View(), header)
+	if err == nil {
+		o.Used(actor)
+	}
+	return actor, err
 }
 
 var sales = Draft{ProjectID: "sales", ProjectUID: "u1", Scope: eider.ProjectWrite, Description: "ci"}

@@ -16,6 +16,8 @@ type Doors struct {
 	Pipeline *operation.Pipeline
 	// Authenticate returns the actor of an Authorization header.
 	Authenticate func(ctx context.Context, header string) (eider.Actor, error)
+	// Used is told that an actor of an Authorization header was let in.
+	Used func(actor eider.Actor)
 	// Verify returns the actor of a signed URL. It is asked for operations that
 	// may be called so, where there is no Authorization header.
 	Verify func(ctx context.Context, method, target string) (eider.Actor, error)
@@ -129,22 +131,30 @@ func (d *Doors) serve(x *Exchange, op *operation.Declared) error {
 	return write(x, answer)
 }
 
-func (d *Doors) actor(ctx context.Context, x *Exchange, op *operation.Declared) (actor eider.Actor, err error) {
+func (d *Doors) actor(ctx context.Context, x *Exchange, op *operation.Declared) (eider.Actor, error) {
 	if d.Local != "" && x.Listener() == d.Local {
 		return eider.Actor{Type: eider.ActorLocal, ID: "admin.sock", Name: "command", Role: eider.Admin}, nil
 	}
-	if header := x.Header("Authorization"); header == "" && op.Signed && d.Verify != nil && x.Query().Has("signature") {
-		actor, err = d.Verify(ctx, x.Method(), x.Target())
-		for _, name := range signatureParams {
-			x.Query().Del(name) // they are no parameters of the operation
+	if header := x.Header("Authorization"); header != "" || !op.Signed || d.Verify == nil || !x.Query().Has("signature") {
+		actor, err := d.alive(d.Authenticate(ctx, header))
+		if err == nil {
+			d.Used(actor)
 		}
-	} else {
-		actor, err = d.Authenticate(ctx, header)
+		return actor, err
 	}
+	actor, err := d.alive(d.Verify(ctx, x.Method(), x.Target()))
+	for _, name := range signatureParams {
+		x.Query().Del(name) // they are no parameters of the operation
+	}
+	return actor, err
+}
+
+// alive refuses an actor whose project is deleted: its keys are kept, and open
+// nothing.
+func (d *Doors) alive(actor eider.Actor, err error) (eider.Actor, error) {
 	if err != nil || actor.ProjectUID == "" {
 		return actor, err
 	}
-	// The keys of a deleted project are kept, and open nothing.
 	project, ok := d.Pipeline.Project(actor.ProjectID)
 	if !ok || project.UID != actor.ProjectUID || (project.Status != eider.ProjectActive && project.Status != eider.ProjectLocked) {
 		return eider.Actor{}, eider.Errorf(eider.Unauthorized, "this API key is not valid")

@@ -109,7 +109,8 @@ func (k *Keys) end(ctx context.Context, tx *operation.Tx, id string) (operation.
 }
 
 // lastAdmin reports whether no other live key of the project has the role, as
-// the transaction sees them: of two keys that are revoked at once one stays.
+// the transaction sees them: of two keys that are revoked at once one stays. One
+// that was replaced lives for its grace only, and does not count.
 func (k *Keys) lastAdmin(ctx context.Context, tx *operation.Tx, key auth.Key) (bool, error) {
 	at := now()
 	if key.ProjectUID == "" || key.Scope != eider.ProjectAdmin || !key.Live(at) {
@@ -126,7 +127,7 @@ func (k *Keys) lastAdmin(ctx context.Context, tx *operation.Tx, key auth.Key) (b
 		if err != nil {
 			return false, err
 		}
-		if other.Scope == eider.ProjectAdmin && other.Live(at) {
+		if other.Scope == eider.ProjectAdmin && other.Live(at) && other.ReplacedBy == "" {
 			return false, nil
 		}
 	}
@@ -178,10 +179,12 @@ func (k *Keys) replace(ctx context.Context, tx *operation.Tx, id string, grace i
 	} else if old.ExpiresAt.IsZero() || end.Before(old.ExpiresAt) {
 		old.ExpiresAt = end
 	}
-	if err := k.keys.Put(ctx, tx, old); err != nil {
-		return createdKey{}, err
-	}
 	call.Detail("replaces", id)
 	call.Detail("grace_seconds", grace)
-	return k.issued(call, tx, d)
+	fresh, err := k.issued(call, tx, d)
+	if err != nil {
+		return createdKey{}, err
+	}
+	old.ReplacedBy = fresh.ID
+	return fresh, k.keys.Put(ctx, tx, old)
 }

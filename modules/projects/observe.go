@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/eiderdb/eider"
+	"github.com/eiderdb/eider/core/metadata"
 	"github.com/eiderdb/eider/core/usage"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
@@ -29,9 +31,23 @@ func (p *Projects) observe(m metric.Meter) error {
 			return err
 		}
 		o.ObserveInt64(total, held.Projects)
-		o.ObserveInt64(tables, held.Tables)
+		databases, tablesHeld := p.recorded()
+		o.ObserveInt64(tables, tablesHeld)
 		o.ObserveInt64(size, held.Bytes, metric.WithAttributes(attribute.String("type", "files")))
+		o.ObserveInt64(size, databases, metric.WithAttributes(attribute.String("type", "databases")))
 		return nil
 	}, total, tables, size)
 	return err
+}
+
+// recorded returns what the rows of the projects that are not purged say of their
+// databases: bytes and tables.
+func (p *Projects) recorded() (bytes, tables int64) {
+	p.rows.Scan(metadata.Range[row]{Order: byNewest}, func(r *row) bool {
+		if r.Status != eider.ProjectCreating && r.Status != eider.ProjectPurged {
+			bytes, tables = bytes+r.SizeBytes, tables+r.TableCount
+		}
+		return true
+	})
+	return bytes, tables
 }
