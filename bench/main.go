@@ -36,6 +36,7 @@ func groups() []group {
 		{"read", benchRead},
 		{"pipeline", benchPipeline},
 		{"start", benchStart},
+		{"files", benchFiles},
 	}
 }
 

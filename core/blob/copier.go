@@ -7,6 +7,7 @@ import (
 	"io"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // The sizes of a block, in bytes. Every upload begins with a small one, and who
@@ -16,10 +17,18 @@ const (
 	largeBlock = 256 << 10
 )
 
+// An upload is fast from the moment when so many bytes came within so long. What
+// single reads bring says nothing: chunks and forms come in small pieces, however
+// fast they come.
 const (
-	blocks    = 3 // of a fast upload
-	fastAfter = 4 // small blocks that single reads have filled make an upload fast
+	fastBytes  = 128 << 10
+	fastWithin = 250 * time.Millisecond
+	blocks     = 3 // of a fast upload
 )
+
+// flushEvery is after how many bytes the kernel is told to begin writing: a sync
+// that finds all still to be written stops the upload meanwhile.
+const flushEvery = 8 << 20
 
 // copier copies a body into a part. Reading and writing go on here. MD5 and
 // SHA-256, each about as slow as the disk, have a goroutine of their own as soon
@@ -28,7 +37,10 @@ const (
 //	free -> read and written -> both hashes -> free
 type copier struct {
 	u       *Upload
-	filled  int // small blocks that a single read has filled
+	since   time.Time // when the bytes of came began to come
+	came    int
+	fast    bool
+	flushed int64
 	free    chan *block
 	hashers []chan *block
 	wg      sync.WaitGroup
@@ -40,7 +52,7 @@ type block struct {
 	uses atomic.Int32
 }
 
-func newCopier(u *Upload) *copier { return &copier{u: u} }
+func newCopier(u *Upload) *copier { return &copier{u: u, since: time.Now(), flushed: u.offset} }
 
 func (c *copier) run(ctx context.Context, r io.Reader, limit int64, grow Grow) error {
 	b := &block{data: make([]byte, smallBlock)}
@@ -88,9 +100,10 @@ func (c *copier) fill(r io.Reader, p []byte) (n int, err error) {
 		var got int
 		got, err = r.Read(p[n:])
 		n += got
-		if got == len(p) {
-			c.filled++
-		}
+	}
+	if c.came += n; c.came >= fastBytes && !c.fast {
+		c.fast = time.Since(c.since) < fastWithin
+		c.came, c.since = 0, time.Now()
 	}
 	return n, err
 }
@@ -101,7 +114,11 @@ func (c *copier) keep(b *block) (*block, error) {
 		return nil, err
 	}
 	c.u.offset += int64(b.n)
-	if c.hashers == nil && c.filled < fastAfter {
+	if c.u.offset-c.flushed >= flushEvery {
+		c.u.file.Flush(c.flushed, c.u.offset-c.flushed)
+		c.flushed = c.u.offset
+	}
+	if !c.fast {
 		c.u.md5.Write(b.data[:b.n])
 		c.u.sha.Write(b.data[:b.n])
 		return b, nil
@@ -119,7 +136,7 @@ func (c *copier) keep(b *block) (*block, error) {
 func (c *copier) start() {
 	c.free = make(chan *block, blocks+1)
 	for range blocks {
-		c.free <- &block{data: make([]byte, largeBlock)}
+		c.free <- c.u.local.block()
 	}
 	for _, h := range []hash.Hash{c.u.md5, c.u.sha} {
 		in := make(chan *block, blocks+1)
@@ -151,4 +168,15 @@ func (c *copier) wait() {
 	}
 	c.wg.Wait()
 	c.hashers = nil
+	for len(c.free) > 0 {
+		c.u.local.spare.Put(<-c.free)
+	}
+}
+
+// block returns a large block, used before or new.
+func (l *Local) block() *block {
+	if b, ok := l.spare.Get().(*block); ok {
+		return b
+	}
+	return &block{data: make([]byte, largeBlock)}
 }

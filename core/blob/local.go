@@ -34,6 +34,8 @@ type Local struct {
 	root  string
 	files *disk.FS
 
+	spare sync.Pool // of large blocks
+
 	mu   sync.Mutex
 	made map[string]bool // folders that are known to be durable
 }
