@@ -54,7 +54,9 @@ func (g *gate) parse(prefix string, p piece, suffix string) (*tree, error) {
 	switch {
 	case s.Error:
 		return nil, s.refusal(offset, p, prefix == "")
-	case len(s.Statements) != 1:
+	case len(s.Statements) == 0:
+		return nil, failed(-1, "the statement is empty")
+	case len(s.Statements) > 1:
 		return nil, refuse("one statement is allowed at a time; there are %d", len(s.Statements))
 	}
 	return &tree{s.Statements[0], offset}, nil

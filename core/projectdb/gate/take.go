@@ -138,10 +138,14 @@ func (t *text) columns() (string, error) {
 
 // end refuses what is left over.
 func (t *text) end() error {
+	over := t.peek()
 	for t.eatPunct(";") {
 	}
-	if !t.done() {
-		return failed(t.offset(), "%q is not understood here: one statement, in the forms that are documented", clip(t.peek().text, 40))
+	switch {
+	case t.done():
+		return nil
+	case over.text == ";":
+		return refuseAt(t.offset(), "one statement is allowed at a time")
 	}
-	return nil
+	return failed(over.start, "%q is not understood here: one statement, in the forms that are documented", clip(over.text, 40))
 }
