@@ -34,7 +34,9 @@ func serveCommand(f *flags) *cobra.Command {
 				return err
 			}
 			a.Start()
-			a.Kernel.Databases.Warm()
+			if err := a.OpenWorkers(c.Context()); err != nil {
+				return err
+			}
 			return a.Serve(c.Context())
 		},
 	}

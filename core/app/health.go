@@ -77,7 +77,7 @@ func (a *App) mountServer() error {
 
 // details says what holds and what does not.
 func (a *App) details() map[string]bool {
-	return map[string]bool{
+	all := map[string]bool{
 		"metadata":       a.store.Ready() == nil,
 		"disk_space":     !a.Kernel.Space.Low(),
 		"clock":          a.Kernel.Audit.Behind() <= clockSlack,
@@ -85,6 +85,10 @@ func (a *App) details() map[string]bool {
 		"settled":        len(a.Kernel.Pipeline.Stuck()) == 0,
 		"accepts_writes": a.store.Ready() == nil && !a.Kernel.Space.Low() && !a.Web.Draining(),
 	}
+	if holds, known := a.databases.Confined(); known {
+		all["confinement"] = holds
+	}
+	return all
 }
 
 func (a *App) health(x *web.Exchange) error {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"time"
@@ -24,7 +25,7 @@ type WALReport struct {
 	Head        int64  `json:"head"`          // newest row of operations_log that can be brought back
 	Checkpoint  int64  `json:"checkpoint"`    // newest row that a checkpoint names
 	Missing     int64  `json:"missing"`       // rows between the two
-	Original    string `json:"original"`      // where both files were copied to
+	Original    string `json:"original"`      // where the files were copied to
 	NothingToDo bool   `json:"nothing_to_do"` // everything is there and replays, or Original tells of a repair before
 }
 
@@ -145,10 +146,26 @@ func (w *walRepair) copyDatabase() (err error) {
 	if w.scratch, err = os.MkdirTemp(w.app.Settings.Top.DataDir, scratchFolder); err != nil {
 		return err
 	}
-	if err := w.files.CopyFile(w.copy(), w.database, 0o600); err != nil {
+	if err := w.copyWhole(); err != nil {
 		return errors.Join(err, os.RemoveAll(w.scratch))
 	}
 	return nil
+}
+
+// copyWhole copies the database as it was before a checkpoint that was cut short,
+// if there was one: the next start puts the journal back by itself.
+func (w *walRepair) copyWhole() error {
+	if err := w.files.CopyFile(w.copy(), w.database, 0o600); err != nil {
+		return err
+	}
+	there, err := size(duck.JournalPath(w.database))
+	if err != nil || there == 0 {
+		return err
+	}
+	if err := w.files.CopyFile(duck.JournalPath(w.copy()), duck.JournalPath(w.database), 0o600); err != nil {
+		return err
+	}
+	return duck.Recover(w.copy(), slog.New(slog.DiscardHandler))
 }
 
 func size(path string) (int64, error) {
@@ -265,7 +282,7 @@ func (w *walRepair) apply(ctx context.Context, report *WALReport) error {
 	if err := w.files.MkdirAll(report.Original, 0o700); err != nil {
 		return err
 	}
-	for _, name := range []string{metadataFile, metadataFile + ".wal"} {
+	for _, name := range []string{metadataFile, metadataFile + ".wal", duck.JournalPath(metadataFile)} {
 		if n, err := size(settings.path(name)); err != nil || (n == 0 && name != metadataFile) {
 			continue
 		}

@@ -71,6 +71,21 @@ func (a *App) Start() {
 	}
 }
 
+// OpenWorkers finds out what confines workers, says so, and starts those that wait
+// for a project.
+func (a *App) OpenWorkers(ctx context.Context) error {
+	state, err := a.databases.Probe(ctx)
+	if err != nil {
+		return err
+	}
+	a.telemetry.Log.Info("workers are confined", "confined", state.Confined(), "what", state.String())
+	if a.Settings.Projects.Confinement == "required" && !state.Confined() {
+		a.telemetry.Log.Error("no project's database will open: projects.confinement is required and the kernel cannot hold it")
+	}
+	a.databases.Warm()
+	return nil
+}
+
 func (a *App) follow(ctx context.Context, f audit.Follower) {
 	if err := a.followers.Run(ctx, f, followDrain); err != nil {
 		a.telemetry.Log.Error("a follower of the log stopped early", "follower", f.Name, "error", err)

@@ -16,10 +16,12 @@ import (
 	"log/slog"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/eiderdb/eider"
 	"github.com/eiderdb/eider/core/config"
+	"github.com/eiderdb/eider/core/projectdb/confine"
 	"github.com/eiderdb/eider/core/projectdb/wire"
 	"go.opentelemetry.io/otel/metric"
 )
@@ -80,6 +82,7 @@ type Supervisor struct {
 	Options
 	starter *starter
 	metrics instruments
+	probed  atomic.Pointer[confine.State]
 
 	mu     sync.Mutex
 	open   map[string]*slot // by the project's uid
@@ -104,6 +107,9 @@ func New(o Options) (*Supervisor, error) {
 		return nil, err
 	}
 	s := &Supervisor{Options: o, metrics: m, open: map[string]*slot{}, stop: make(chan struct{})}
+	if err := s.observeConfinement(); err != nil {
+		return nil, err
+	}
 	s.starter = newStarter(o, m)
 	s.tended.Add(1)
 	go s.tend()

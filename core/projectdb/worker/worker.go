@@ -49,12 +49,12 @@ func Serve(log *slog.Logger, confine Confine) error {
 		return fmt.Errorf("receive the setup: %w", err)
 	}
 	defer lock.Close() // held for the worker's whole life
-	if err := confine(setup); err != nil {
-		return fmt.Errorf("confine: %w", err)
-	}
 	w := &worker{log: log, setup: setup, ops: operations()}
-	if err := w.open(); err != nil {
-		w.failed = err // told to who asks
+	if err := confine(setup); err != nil { // told to who asks; nothing is opened
+		w.failed = eider.Errorf(eider.StorageUnavailable, "the project's worker could not be confined").Because(err)
+		log.Error("a worker could not be confined", "error", err)
+	} else if err := w.open(); err != nil {
+		w.failed = err
 	}
 	return w.serve(conn)
 }
@@ -94,6 +94,8 @@ type worker struct {
 	failed error // why the database could not be opened
 	ops    map[string]operation
 	write  sync.Mutex // one change at a time; reads go on beside it
+
+	measuring sync.Mutex
 }
 
 // The names in a project's folder.
