@@ -53,6 +53,11 @@ func faultsOf(kind faultshim.Kind) []fault {
 	if kind == faultshim.Write { // to the write-ahead log, which may end in half a record
 		killed = append(killed, fault{"half written", faultshim.Rule{Short: 10, Kill: true}, -1, false})
 	}
+	if kind == faultshim.Pwrite { // by a checkpoint, over metadata that is in use
+		for _, short := range []int{10, 512, 2048, 8192} {
+			killed = append(killed, fault{fmt.Sprintf("torn at %d", short), faultshim.Rule{Short: short, Kill: true}, -1, short == 10})
+		}
+	}
 	return append(killed,
 		fault{"EIO", faultshim.Rule{Errno: syscall.EIO}, 0, kind == faultshim.Write},
 		fault{"ENOSPC", faultshim.Rule{Errno: syscall.ENOSPC}, 0, kind == faultshim.Write})
@@ -151,6 +156,11 @@ func meetFault(t *testing.T, library, base string, change diskChange, f fault) {
 		c.kill()
 	} else if c.wait(t); c.code() != f.exit {
 		t.Errorf("the server ended with code %d, want %d:\n%s", c.code(), f.exit, c.log())
+	}
+	if f.rule.Short > 0 && f.rule.Kill && calls[f.rule.Nth-1].Kind == faultshim.Pwrite {
+		if report := repairHere(t, c.Dir, true); !report.NothingToDo {
+			t.Errorf("a repair finds in a checkpoint that was torn: %+v", report)
+		}
 	}
 	recovers(t, c.Dir, change, acknowledged)
 }
