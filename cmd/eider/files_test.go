@@ -384,6 +384,13 @@ func TestIdempotencyKeysOfStreamedBodies(t *testing.T) {
 	if got := held(t, s, "sales"); got != fmt.Sprint("1 ", float64(len(content))) {
 		t.Errorf("the project holds %s", got)
 	}
+	// Two parts of an upload are two requests, whatever key they share.
+	parts := prepare(t, s, key, "sales", `{"filename":"parts"}`)
+	s.Want(200, key, "PUT /projects/sales/files/upload/"+parts, "ab", raw, "Idempotency-Key: part", "Content-Range: bytes 0-1/4")
+	if a := s.Want(409, key, "PUT /projects/sales/files/upload/"+parts, "cd", raw, "Idempotency-Key: part", "Content-Range: bytes 2-3/4"); a.Code() != "idempotency_conflict" {
+		t.Errorf("another part: %s", a.Body)
+	}
+	s.Want(204, key, "DELETE /projects/sales/files/"+parts, "")
 	// What was refused for its bytes may be tried again.
 	id := prepare(t, s, key, "sales", `{"filename":"a","checksum_sha256":"`+sha256Of("good")+`"}`)
 	s.Want(422, key, "PUT /projects/sales/files/upload/"+id, "evil", raw, "Idempotency-Key: again")

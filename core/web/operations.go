@@ -115,7 +115,8 @@ func (d *Doors) serve(x *Exchange, op *operation.Declared) error {
 	}
 	r.Async = op.Async && prefersAsync(x.Header("Prefer"))
 	if op.Streamed {
-		r.Body, r.Length, r.Digests = x.BodyReader(), x.BodyLength(), x.Header("Content-Digest")+"\n"+x.Header("Repr-Digest")
+		r.Body, r.Length = x.BodyReader(), x.BodyLength()
+		r.Digests = strings.Join([]string{x.Header("Content-Digest"), x.Header("Repr-Digest"), x.Header("Content-Range")}, "\n")
 	} else if r.Source.Body, err = x.Body(); err != nil {
 		d.Pipeline.Refuse(ctx, op, r, err)
 		return err
