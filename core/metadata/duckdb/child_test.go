@@ -10,6 +10,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -142,7 +144,11 @@ func serve(path string, checkpoints bool) error {
 	in := bufio.NewScanner(os.Stdin)
 	for in.Scan() {
 		var a answer
-		if err := steps[in.Text()](); err != nil {
+		step, number, _ := strings.Cut(in.Text(), " ")
+		if number != "" { // of the row that is written
+			written, _ = strconv.Atoi(number)
+		}
+		if err := steps[step](); err != nil {
 			a.Code, a.Text = eider.CodeOf(err), err.Error()
 		}
 		a.Rows, a.Ready, a.Fatal, a.Full = rows.Len(), store.Ready() == nil, int(fatal.Load()), int(full.Load())
@@ -186,13 +192,21 @@ func startChild(t *testing.T, path, how string) *child {
 
 func (c *child) do(step string) (a answer) {
 	c.t.Helper()
-	_, err := fmt.Fprintln(c.in, step)
-	must(c.t, err)
-	if !c.out.Scan() {
+	a, alive := c.try(step)
+	if !alive {
 		c.t.Fatalf("%s: the process has gone: %v", step, c.cmd.Wait())
 	}
-	must(c.t, json.Unmarshal(c.out.Bytes(), &a))
 	return a
+}
+
+// try takes a step in which the process may end.
+func (c *child) try(step string) (a answer, alive bool) {
+	c.t.Helper()
+	if _, err := fmt.Fprintln(c.in, step); err != nil || !c.out.Scan() {
+		return a, false
+	}
+	must(c.t, json.Unmarshal(c.out.Bytes(), &a))
+	return a, true
 }
 
 func must(t testing.TB, err error) {
