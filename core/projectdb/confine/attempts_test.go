@@ -52,6 +52,8 @@ func attempts() map[string]attempt {
 		"go through another's root":   {"landlock", func(s scene) error { return read(proc(s.Victim, "root/etc/passwd"))(s) }},
 		"list processes":              {"landlock", list("/proc")},
 		"read its own environment":    {"landlock", read("/proc/self/environ")},
+		"read its memory map":         {"landlock", read("/proc/self/maps")},
+		"read its mounts":             {"landlock", read("/proc/self/mountinfo")},
 		"list connections":            {"landlock", read("/proc/self/net/tcp")},
 		"change its OOM score":        {"landlock", func(scene) error { return os.WriteFile("/proc/self/oom_score_adj", []byte("1000"), 0) }},
 		"write to a device":           {"landlock", func(scene) error { return appendTo("/dev/null") }},

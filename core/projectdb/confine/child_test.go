@@ -11,6 +11,9 @@ import (
 	"runtime"
 	"syscall"
 	"testing"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/eiderdb/eider/core/projectdb/confine"
 )
@@ -180,7 +183,28 @@ func (c *child) send(r request) answer {
 func confined(t *testing.T, s scene, user int, l confine.Limits) (*child, confine.State) {
 	t.Helper()
 	c := startChild(t, s, user)
-	return c, c.apply(l)
+	state := c.apply(l)
+	expected(t, state)
+	return c, state
+}
+
+// expected fails the test where the kernel has a thing that does not hold: what
+// is left untried is left for its sake alone, not for that of a broken rule.
+func expected(t *testing.T, s confine.State) {
+	t.Helper()
+	if s.LandlockABI > 0 && !s.Landlock.Holds {
+		t.Errorf("the kernel has Landlock: %s", s.Landlock.Why)
+	}
+	action := uint32(unix.SECCOMP_RET_KILL_PROCESS)
+	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_GET_ACTION_AVAIL, 0, uintptr(unsafe.Pointer(&action)))
+	if errno == 0 && !s.Seccomp.Holds {
+		t.Errorf("the kernel has seccomp: %s", s.Seccomp.Why)
+	}
+	for _, l := range []confine.Layer{s.NoNewPrivs, s.Files, s.CoreDumps, s.Undumpable} {
+		if !l.Holds {
+			t.Errorf("every kernel has this: %s", l.Why)
+		}
+	}
 }
 
 func (c *child) apply(l confine.Limits) confine.State {

@@ -54,7 +54,8 @@ func (l Limits) setLimits(s *State) error {
 	if l.FileSize == 0 {
 		s.FileSize = Layer{Why: "no limit was asked for"}
 	} else {
-		// Otherwise the signal ends the process at the first write beyond.
+		// By default the signal ends the process at the first write beyond. Go drops
+		// it while nobody asks for it, on which C and C++ threads need not rely.
 		signal.Ignore(syscall.SIGXFSZ)
 		s.FileSize = layer(lower("RLIMIT_FSIZE", unix.RLIMIT_FSIZE, l.FileSize))
 	}
