@@ -52,6 +52,10 @@ type gate struct {
 // values are named, and EXPLAIN [ANALYZE] of one of them. SHOW is refused:
 // information_schema says the same. Refusals are QueryFailed for what is no SQL,
 // and StatementNotAllowed.
+//
+// The answer is that of the text, but for the names of columns that have none of
+// their own: DuckDB names them after the expression as it is written in what
+// runs, so that a lambda or 1e3 reads differently there.
 func Select(ctx context.Context, conn *duck.Conn, sql string) (Checked, error) {
 	text, err := scan(sql)
 	if err != nil {

@@ -128,8 +128,9 @@ func unfaithful(cause error) error {
 	return refuse("this statement cannot be checked: DuckDB does not write it back as it reads it; please write it another way").Because(cause)
 }
 
-// exact writes numbers with an exponent as casts of texts. DuckDB would write
-// 1e10 back as 10000000000.0, which it reads as a DECIMAL.
+// exact writes two kinds of constants as casts of texts, as DuckDB reads what it
+// writes of them: 1e10 would come back as the DECIMAL 10000000000.0, and the TRUE
+// of IS TRUE as a cast.
 func exact(v any) {
 	switch v := v.(type) {
 	case []any:
@@ -137,8 +138,8 @@ func exact(v any) {
 			exact(e)
 		}
 	case map[string]any:
-		if v["class"] == "CONSTANT" && constantType(v) == "DOUBLE" {
-			double(v)
+		if v["class"] == "CONSTANT" {
+			castConstant(v)
 			return
 		}
 		for _, e := range v {
@@ -147,23 +148,26 @@ func exact(v any) {
 	}
 }
 
-func constantType(constant map[string]any) string {
-	return node(constant).node("value").node("type").string("id")
-}
-
-// double turns a constant into CAST('text' AS DOUBLE), in place.
-func double(constant map[string]any) {
+// castConstant turns a constant into CAST('text' AS type), in place.
+func castConstant(constant map[string]any) {
 	value := node(constant).node("value")
-	number, ok := value["value"].(json.Number)
-	if !ok {
+	var text string
+	switch v := value["value"].(type) {
+	case json.Number:
+		text = v.String()
+	case bool:
+		text = map[bool]string{true: "t", false: "f"}[v]
+	}
+	id := value.node("type").string("id")
+	if text == "" || id != "DOUBLE" && id != "BOOLEAN" {
 		return
 	}
 	constant["class"], constant["type"] = "CAST", "OPERATOR_CAST"
-	constant["cast_type"] = map[string]any{"id": "DOUBLE"}
+	constant["cast_type"] = map[string]any{"id": id}
 	constant["try_cast"] = false
 	constant["child"] = map[string]any{
 		"class": "CONSTANT", "type": "VALUE_CONSTANT", "alias": "",
-		"value": map[string]any{"type": map[string]any{"id": "VARCHAR"}, "is_null": false, "value": number.String()},
+		"value": map[string]any{"type": map[string]any{"id": "VARCHAR"}, "is_null": false, "value": text},
 	}
 	delete(constant, "value")
 }

@@ -1,0 +1,18 @@
+CREATE SCHEMA shop
+CREATE TABLE shop.people (id INTEGER PRIMARY KEY, name VARCHAR NOT NULL, city VARCHAR, born DATE, boss INTEGER)
+INSERT INTO shop.people VALUES (1, 'Ada', 'London', '1815-12-10', NULL), (2, 'Émile', 'Paris', '1940-04-02', 1), (3, 'Grace', 'New York', '1906-12-09', 1), (4, 'Linus', NULL, '1969-12-28', 3), (5, 'o''Hara', 'Paris', NULL, 3)
+CREATE TABLE shop.orders (id INTEGER, person INTEGER, ts TIMESTAMP, amount DECIMAL(10,2), tags VARCHAR[], place STRUCT(street VARCHAR, n INTEGER), props MAP(VARCHAR, INTEGER), doc JSON)
+INSERT INTO shop.orders SELECT i, 1 + i % 5, TIMESTAMP '2024-01-01 00:00:00' + i * INTERVAL 7 HOUR, i * 1.25, ['t' || (i % 3), 'x'], {'street': 's' || i, 'n': i}, MAP {'k': i, 'l': -i}, ('{"a": ' || i || ', "b": {"c": [1, 2, ' || i || ']}}')::JSON FROM range(1, 41) AS r(i)
+CREATE TABLE shop.prices (ticker VARCHAR, ts TIMESTAMP, price DOUBLE)
+INSERT INTO shop.prices SELECT 't' || (i % 2), TIMESTAMP '2024-01-01 00:00:00' + i * INTERVAL 90 MINUTE, 100 + i / 3 FROM range(60) AS r(i)
+CREATE TABLE shop.wide (k VARCHAR, jan INTEGER, feb INTEGER, mar INTEGER)
+INSERT INTO shop.wide VALUES ('a', 1, 2, 3), ('b', 4, NULL, 6), ('c', 7, 8, 9)
+CREATE VIEW shop.paris AS SELECT * FROM shop.people WHERE city = 'Paris'
+CREATE TABLE shop."odd ""name" ("a b" INTEGER, "select" VARCHAR, "Ümlaut" INTEGER)
+INSERT INTO shop."odd ""name" VALUES (1, 'x', 2)
+CREATE TABLE shop.csv (a INTEGER)
+INSERT INTO shop.csv VALUES (7)
+CREATE TABLE plain (a INTEGER)
+INSERT INTO plain VALUES (1), (2), (3)
+CREATE TABLE pg_notes (a INTEGER)
+INSERT INTO pg_notes VALUES (42)
