@@ -27,6 +27,7 @@ type Operation struct {
 	Errors               []ErrorResponse
 	Tagged               bool // answers an ETag
 	Idempotent           bool // takes an idempotency key
+	Async                bool // answers 202 and a job where the caller prefers it
 }
 
 // ErrorResponse is a refusal that an operation may answer.
@@ -139,6 +140,9 @@ func parameters(op *Operation) []any {
 	if op.Idempotent {
 		all = append(all, parameter("header", "Idempotency-Key", "A retry with the same key answers what the first request did", false, text))
 	}
+	if op.Async {
+		all = append(all, parameter("header", "Prefer", "respond-async: answer 202 and run on as a job (RFC 7240)", false, text))
+	}
 	if op.Tagged && op.Method == "GET" {
 		all = append(all, parameter("header", "If-None-Match", "304 if the ETag is still this one", false, text))
 	}
@@ -162,6 +166,22 @@ func reference(kind, name string) map[string]any {
 	return map[string]any{"$ref": "#/components/" + kind + "/" + name}
 }
 
+// acceptedJob is the answer where an operation runs on as a job.
+type acceptedJob struct {
+	JobID string `json:"job_id" doc:"To be asked for at /jobs/{job}"`
+}
+
+func (r *Registry) accepted(requestID map[string]any) map[string]any {
+	return map[string]any{
+		"description": "It runs on as a job, where the caller prefers that",
+		"headers": map[string]any{
+			"X-Request-ID": requestID["X-Request-ID"], "Location": responseHeader("Where to ask for the job"),
+			"Preference-Applied": responseHeader("respond-async"),
+		},
+		"content": map[string]any{"application/json": map[string]any{"schema": r.huma.Schema(reflect.TypeFor[acceptedJob](), true, "Accepted")}},
+	}
+}
+
 func (r *Registry) responses(op *Operation, refusal *huma.Schema) map[string]any {
 	requestID := map[string]any{"X-Request-ID": reference("headers", "X-Request-ID")}
 	header := requestID
@@ -177,6 +197,9 @@ func (r *Registry) responses(op *Operation, refusal *huma.Schema) map[string]any
 	all := map[string]any{strconv.Itoa(op.Status): answer}
 	if op.Tagged && op.Method == "GET" {
 		all["304"] = map[string]any{"description": "The ETag is still the one in If-None-Match", "headers": header}
+	}
+	if op.Async {
+		all["202"] = r.accepted(requestID)
 	}
 	byStatus := map[int][]string{}
 	for _, e := range op.Errors {

@@ -202,6 +202,32 @@ func TestDocumentSaysWhatHolds(t *testing.T) {
 	}
 }
 
+func TestDocumentSaysWhatCanBeAJob(t *testing.T) {
+	r, ops := things(t)
+	for i := range ops {
+		ops[i].Async = ops[i].Method == "PATCH"
+	}
+	text, err := r.Document(schema.Info{}, ops)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var doc map[string]any
+	if err := json.Unmarshal(text, &doc); err != nil {
+		t.Fatal(err)
+	}
+	patch, get := at(doc, "paths", "/things/{id}", "patch"), at(doc, "paths", "/things/{id}", "get")
+	for name, c := range map[string]struct{ got, want any }{
+		"parameters": {parameters(patch), "path id!, header If-Match, header Idempotency-Key, header Prefer, header X-Request-ID"},
+		"answer":     {at(patch, "responses", "202", "content", "application/json", "schema", "$ref"), "#/components/schemas/AcceptedJob"},
+		"location":   {at(patch, "responses", "202", "headers", "Location") != nil, true},
+		"others":     {at(get, "responses", "202"), nil},
+	} {
+		if !reflect.DeepEqual(c.got, c.want) {
+			t.Errorf("%s: got %v, want %v", name, c.got, c.want)
+		}
+	}
+}
+
 // parameters lists the parameters of an operation, required ones with a mark.
 func parameters(op any) string {
 	var all []string
