@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/eiderdb/eider"
@@ -395,4 +396,39 @@ func TestIdempotencyKeysOfStreamedBodies(t *testing.T) {
 	id := prepare(t, s, key, "sales", `{"filename":"a","checksum_sha256":"`+sha256Of("good")+`"}`)
 	s.Want(422, key, "PUT /projects/sales/files/upload/"+id, "evil", raw, "Idempotency-Key: again")
 	s.Want(200, key, "PUT /projects/sales/files/upload/"+id, "good", raw, "Idempotency-Key: again")
+}
+
+// Whoever was told of a change sees it, however many read the file meanwhile.
+func TestChangedFileIsReadAsItIs(t *testing.T) {
+	t.Parallel()
+	s := start(t, nil)
+	key := project(t, s, "sales")
+	f := put(t, s, key, "sales", "a", "text")
+	path := "/projects/sales/files/" + f.ID
+	ended := make(chan struct{})
+	var readers sync.WaitGroup
+	for range 4 {
+		readers.Go(func() {
+			for {
+				select {
+				case <-ended:
+					return
+				default:
+					_, _ = s.Try(key, "GET "+path, "")
+				}
+			}
+		})
+	}
+	for i := range 100 {
+		name := fmt.Sprint("name ", i)
+		s.Want(200, key, "PATCH "+path, `{"name":"`+name+`"}`)
+		if got := s.Want(200, key, "GET "+path, "").Text("name"); got != name {
+			t.Fatalf("changed to %q, read as %q", name, got)
+		}
+	}
+	s.Want(204, key, "DELETE "+path, "")
+	s.Want(404, key, "GET "+path, "")
+	close(ended)
+	readers.Wait()
+	s.Want(404, key, "GET "+path+"/download", "")
 }

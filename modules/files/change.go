@@ -52,6 +52,7 @@ func (f *Files) update(ctx context.Context, tx *operation.Tx, in updateFile) (ei
 	if err := checkFile(&found.File); err != nil {
 		return eider.File{}, err
 	}
+	f.changed(tx, found.ID)
 	return found.File, f.rows.Put(ctx, tx, found)
 }
 
@@ -133,5 +134,6 @@ func (f *Files) bury(ctx context.Context, tx *operation.Tx, plan *dropPlan) (ope
 	if err := f.usage.Add(ctx, tx, found.ProjectUID, usage.Amounts{Files: -1, Bytes: -found.SizeBytes}); err != nil {
 		return operation.Nothing{}, err
 	}
+	f.changed(tx, plan.ID)
 	return operation.Nothing{}, f.rows.Delete(ctx, tx, plan.ID)
 }

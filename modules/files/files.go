@@ -59,6 +59,7 @@ type Files struct {
 	settings Settings
 	rows     *metadata.Table[row]
 	sessions *metadata.Table[session]
+	cached   *cache
 
 	dir      string // the data folder
 	blobs    *blob.Local
@@ -86,7 +87,7 @@ func New() *Files {
 			MaxSize: 10 << 30, Expire: config.Duration(24 * time.Hour), SweepEvery: config.Duration(time.Minute),
 			Grace: config.Duration(24 * time.Hour),
 		},
-		rows: newTable(), sessions: newSessions(), tickets: map[string]*staging{},
+		rows: newTable(), sessions: newSessions(), cached: newCache(), tickets: map[string]*staging{},
 	}
 }
 

@@ -195,6 +195,7 @@ func (f *Files) forgetPurged(ctx context.Context, tx *operation.Tx, in purgedFil
 	call.In(eider.Project{ID: in.Project, UID: in.UID})
 	call.Detail("rows", len(in.Files))
 	for _, id := range in.Files {
+		f.changed(tx, id)
 		if err := f.rows.Drop(tx, row{File: eider.File{ID: id}}); err != nil {
 			return swept{}, err
 		}

@@ -57,7 +57,7 @@ type filePath struct {
 // lookup returns a registered file of the call's project.
 func (f *Files) lookup(ctx context.Context, r metadata.Reader, id string) (row, error) {
 	operation.From(ctx).Resource(id)
-	found, err := f.rows.Get(ctx, r, id)
+	found, err := f.row(ctx, r, id)
 	if err == nil && (found.ProjectUID != operation.From(ctx).Project.UID || found.expiredAt(now())) {
 		err = eider.Errorf(eider.FileNotFound, "there is no such file")
 	}

@@ -60,6 +60,7 @@ func (f *Files) keep(ctx context.Context, tx *operation.Tx, r row) (eider.File, 
 	if err := f.usage.Add(ctx, tx, r.ProjectUID, usage.Amounts{Files: 1, Bytes: r.SizeBytes}); err != nil {
 		return eider.File{}, err
 	}
+	f.changed(tx, r.ID)
 	return r.File, f.rows.Insert(tx, r)
 }
 

@@ -188,6 +188,7 @@ func (f *Files) forgetExpired(ctx context.Context, tx *operation.Tx, plan *remov
 			return expired{}, err
 		}
 		gone.Files, gone.Bytes = gone.Files-1, gone.Bytes-r.SizeBytes
+		f.changed(tx, id)
 		if err := f.rows.Delete(ctx, tx, id); err != nil {
 			return expired{}, err
 		}
