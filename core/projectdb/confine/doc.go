@@ -68,7 +68,9 @@
 // fail as well, which ends the process: a worker may die of it, nobody else.
 //
 // What is not here: the parent's death signal, the watchdog on resident size and
-// time, an empty environment, and standard streams that lead nowhere are the
-// business of whoever starts the worker. A process that runs as root keeps its
-// capabilities; the filter and Landlock bound what they are good for.
+// time, and an empty environment are the business of whoever starts the worker.
+// So are its standard streams: no rule covers a pipe, and as root SQL can write to
+// the worker's by the name /dev/stderr, so that who reads it must expect anything.
+// A process that runs as root keeps its capabilities; the filter and Landlock
+// bound what they are good for.
 package confine
