@@ -19,6 +19,7 @@ import (
 	"github.com/eiderdb/eider/modules/keys"
 	"github.com/eiderdb/eider/modules/projects"
 	"github.com/eiderdb/eider/modules/server"
+	"github.com/eiderdb/eider/modules/tables"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 )
@@ -27,7 +28,7 @@ import (
 var version = "dev"
 
 func modules() []core.Module {
-	return []core.Module{server.New(), projects.New(), keys.New(), files.New(), jobs.New(), audit.New()}
+	return []core.Module{server.New(), projects.New(), keys.New(), files.New(), tables.New(), jobs.New(), audit.New()}
 }
 
 func main() {

@@ -37,7 +37,7 @@ func tenantWrites(t *testing.T, path string) {
 	}
 }
 
-func tables(t *testing.T, path string) []string {
+func tablesIn(t *testing.T, path string) []string {
 	t.Helper()
 	db, err := duck.Open(t.Context(), path, duck.Options{})
 	must(t, err)
@@ -70,7 +70,7 @@ func TestUndeleteGivesBackDatabaseAndLogByteForByte(t *testing.T) {
 	if path != databaseOf(t, s, "p") || before != [2]string{string(read(t, path)), string(read(t, path+".wal"))} {
 		t.Error("the database is another")
 	}
-	if got := tables(t, path); !slices.Equal(got, []string{"secret"}) {
+	if got := tablesIn(t, path); !slices.Equal(got, []string{"secret"}) {
 		t.Errorf("the tables are %v", got)
 	}
 }
@@ -98,7 +98,7 @@ func TestReusedIDShowsNothingOfTheOldOne(t *testing.T) {
 	if path == oldPath || fresh.Text("uid") == old.Text("uid") {
 		t.Errorf("both incarnations are %s in %s", fresh.Text("uid"), path)
 	}
-	if got := tables(t, path); len(got) > 0 {
+	if got := tablesIn(t, path); len(got) > 0 {
 		t.Errorf("the new database holds %v", got)
 	}
 	s.Want(401, old.Text("api_key"), "GET /projects/p", "")

@@ -96,8 +96,11 @@ func checkPath(op *Operation) error {
 			if p.in != "path" {
 				continue
 			}
+			if p.missing(op.Path) && !p.required {
+				continue
+			}
 			declared++
-			if !strings.Contains(op.Path+"/", "/{"+p.name+"}/") {
+			if p.missing(op.Path) {
 				return fmt.Errorf("%s %s has no part {%s}, which its input reads", op.Method, op.Path, p.name)
 			}
 		}
@@ -107,6 +110,9 @@ func checkPath(op *Operation) error {
 	}
 	return nil
 }
+
+// missing reports that the path has no such part.
+func (p *param) missing(path string) bool { return !strings.Contains(path+"/", "/{"+p.name+"}/") }
 
 func (r *Registry) operation(op *Operation, refusal *huma.Schema) map[string]any {
 	o := map[string]any{
@@ -133,7 +139,9 @@ func parameters(op *Operation) []any {
 	all := []any{}
 	if op.Input != nil {
 		for _, p := range op.Input.params {
-			all = append(all, parameter(p.in, p.name, p.doc, p.required, p.schema))
+			if p.in != "path" || !p.missing(op.Path) {
+				all = append(all, parameter(p.in, p.name, p.doc, p.required || p.in == "path", p.schema))
+			}
 		}
 	}
 	text := map[string]any{"type": "string"}

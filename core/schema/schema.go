@@ -76,7 +76,8 @@ type bodyField struct {
 }
 
 // Input decodes requests into T. Fields tagged path, query or header are
-// parameters; the others are the JSON body's. A field of T is required only
+// parameters; the others are the JSON body's. A path parameter that says
+// required:"false" is one that not each of the routes has. A field of T is required only
 // where it says required:"true"; in structs below it huma's rule holds, by which
 // a field is required unless it says omitempty or required:"false".
 //
@@ -181,7 +182,7 @@ func (r *Registry) param(f reflect.StructField, index []int) (*param, error) {
 		s.PrecomputeMessages()
 		return &param{
 			in: in, name: name, index: index, kind: f.Type, schema: s, doc: f.Tag.Get("doc"),
-			required: in == "path" || f.Tag.Get("required") == "true", fallback: f.Tag.Get("default"),
+			required: f.Tag.Get("required") == "true" || in == "path" && f.Tag.Get("required") != "false", fallback: f.Tag.Get("default"),
 		}, nil
 	}
 	return nil, nil

@@ -10,11 +10,15 @@ package tables
 import (
 	"context"
 	"log/slog"
+	"path/filepath"
+	"sync"
 
+	"github.com/eiderdb/eider"
 	"github.com/eiderdb/eider/core"
 	"github.com/eiderdb/eider/core/blob"
 	"github.com/eiderdb/eider/core/operation"
 	"github.com/eiderdb/eider/core/projectdb"
+	"github.com/eiderdb/eider/core/projectdb/worker"
 )
 
 // Tables is the module.
@@ -24,10 +28,13 @@ type Tables struct {
 	dir       string // the data folder
 	blobs     *blob.Local
 	log       *slog.Logger
+
+	mu     sync.Mutex
+	newest map[string]worker.Measured // by the project's uid
 }
 
 // New returns the module.
-func New() *Tables { return &Tables{} }
+func New() *Tables { return &Tables{newest: map[string]worker.Measured{}} }
 
 var (
 	_ core.Module      = (*Tables)(nil)
@@ -39,14 +46,41 @@ func (f *Tables) Name() string { return "tables" }
 
 // Declare lists the operations; the handlers follow in this order.
 func (f *Tables) Declare(r *core.Registry) error {
+	operation.On(r.Operations, func(_ context.Context, tx *operation.Tx, e eider.PurgedProject) error {
+		tx.After(func() { f.forget(e.Project.UID) })
+		return nil
+	})
+	f.declareBuckets(r)
+	f.declareTables(r)
+	f.declareColumns(r)
+	f.declareRows(r)
 	f.declareQuery(r)
 	f.declareImport(r)
 	f.declareExport(r)
 	return nil
 }
 
+// filesDir is the folder of storage files, below the data folder.
+const filesDir = "files"
+
 // Provision takes what the handlers need of the kernel.
 func (f *Tables) Provision(_ context.Context, k *core.Kernel) error {
 	f.databases, f.pipeline, f.dir, f.log = k.Databases, k.Pipeline, k.Dir, k.Log
+	f.blobs = blob.NewLocal(filepath.Join(k.Dir, filesDir), k.Files)
 	return nil
 }
+
+// route gives the operation its path below the buckets, of the project and of its
+// branch.
+func route(spec operation.Spec, method, rest string) operation.Spec {
+	spec.Route = method + " /projects/{id}/buckets" + rest
+	spec.Also = []string{method + " /projects/{id}/branches/{branch}/buckets" + rest}
+	return spec
+}
+
+// The paths below the buckets.
+const (
+	inBucket = "/{bucket}"
+	tables   = inBucket + "/tables"
+	inTable  = tables + "/{table}"
+)

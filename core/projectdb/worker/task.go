@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -21,6 +22,15 @@ type task struct {
 	*worker
 	request wire.Request
 	stream  grpc.ServerStream
+	kept    string // JSON that is written beside the call's id
+}
+
+// keep has the result of a change written beside the id of its call: whoever
+// finds the change there after a crash learns what it was.
+func (t *task) keep(result any) error {
+	text, err := json.Marshal(result)
+	t.kept = string(text)
+	return err
 }
 
 // args reads the request's arguments.
@@ -77,7 +87,7 @@ func (t *task) change(ctx context.Context, do func(*duck.Conn) error) error {
 		}
 		err := do(conn)
 		if err == nil && t.request.Call != "" {
-			err = conn.Exec(ctx, "INSERT INTO _eider.calls VALUES ($1, now())", t.request.Call)
+			err = conn.Exec(ctx, `INSERT INTO "data"._eider.calls VALUES ($1, now(), $2)`, t.request.Call, cmp.Or(t.kept, "null"))
 		}
 		if err == nil {
 			err = ctx.Err() // nobody waits for it any more
@@ -92,7 +102,7 @@ func (t *task) change(ctx context.Context, do func(*duck.Conn) error) error {
 // What Eider itself keeps in a project's database. Tenants' SQL cannot name it.
 const (
 	createState   = `CREATE SCHEMA IF NOT EXISTS _eider`
-	createCalls   = `CREATE TABLE IF NOT EXISTS _eider.calls (call_id TEXT, done_at TIMESTAMPTZ)`
+	createCalls   = `CREATE TABLE IF NOT EXISTS _eider.calls (call_id TEXT, done_at TIMESTAMPTZ, result TEXT)`
 	createBuckets = `CREATE TABLE IF NOT EXISTS _eider.buckets (name TEXT, description TEXT, created_at TIMESTAMPTZ)`
 	createTables  = `CREATE TABLE IF NOT EXISTS _eider.tables (bucket TEXT, name TEXT, created_at TIMESTAMPTZ)`
 )

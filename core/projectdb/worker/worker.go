@@ -213,6 +213,9 @@ func (w *worker) public(err error) *wire.Error {
 	if errors.As(err, &refusal) {
 		return &wire.Error{Code: refusal.Code, Message: refusal.Message, Fields: refusal.Fields}
 	}
+	if complaint, ok := duck.Complains(err); ok && complaint.Kind == duck.ComplaintMemory {
+		return &wire.Error{Code: eider.OutOfMemory, Message: fmt.Sprintf("this needs more memory than the project may use: the limit is %d MiB", w.setup.MemoryLimit>>20)}
+	}
 	refusal = explain(err)
 	if refusal.Code == eider.Internal {
 		w.log.Error("an operation failed", "error", err)
