@@ -17,6 +17,9 @@ import (
 	duckdb "github.com/duckdb/duckdb-go/v2"
 )
 
+// ErrParameters: a statement was given more or fewer parameters than it has.
+var ErrParameters = errors.New("the statement's parameters are not those that were given")
+
 // Batches are the rows of a statement, computed while they are read: however many
 // there are, only some are in memory. They must be closed before the connection.
 //
@@ -55,6 +58,9 @@ func (c *Conn) stream(ctx context.Context, query string, args []any) (_ *Batches
 			err = errors.Join(err, b.Close())
 		}
 	}()
+	if want := b.stmt.NumInput(); want != len(args) {
+		return nil, fmt.Errorf("%w: it has %d, and %d were given", ErrParameters, want, len(args))
+	}
 	named := make([]driver.NamedValue, len(args))
 	for i, a := range args {
 		named[i] = driver.NamedValue{Ordinal: i + 1, Value: a}
