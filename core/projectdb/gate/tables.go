@@ -13,6 +13,14 @@ func (n Name) String() string {
 	return n.Schema + "." + n.Table
 }
 
+// whole returns the name with its catalog.
+func (t named) whole() string {
+	if t.catalog == "" {
+		return t.String()
+	}
+	return t.catalog + "." + t.String()
+}
+
 // reserved reports whether a schema or catalog, in small letters, belongs to the
 // server or to DuckDB.
 func reserved(schema string) bool {
@@ -38,11 +46,11 @@ func unusual(schema, table string) bool {
 	if strings.ContainsAny(schema+table, `./\*?[]:~`) {
 		return true
 	}
-	return slices.Contains(suffixes, table)
+	return schema != "" && slices.Contains(suffixes, table)
 }
 
 // suffixes are those by which DuckDB, or an extension of it, takes a name for
-// that of a file. In `FROM a.csv` the table is csv.
+// that of a file: in `FROM a.csv` the table is csv.
 var suffixes = []string{
 	"csv", "tsv", "txt", "json", "jsonl", "ndjson", "parquet", "db", "duckdb", "ddb", "wal", "gz", "zst", "arrow", "arrows",
 	"feather", "avro", "xlsx", "xls", "shp", "gpkg", "geojson", "fgb", "sqlite", "sqlite3", "orc", "lance", "vortex", "blob",
@@ -52,7 +60,8 @@ const exists = `SELECT count(*)::VARCHAR FROM (
 		SELECT schema_name, table_name FROM system.main.duckdb_tables() WHERE NOT internal AND database_name = current_database()
 		UNION ALL
 		SELECT schema_name, view_name FROM system.main.duckdb_views() WHERE NOT internal AND database_name = current_database()
-	) AS t(s, n) WHERE lower(n) = lower(?::VARCHAR) AND lower(s) = lower(?::VARCHAR)`
+	) AS t(s, n) WHERE lower(n) = lower(?::VARCHAR) AND lower(s) = lower(?::VARCHAR)
+		AND lower(?::VARCHAR) IN ('', lower(current_database()))`
 
 // settle looks up the tables whose names could mean something else. They are few:
 // a look-up reads the whole catalog.
@@ -62,12 +71,12 @@ func (g *gate) settle(doubts []named) error {
 		if schema == "" {
 			schema = "main"
 		}
-		n, err := g.conn.Text(g.ctx, exists, t.Table, schema)
+		n, err := g.conn.Text(g.ctx, exists, t.Table, schema, t.catalog)
 		if err != nil {
 			return err
 		}
 		if n == "0" {
-			return refuseAt(t.at, "there is no table %q in the project, and files and catalog tables cannot be read", clip(t.String(), 40))
+			return refuseAt(t.at, "there is no table %q in the project, and files and catalog tables cannot be read", clip(t.whole(), 40))
 		}
 	}
 	return nil

@@ -216,7 +216,7 @@ func (w *walk) table(t named) error {
 		case part == "information_schema" && t.catalog == "":
 			return nil
 		case part != "main" && reserved(part):
-			return refuseAt(t.at, "the table %s is not allowed: %s is not of the project", clip(t.String(), 40), part)
+			return refuseAt(t.at, "the table %s is not allowed: %s is not of the project", clip(t.whole(), 40), part)
 		}
 	}
 	if unusual(strings.Trim(t.catalog+"."+t.Schema, "."), t.Table) {

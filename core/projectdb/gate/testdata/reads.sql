@@ -170,3 +170,10 @@ SELECT equi_width_bins(0, 10, 2, true), map_from_entries([('a', 1)]), list_value
 SELECT x.a.b[1].c FROM (SELECT {'a': {'b': [{'c': 5}]}} AS x) AS t
 SELECT 1 WHERE 'read_csv(''x.csv'')' <> '' AND 'enable_logging' LIKE '%_log%'
 SELECT "read_csv", "current_setting" FROM (SELECT 1 AS read_csv, 2 AS current_setting) AS pg
+SELECT * FROM csv.json
+SELECT * FROM memory.shop.people
+WITH json AS (SELECT 1 AS csv), parquet(x) AS (SELECT 2) SELECT csv, x FROM json, parquet
+SELECT * FROM repeat('x', 3)
+SELECT name FROM pg_timezone_names() WHERE name = 'UTC'
+SELECT count(*) FROM information_schema.table_constraints WHERE table_schema = 'shop'
+SELECT 'a' = $$a$$ AND id > 0 AND (name) IS NOT NULL FROM shop.people ORDER BY ALL DESC

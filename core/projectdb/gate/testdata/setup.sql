@@ -12,6 +12,9 @@ CREATE TABLE shop."odd ""name" ("a b" INTEGER, "select" VARCHAR, "Ümlaut" INTEG
 INSERT INTO shop."odd ""name" VALUES (1, 'x', 2)
 CREATE TABLE shop.csv (a INTEGER)
 INSERT INTO shop.csv VALUES (7)
+CREATE SCHEMA csv
+CREATE TABLE csv.json (a INTEGER)
+INSERT INTO csv.json VALUES (8)
 CREATE TABLE plain (a INTEGER)
 INSERT INTO plain VALUES (1), (2), (3)
 CREATE TABLE pg_notes (a INTEGER)
