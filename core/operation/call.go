@@ -111,6 +111,20 @@ func (c *Call) Resource(id string) { c.resource = id }
 // that it creates.
 func (c *Call) In(p eider.Project) { c.Project = &p }
 
+// StillThere refuses where the project of the call was deleted since the call
+// began: an outcome that would add to it is undone instead.
+func (c *Call) StillThere(ctx context.Context, tx *Tx) error {
+	now, err := c.pipeline.ProjectIn(ctx, tx, c.Project.UID)
+	if err != nil {
+		return err
+	}
+	switch now.Status {
+	case eider.ProjectDeleted, eider.ProjectPurging, eider.ProjectPurged:
+		return noProject(now.ID)
+	}
+	return nil
+}
+
 // row returns the call's row with the status, as far as the call knows.
 func (c *Call) row(status eider.OperationStatus, refusal error) *audit.Row {
 	r := &audit.Row{

@@ -24,6 +24,7 @@ import (
 // and the claims stay: the call is settled in the background, now or after the
 // next start, by the same steps.
 func (p *Pipeline) effect(ctx context.Context, c *Call, e *effectSteps) (any, error) {
+	p.makeRoom(ctx, c, e)
 	intent, err := p.intend(ctx, c, e)
 	if err != nil {
 		p.letGo(c)
@@ -51,10 +52,42 @@ func (p *Pipeline) effect(ctx context.Context, c *Call, e *effectSteps) (any, er
 	return nil, failure
 }
 
-// forGood reports that an outcome was refused, as by a hook, and will be again.
+// forGood reports that an outcome was refused, as by a hook, and will be again:
+// it is not only that the storage or the moment does not allow it.
 func forGood(err error) bool {
-	_, refused := refusalIn(err)
-	return refused && kept(err)
+	if _, refused := refusalIn(err); !refused {
+		return false
+	}
+	switch eider.CodeOf(err) {
+	case eider.OperationInProgress, eider.StorageUnavailable, eider.StorageFull, eider.ShuttingDown, eider.ProjectRestarted,
+		eider.RequestTimeout, eider.Cancelled, eider.RateLimited, eider.Internal:
+		return false
+	}
+	return true
+}
+
+// errTried ends a transaction that was only to see what would be refused.
+var errTried = errors.New("tried")
+
+// makeRoom ends what runs below the project of a call that would be refused for
+// that alone. One that is refused anyway, as by If-Match, ends nothing.
+func (p *Pipeline) makeRoom(ctx context.Context, c *Call, e *effectSteps) {
+	if !c.Operation.Ends || c.Project == nil || !p.running.any(c.Project.UID) {
+		return
+	}
+	var refusal error
+	_, err := p.Store.Write(ctx, func(tx *Tx) error {
+		refusal = tx.Try(func() error {
+			return p.caught(ctx, c, func() error {
+				_, err := p.stageIntent(ctx, tx, c, e)
+				return err
+			})
+		})
+		return errTried
+	})
+	if errors.Is(err, errTried) && eider.CodeOf(refusal) == eider.OperationInProgress {
+		p.running.end(ctx, c.Project.UID)
+	}
 }
 
 func unsettled(err error) error {

@@ -166,9 +166,6 @@ func (p *Pipeline) pass(ctx context.Context, c *Call, r *Request, span trace.Spa
 	if err != nil || answer != nil {
 		return answer, err
 	}
-	if c.Operation.Ends && c.Project != nil {
-		p.running.end(ctx, c.Project.UID)
-	}
 	if r.Async && c.Operation.Async && p.Jobs != nil {
 		return p.asJob(ctx, c, in, span)
 	}

@@ -139,9 +139,6 @@ func (p *Pipeline) internal(ctx context.Context, d *Declared, actor eider.Actor,
 		p.refused(ctx, c, err)
 		return nil, err
 	}
-	if d.Ends && c.Project != nil {
-		p.running.end(ctx, c.Project.UID)
-	}
 	var out any
 	err = p.caught(ctx, c, func() (err error) {
 		out, err = d.run(ctx, p, c, in)

@@ -54,19 +54,32 @@ func (r *running) begin(ctx context.Context, c *Call) (context.Context, func()) 
 	})
 }
 
+// any reports whether something runs below the project.
+func (r *running) any(uid string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.calls[uid]) > 0
+}
+
+// cancel ends what runs below the project, without waiting for it.
+func (r *running) cancel(uid string) []*run {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var all []*run
+	for _, one := range r.calls[uid] {
+		one.cancel(errEnded)
+		all = append(all, one)
+	}
+	return all
+}
+
 // endWithin is what cancelled calls have to end.
 const endWithin = 5 * time.Second
 
 // end cancels what runs below the project and waits for it. What does not end in
 // time still holds its claims, and refuses who asked.
 func (r *running) end(ctx context.Context, uid string) {
-	r.mu.Lock()
-	var all []*run
-	for _, one := range r.calls[uid] {
-		one.cancel(errEnded)
-		all = append(all, one)
-	}
-	r.mu.Unlock()
+	all := r.cancel(uid)
 	if len(all) == 0 {
 		return
 	}

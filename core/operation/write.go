@@ -24,6 +24,9 @@ func (p *Pipeline) write(ctx context.Context, c *Call, handle func(*Tx) (any, er
 				if err = p.recheck(ctx, tx, c); err == nil {
 					out, err = handle(tx)
 				}
+				if err == nil && c.Operation.Ends && c.Project != nil {
+					tx.After(func() { p.running.cancel(c.Project.UID) })
+				}
 				return err
 			})
 		})

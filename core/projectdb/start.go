@@ -72,7 +72,8 @@ func (s *starter) spawn() (*waiting, error) {
 		return nil, err
 	}
 	child, err := os.StartProcess(s.options.Command[0], s.options.Command, &os.ProcAttr{
-		Dir: "/", Env: []string{}, Files: []*os.File{nil, os.Stderr, os.Stderr, theirs},
+		// Each thread's arena of malloc would take 64 MiB of the worker's address space.
+		Dir: "/", Env: []string{"MALLOC_ARENA_MAX=2"}, Files: []*os.File{nil, os.Stderr, os.Stderr, theirs},
 		Sys: &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setsid: true},
 	})
 	if err != nil {
