@@ -51,15 +51,15 @@ func refusal(err error) *eider.Error {
 	return e
 }
 
-// failure says in DuckDB's words, of which the first line is enough, what it has
-// against a text that the gate has passed. An instance that has died is no fault
-// of the text.
-func (g *gate) failure(err error) error {
-	if errors.Is(err, duck.ErrFatal) || errors.Is(err, duck.ErrInterrupted) || g.ctx.Err() != nil {
+// failure says in DuckDB's words what it has against a text that the gate has
+// passed. An instance that has died, a statement that was interrupted and memory
+// that is short are no fault of the text: the caller has words for those.
+func failure(err error) error {
+	complaint, ok := duck.Complains(err)
+	if !ok || complaint.Kind == duck.ComplaintMemory {
 		return err
 	}
-	message, _, _ := strings.Cut(err.Error(), "\n")
-	return failed(-1, "%s", clip(message, 200)).Because(err)
+	return failed(-1, "%s", clip(strings.Join(strings.Fields(complaint.Words), " "), 200)).Because(err)
 }
 
 // clip keeps a message short, whatever was sent.

@@ -51,7 +51,7 @@ func (g *gate) columnType(text string) (string, error) {
 func (g *gate) canonical(cast string) (string, error) {
 	name, err := g.conn.Text(g.ctx, "SELECT typeof("+cast+")")
 	if err != nil {
-		return "", g.failure(err)
+		return "", failure(err)
 	}
 	return name, nil
 }

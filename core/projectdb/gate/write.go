@@ -106,7 +106,7 @@ func (s *statement) put(parts ...string) { s.sql.WriteString(strings.Join(parts,
 func (s *statement) bind() error {
 	prepared, err := s.conn.Prepare(s.ctx, s.SQL)
 	if err != nil {
-		return s.failure(err)
+		return failure(err)
 	}
 	want, _, _ := strings.Cut(strings.ToUpper(s.Kind), " ")
 	if got := prepared.Type(); got != want {
