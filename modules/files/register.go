@@ -135,6 +135,9 @@ func (f *Files) isPut(_ context.Context, plan *putPlan) (whole bool, err error) 
 func (f *Files) unput(_ context.Context, plan *putPlan) error { return f.blobs.Remove(plan.key()) }
 
 func (f *Files) registerPut(ctx context.Context, tx *operation.Tx, plan *putPlan) (eider.File, error) {
+	if err := operation.From(ctx).StillThere(ctx, tx); err != nil {
+		return eider.File{}, err
+	}
 	r := plan.Row
 	r.SizeBytes, r.ChecksumMD5, r.ChecksumSHA256 = plan.upload.sums.Size, plan.upload.sums.MD5, plan.upload.sums.SHA256
 	return f.keep(ctx, tx, r)

@@ -351,6 +351,9 @@ func (f *Files) isReceived(_ context.Context, plan *uploadPlan) (whole bool, err
 
 func (f *Files) received(ctx context.Context, tx *operation.Tx, plan *uploadPlan) (uploadedFile, error) {
 	call := operation.From(ctx)
+	if err := call.StillThere(ctx, tx); err != nil {
+		return uploadedFile{}, err
+	}
 	s, err := f.sessions.Get(ctx, tx, plan.Session)
 	if err != nil {
 		return uploadedFile{}, err
