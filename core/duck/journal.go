@@ -144,7 +144,7 @@ func (j *journal) verify(length int64) error {
 // right however old it is, and one that is not does no harm.
 func (j *journal) inForce(file io.ReaderAt) (bool, error) {
 	now := make([]byte, blocksAt)
-	if n, err := file.ReadAt(now, 0); err != nil && (!errors.Is(err, io.EOF) || n == 0) {
+	if _, err := file.ReadAt(now, 0); err != nil && !errors.Is(err, io.EOF) {
 		return false, err
 	}
 	newest, older, err := newestHeader(j.headers)

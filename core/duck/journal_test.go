@@ -62,6 +62,22 @@ func changedAt(b []byte, at int, mask byte) []byte {
 	return b
 }
 
+// A new file under an old name begins without the old one's journal, and an empty
+// one is no database, as ever.
+func TestJournalOfAFileThatIsGone(t *testing.T) {
+	path, _ := headerTorn(t, 10)
+	empty := copyOf(t, path)
+	must(t, os.Truncate(empty, 0))
+	if _, err := Open(t.Context(), empty, Options{}); kindsOf(err) != "corrupt" {
+		t.Errorf("an empty file: %v", err)
+	}
+	must(t, os.Remove(path))
+	must(t, Recover(path, nil))
+	if _, err := os.Stat(JournalPath(path)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the journal is left: %v", err)
+	}
+}
+
 // What a recovery overwrites is kept beside the file, in the form of a journal.
 func TestRecoveryKeepsWhatItOverwrites(t *testing.T) {
 	path, want := headerTorn(t, 10)

@@ -45,7 +45,8 @@ func recoverFile(path string, log *slog.Logger, s steps) error {
 	defer j.close()
 	file, err := os.OpenFile(path, os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		// As DuckDB does with a log: it must not meet the file that is made next.
+		return removeJournal(path, s)
 	}
 	if err != nil {
 		return ofSystem(err)
