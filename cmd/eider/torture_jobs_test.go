@@ -161,9 +161,11 @@ func (w *jobWorld) check() {
 		}
 	}
 	w.keys = map[string]string{}
-	apptest.Eventually(w.t, "every job has ended", func() bool {
+	apptest.Eventually(w.t, "every job and its call have ended", func() bool {
 		queued := w.server.Want(200, childKey, "GET /jobs?status=queued", "").JSON["total"].(float64)
-		return queued+w.server.Want(200, childKey, "GET /jobs?status=running", "").JSON["total"].(float64) == 0
+		running := w.server.Want(200, childKey, "GET /jobs?status=running", "").JSON["total"].(float64)
+		calls := w.server.Want(200, childKey, "GET /operations?operation=verify_file&status=in_progress", "").List("operations")
+		return queued+running == 0 && len(calls) == 0
 	})
 	rows := map[string][]map[string]any{}
 	for _, row := range w.all("/operations?operation=verify_file&all_rows=true", "operations") {
