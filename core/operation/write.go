@@ -57,7 +57,9 @@ func (p *Pipeline) conclude(ctx context.Context, tx *Tx, c *Call, out any, refus
 		return err
 	}
 	if c.ticket != nil {
-		tx.After(c.ticket.Release)
+		if err := c.ticket.Settle(ctx, tx); err != nil {
+			return err
+		}
 	}
 	if refusal == nil {
 		row := c.row(eider.StatusSuccess, nil)
