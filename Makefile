@@ -21,7 +21,7 @@ build: check-tools ## build bin/eider
 test: check-tools lint ## everything: linters, unit, integration, end to end, the kernel under -race
 	scripts/check-generated
 	$(GO) test -tags $(TAGS) -timeout 20m ./...
-	$(GO) test -tags $(TAGS) -race -timeout 20m ./core/metadata/... ./core/operation/... ./core/audit/... ./core/usage/... ./core/policy/... ./core/web/...
+	$(GO) test -tags $(TAGS) -race -timeout 20m ./core/metadata/... ./core/operation/... ./core/audit/... ./core/usage/... ./core/policy/... ./core/job/... ./core/blob/... ./core/web/...
 	@echo "make test: all of it passed"
 
 lint: check-tools ## gofmt, vet, staticcheck, and govulncheck where its database can be reached
@@ -34,7 +34,7 @@ bench: check-tools ## print the benchmark table (some minutes)
 	$(GO) run -tags $(TAGS) ./bench
 
 torture: check-tools ## kill -9 in a loop, TORTURE_ROUNDS rounds (200)
-	EIDER_TORTURE_ROUNDS=$(TORTURE_ROUNDS) $(GO) test -tags $(TAGS) -timeout 60m -count=1 -v -run 'TestKilled' ./cmd/eider
+	EIDER_TORTURE_ROUNDS=$(TORTURE_ROUNDS) EIDER_TORTURE_FILE_MIB=2048 $(GO) test -tags $(TAGS) -timeout 60m -count=1 -v -run 'TestKilled|TestMemory' ./cmd/eider
 
 docs: build ## write what is generated: docs/openapi.json, configs/eider.yaml
 	scripts/generate
