@@ -24,6 +24,7 @@ import (
 	"github.com/eiderdb/eider"
 	"github.com/eiderdb/eider/core/audit"
 	"github.com/eiderdb/eider/core/auth"
+	"github.com/eiderdb/eider/core/blob"
 	"github.com/eiderdb/eider/core/config"
 	"github.com/eiderdb/eider/core/disk"
 	"github.com/eiderdb/eider/core/job"
@@ -56,6 +57,17 @@ type ProjectRegister interface {
 	ProjectIn(ctx context.Context, tx *operation.Tx, uid string) (eider.Project, error)
 	// Projects yields every project that has not been purged.
 	Projects(yield func(eider.Project) bool)
+}
+
+// FileRegister is the module that knows storage files, if there is one. What
+// makes or reads files for a project asks it inside its own call.
+type FileRegister interface {
+	// FileIn returns a registered file of the call's project, where its bytes are,
+	// and what to claim to keep them.
+	FileIn(ctx context.Context, tx *operation.Tx, id string) (file eider.File, bytes blob.Key, claim string, err error)
+	// KeepFile stages the row of a new file of the call's project, whose bytes are
+	// whole.
+	KeepFile(ctx context.Context, tx *operation.Tx, file eider.File, bytes blob.Key) (eider.File, error)
 }
 
 // Job is work that comes round. It changes state through operations only, so
@@ -114,6 +126,7 @@ type Kernel struct {
 	Audit    *audit.Log
 	Signer   *audit.Signer
 	Register ProjectRegister
+	Stored   FileRegister // nil where no module registers files
 	Keys     *auth.Keys
 	URLs     *auth.URLs
 	Jobs     *job.Jobs

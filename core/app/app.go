@@ -66,6 +66,7 @@ type App struct {
 	urls      *auth.URLs
 	databases *projectdb.Supervisor
 	register  core.ProjectRegister
+	stored    core.FileRegister // nil where no module registers files
 	fatal     chan error
 
 	background       sync.WaitGroup
@@ -98,6 +99,9 @@ func New(o Options) (*App, error) {
 		}
 		if register, ok := m.(core.ProjectRegister); ok {
 			a.register = register
+		}
+		if stored, ok := m.(core.FileRegister); ok {
+			a.stored = stored
 		}
 	}
 	if a.register == nil {
@@ -190,7 +194,7 @@ func (a *App) openKernel(ctx context.Context) error {
 	a.Kernel = &core.Kernel{
 		Dir: a.Settings.Top.DataDir, Files: a.options.Files, View: a.store.View(), Pipeline: pipeline, Audit: log, Signer: signer,
 		Keys: keys, URLs: a.urls, Databases: a.databases, Jobs: jobs, Usage: book, Log: t.Log, Tracer: t.Tracer, Meter: t.Meter, Space: space, Template: template,
-		Register: a.register, AuditDir: a.Settings.path(auditDir), Folders: a.folders(), MakeFolders: a.makeFolders, Version: a.options.Version,
+		Register: a.register, Stored: a.stored, AuditDir: a.Settings.path(auditDir), Folders: a.folders(), MakeFolders: a.makeFolders, Version: a.options.Version,
 	}
 	if err := a.provision(ctx); err != nil {
 		return err

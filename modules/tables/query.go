@@ -1,5 +1,299 @@
 package tables
 
-import "github.com/eiderdb/eider/core"
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
 
-func (f *Tables) declareQuery(*core.Registry) {}
+	"github.com/eiderdb/eider"
+	"github.com/eiderdb/eider/core"
+	"github.com/eiderdb/eider/core/config"
+	"github.com/eiderdb/eider/core/metadata"
+	"github.com/eiderdb/eider/core/operation"
+	"github.com/eiderdb/eider/core/projectdb"
+	"github.com/eiderdb/eider/core/projectdb/wire"
+	"github.com/eiderdb/eider/core/projectdb/worker"
+)
+
+// QuerySettings is the section "queries".
+type QuerySettings struct {
+	Timeout    config.Duration `koanf:"timeout" doc:"How long a statement may take that asks for no other time"`
+	MaxTimeout config.Duration `koanf:"max_timeout" doc:"The longest time that a statement can ask for"`
+	MaxRows    int64           `koanf:"max_rows" doc:"How many rows a JSON answer has that asks for no other number"`
+	AtOnce     int             `koanf:"at_once" doc:"How many statements of one project run at a time"`
+}
+
+// Validate refuses what could run nothing.
+func (s *QuerySettings) Validate() error {
+	switch {
+	case s.Timeout < config.Duration(time.Millisecond) || s.MaxTimeout < s.Timeout:
+		return errors.New("timeout must be at least 1ms, and max_timeout no less")
+	case s.MaxRows < 1:
+		return errors.New("max_rows must be at least 1")
+	case s.AtOnce < 1:
+		return errors.New("at_once must be at least 1")
+	}
+	return nil
+}
+
+// queries runs tenants' statements.
+type queries struct {
+	tables   *Tables
+	settings QuerySettings
+	write    *operation.Handle[runQuery, executed]
+
+	mu      sync.Mutex
+	running map[string]int // statements by the project's uid
+}
+
+func (f *Tables) declareQuery(r *core.Registry) {
+	q := &queries{tables: f, running: map[string]int{}, settings: QuerySettings{
+		Timeout: config.Duration(time.Minute), MaxTimeout: config.Duration(10 * time.Minute), MaxRows: 10_000, AtOnce: 8,
+	}}
+	r.Settings.Section("queries", &q.settings)
+	operation.Stream(r.Operations, operation.Spec{
+		Name: "query", Route: "POST /projects/{id}/query", Role: eider.ProjectRead, Target: "project", Slow: true,
+		Summary: "Run a statement", Errors: queryErrors,
+		Description: "Accept chooses the form: application/json, application/x-ndjson, text/csv or application/vnd.apache.arrow.stream. " +
+			"Rows are sent while they are computed; a statement that fails then cuts the connection. mode write needs project_write.",
+	}, q.run)
+	q.write = operation.Effect(r.Operations, operation.Spec{
+		Name: "query", ID: "query_write", Route: operation.Internal + " /projects/{id}/query", Role: eider.ProjectWrite, Target: "project", Errors: queryErrors,
+	}, operation.Steps[runQuery, *writePlan, executed]{
+		Intent: q.planWrite, Claims: func(p *writePlan) []metadata.Claim {
+			return []metadata.Claim{{Resource: operation.ProjectResource(p.Project.UID)}}
+		},
+		Effect: q.execute, Applied: q.isExecuted, Undo: q.isNotExecuted,
+		Outcome: q.conclude, Revert: func(context.Context, *operation.Tx, *writePlan) error { return nil },
+	})
+}
+
+var queryErrors = []eider.Code{
+	eider.QueryFailed, eider.StatementNotAllowed, eider.QueryTimeout, eider.OutOfMemory, eider.TooManyQueries, eider.ProjectRestarted, eider.NotAcceptable,
+}
+
+type runQuery struct {
+	ID        string `path:"id" json:"-"`
+	Accept    string `header:"Accept" json:"-" doc:"The form of the answer; JSON if there is none"`
+	SQL       string `json:"sql" required:"true" minLength:"1" maxLength:"1000000" doc:"One statement"`
+	Params    []any  `json:"params,omitempty" maxItems:"1000" doc:"Values of its parameters, in their order: strings, numbers, booleans and null. They are bound, never put into the text."`
+	TimeoutMS int64  `json:"timeout_ms,omitempty" minimum:"1" doc:"How long the statement may compute; time that the client takes to read does not count"`
+	MaxRows   int64  `json:"max_rows,omitempty" minimum:"1" doc:"Rows beyond are left out, which a JSON answer tells as truncated. If absent: 10,000 in JSON, all of them in other forms"`
+	Mode      string `json:"mode,omitempty" enum:"read,write" doc:"write for a statement that changes something"`
+}
+
+// form is how the rows of an answer are sent.
+type form struct{ worker, mediaType string }
+
+var forms = []form{
+	{worker.FormJSON, "application/json"}, {worker.FormLines, "application/x-ndjson"},
+	{worker.FormCSV, "text/csv"}, {worker.FormArrow, "application/vnd.apache.arrow.stream"},
+}
+
+func (q *queries) run(ctx context.Context, _ *operation.View, in runQuery) (*operation.Content, error) {
+	call := operation.From(ctx)
+	describeSQL(call, in.SQL)
+	as, err := accepted(in.Accept)
+	if err != nil {
+		return nil, err
+	}
+	if in.Mode == "write" {
+		return q.runWrite(ctx, call, in, as)
+	}
+	limit := in.MaxRows
+	if limit == 0 && as.worker == worker.FormJSON {
+		limit = q.settings.MaxRows
+	}
+	params, err := bindable(in.Params)
+	if err != nil {
+		return nil, err
+	}
+	args, err := json.Marshal(worker.Query{SQL: in.SQL, Params: params, Form: as.worker, MaxRows: limit})
+	if err != nil {
+		return nil, err
+	}
+	for tries := 0; ; tries++ {
+		r, err := q.begin(ctx, call, wire.Request{Op: "query", Args: args}, in.TimeoutMS)
+		if eider.CodeOf(err) == eider.ProjectRestarted && tries == 0 && ctx.Err() == nil {
+			continue // its neighbour had the worker killed, and nothing was sent yet
+		}
+		if err != nil {
+			return nil, err
+		}
+		answer := &queryAnswer{relay: r, form: as, call: call}
+		return &operation.Content{
+			Type: contentType(as), Length: -1, Write: answer.write, Closing: r,
+			Headers: map[string]string{"Cache-Control": "no-store"},
+		}, nil
+	}
+}
+
+func contentType(f form) string {
+	if f.worker == worker.FormCSV {
+		return f.mediaType + "; charset=utf-8; header=present"
+	}
+	return f.mediaType
+}
+
+// describeSQL puts into the log what a statement is, without the data in it.
+func describeSQL(call *operation.Call, sql string) {
+	text := redact(sql)
+	call.Detail("fingerprint", fingerprint(text))
+	call.Detail("sql", text)
+}
+
+func bindable(params []any) (all []json.RawMessage, err error) {
+	for _, p := range params {
+		text, err := json.Marshal(p)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, text)
+	}
+	return all, nil
+}
+
+// timeout returns how long a statement may compute.
+func (q *queries) timeout(asked int64) (time.Duration, error) {
+	longest := time.Duration(q.settings.MaxTimeout)
+	if asked == 0 {
+		return time.Duration(q.settings.Timeout), nil
+	}
+	if asked > longest.Milliseconds() {
+		return 0, eider.Invalid("timeout_ms", "must be at most %d", longest.Milliseconds())
+	}
+	return time.Duration(asked) * time.Millisecond, nil
+}
+
+// enter counts a statement of the project, and refuses one too many.
+func (q *queries) enter(uid string) (leave func(), err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.running[uid] >= q.settings.AtOnce {
+		e := eider.Errorf(eider.TooManyQueries, "%d statements of the project are running, which is as many as may", q.running[uid])
+		e.RetryAfter = time.Second
+		return nil, e
+	}
+	q.running[uid]++
+	return sync.OnceFunc(func() {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		if q.running[uid]--; q.running[uid] == 0 {
+			delete(q.running, uid)
+		}
+	}), nil
+}
+
+// begin has a worker begin a statement, and returns once its first rows are there.
+func (q *queries) begin(ctx context.Context, call *operation.Call, request wire.Request, timeoutMS int64) (*relay, error) {
+	timeout, err := q.timeout(timeoutMS)
+	if err != nil {
+		return nil, err
+	}
+	leave, err := q.enter(call.Project.UID)
+	if err != nil {
+		return nil, err
+	}
+	r := newRelay(ctx, timeout)
+	go func() {
+		defer leave()
+		r.run(q.tables.databases, projectdb.Of(*call.Project), request)
+	}()
+	select {
+	case <-r.started:
+		return r, nil
+	case <-r.done:
+		select {
+		case <-r.started:
+			return r, nil // it has ended already, and well enough to be told in the answer
+		default:
+		}
+		return nil, errors.Join(r.err, r.Close())
+	}
+}
+
+// queryAnswer is the answer to a statement whose rows have begun to come.
+type queryAnswer struct {
+	relay *relay
+	form  form
+	call  *operation.Call
+}
+
+// write sends the rows on as they come.
+func (a *queryAnswer) write(ctx context.Context, w io.Writer) error {
+	stop := context.AfterFunc(ctx, a.relay.abandon)
+	defer stop()
+	err := a.rows(w)
+	a.call.Detail("rows", a.relay.end.Rows)
+	if err != nil && a.form.worker == worker.FormLines {
+		// The client sees a cut connection too; this tells it why.
+		public := operation.Public(err)
+		text, _ := json.Marshal(map[string]any{"error": map[string]string{"code": string(public.Code), "message": public.Message}})
+		_, _ = w.Write(append(text, '\n')) // it may have left
+	}
+	return err
+}
+
+func (a *queryAnswer) rows(w io.Writer) error {
+	asJSON := a.form.worker == worker.FormJSON
+	if asJSON {
+		columns, err := json.Marshal(a.relay.head.Columns)
+		if err != nil {
+			return err
+		}
+		if _, err := fmt.Fprintf(w, `{"columns":%s,"rows":[`, columns); err != nil {
+			return err
+		}
+	}
+	if err := a.relay.copy(w); err != nil {
+		return err
+	}
+	if end := a.relay.end; end.Truncated {
+		a.call.Detail("truncated", true)
+	}
+	if asJSON {
+		_, err := fmt.Fprintf(w, `],"truncated":%t,"elapsed_ms":%d}`, a.relay.end.Truncated, time.Since(a.relay.begun).Milliseconds())
+		return err
+	}
+	return nil
+}
+
+// accepted returns the form that an Accept header asks for (RFC 9110 section
+// 12.5.1): of equal weights the first that is named.
+func accepted(header string) (form, error) {
+	if header == "" {
+		return forms[0], nil
+	}
+	var best form
+	most := 0.0
+	for _, part := range strings.Split(header, ",") {
+		media, params, err := mime.ParseMediaType(part)
+		if err != nil {
+			continue
+		}
+		weight := 1.0
+		if q, ok := params["q"]; ok {
+			if weight, err = strconv.ParseFloat(q, 64); err != nil {
+				continue
+			}
+		}
+		for _, f := range forms {
+			kind, _, _ := strings.Cut(f.mediaType, "/")
+			if weight > most && (media == f.mediaType || media == "*/*" || media == kind+"/*") {
+				best, most = f, weight
+				break
+			}
+		}
+	}
+	if most == 0 {
+		return form{}, eider.Errorf(eider.NotAcceptable, "the rows can be had as application/json, application/x-ndjson, text/csv or application/vnd.apache.arrow.stream")
+	}
+	return best, nil
+}

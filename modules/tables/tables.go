@@ -27,6 +27,7 @@ type Tables struct {
 	pipeline  *operation.Pipeline
 	dir       string // the data folder
 	blobs     *blob.Local
+	stored    core.FileRegister
 	log       *slog.Logger
 
 	mu     sync.Mutex
@@ -66,6 +67,7 @@ const filesDir = "files"
 // Provision takes what the handlers need of the kernel.
 func (f *Tables) Provision(_ context.Context, k *core.Kernel) error {
 	f.databases, f.pipeline, f.dir, f.log = k.Databases, k.Pipeline, k.Dir, k.Log
+	f.stored = k.Stored
 	f.blobs = blob.NewLocal(filepath.Join(k.Dir, filesDir), k.Files)
 	return nil
 }

@@ -1,0 +1,152 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/eiderdb/eider"
+	"github.com/eiderdb/eider/core/duck"
+	"github.com/eiderdb/eider/core/projectdb/gate"
+)
+
+// selects and writes are the gate.
+func (w *worker) selects(ctx context.Context, conn *duck.Conn, sql string) (gate.Checked, error) {
+	return gate.Select(ctx, conn, sql)
+}
+
+func (w *worker) writes(ctx context.Context, conn *duck.Conn, sql string) (gate.Checked, error) {
+	return gate.Write(ctx, conn, sql)
+}
+
+// blame gives an error of a tenant's statement the code by which its author is
+// told. sql is the statement as it was written.
+func (w *worker) blame(err error, sql string) error {
+	var refusal *eider.Error
+	if err == nil || errors.As(err, &refusal) {
+		return err
+	}
+	complaint, ok := duck.Complains(err)
+	if !ok {
+		return err // explain has words for it
+	}
+	words := w.discreet(complaint.Words)
+	switch complaint.Kind {
+	case duck.ComplaintMemory:
+		return w.outOfMemory()
+	case duck.ComplaintConstraint:
+		if strings.Contains(words, "uplicate key") {
+			return eider.Errorf(eider.DuplicateKeyValue, "%s", words)
+		}
+	case duck.ComplaintDenied:
+		return eider.Errorf(eider.StatementNotAllowed, "%s", words)
+	}
+	return eider.Errorf(eider.QueryFailed, "%s%s", words, written(complaint, sql))
+}
+
+func (w *worker) outOfMemory() error {
+	return eider.Errorf(eider.OutOfMemory, "the statement needs more memory than the project may use: the limit is %d MiB", w.setup.MemoryLimit>>20)
+}
+
+// fileLine is where DuckDB tells the line of a CSV or JSON file, and fileColumn
+// the column.
+var (
+	fileLine   = regexp.MustCompile(`(?:CSV Error on Line: |in line |in record/value )(\d+)`)
+	fileColumn = regexp.MustCompile(`Error when converting column "([^"]*)"`)
+)
+
+// blameFile gives an error of an import the code by which its caller is told.
+func (w *worker) blameFile(err error) error {
+	var refusal *eider.Error
+	if err == nil || errors.As(err, &refusal) {
+		return err
+	}
+	complaint, ok := duck.Complains(err)
+	words := complaint.Words
+	switch {
+	case errors.Is(err, duck.ErrIO):
+		_, words, ok = strings.Cut(err.Error(), "IO Error: ")
+	case complaint.Kind == duck.ComplaintMemory:
+		return w.outOfMemory()
+	case complaint.Kind == duck.ComplaintConstraint && strings.Contains(words, "uplicate key"):
+		return eider.Errorf(eider.DuplicateKeyValue, "%s", w.told(words))
+	}
+	if !ok {
+		return err
+	}
+	return eider.Errorf(eider.ImportFailed, "%s", w.told(words))
+}
+
+// told is what DuckDB says of a file: the place first, then the sentence. The
+// line itself and advice on settings are left out.
+func (w *worker) told(words string) string {
+	words = w.discreet(words)
+	var place []string
+	if m := fileLine.FindStringSubmatch(words); m != nil {
+		place = append(place, "line "+m[1])
+	}
+	if m := fileColumn.FindStringSubmatch(words); m != nil {
+		place = append(place, "column "+clipped(m[1]))
+	}
+	sentence, _, _ := strings.Cut(strings.TrimSpace(words), "\n")
+	if _, rest, found := strings.Cut(words, "Original Line: "); found {
+		sentence = "the line is not what the file's other lines and the table ask for"
+		if at := csvSentence.FindStringSubmatch(rest); at != nil {
+			sentence = at[1]
+		}
+	}
+	return strings.Join(append(place, clip(sentence)), ": ")
+}
+
+// csvSentence finds what DuckDB says of a line behind the line itself, which may
+// have ends of line in it.
+var csvSentence = regexp.MustCompile(`(?m)^(?:Error when converting column "[^"]*"\. )?((?:Could not convert|Expected Number of Columns|Invalid unicode|Value with unterminated|Maximum line size|The CSV Parser).*)$`)
+
+// clip bounds a sentence that may repeat a value.
+func clip(s string) string {
+	if len(s) > 500 {
+		return strings.ToValidUTF8(s[:500], "") + "..."
+	}
+	return s
+}
+
+// discreet takes the server's paths out of a text of DuckDB.
+func (w *worker) discreet(words string) string {
+	words = strings.ReplaceAll(words, w.path(inFile), "the file")
+	words = strings.ReplaceAll(words, w.path(outFile), "the file")
+	return strings.ReplaceAll(words, w.setup.Folder, "the project")
+}
+
+// token is what an error may point at.
+var token = regexp.MustCompile(`^("(?:[^"]|"")*"|[\pL_][\pL\pN_$]*|'(?:[^']|'')*'|[0-9.]+)`)
+
+// written tells where in the statement as it was written the complaint points.
+// What was run is another text: so only a word that is there once is known.
+func written(c duck.Complaint, sql string) string {
+	if c.Line == 0 || c.Offset >= len(c.Shown) {
+		return ""
+	}
+	word := token.FindString(c.Shown[c.Offset:])
+	at, ok := only(sql, word)
+	if !ok && strings.HasPrefix(word, `"`) {
+		at, ok = only(sql, strings.Trim(word, `"`))
+	}
+	if !ok {
+		return ""
+	}
+	return fmt.Sprintf(" (at character %d)", at+1)
+}
+
+// only returns where the word stands, if that is in one place.
+func only(sql, word string) (at int, ok bool) {
+	if word == "" {
+		return 0, false
+	}
+	places := regexp.MustCompile(`(?i)(?:^|[^\pL\pN_$"'])(`+regexp.QuoteMeta(word)+`)(?:[^\pL\pN_$"']|$)`).FindAllStringSubmatchIndex(sql, 2)
+	if len(places) != 1 {
+		return 0, false
+	}
+	return places[0][2], true
+}

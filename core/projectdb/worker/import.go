@@ -1,0 +1,466 @@
+package worker
+
+import (
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/eiderdb/eider"
+	"github.com/eiderdb/eider/core/duck"
+	"github.com/eiderdb/eider/core/projectdb/wire"
+	"github.com/klauspost/compress/zstd"
+)
+
+// The formats of files.
+const (
+	FormatCSV     = "csv"
+	FormatParquet = "parquet"
+	FormatJSON    = "json"
+)
+
+// What becomes of a row whose key the table has, or the file has twice.
+const (
+	DedupUpdate = "update_duplicates" // the later one stays
+	DedupInsert = "insert_duplicates" // both stay, which a primary key does not allow
+	DedupFail   = "fail_on_duplicates"
+)
+
+// Import asks for the rows of the file in/import.
+type Import struct {
+	Bucket      string   `json:"bucket"`
+	Table       string   `json:"table"`
+	Format      string   `json:"format"`
+	CSV         CSV      `json:"csv"`
+	Incremental bool     `json:"incremental"` // else the rows replace all that were there
+	Dedup       string   `json:"dedup"`
+	Columns     []string `json:"columns,omitempty"` // of the table, that the file fills
+}
+
+// CSV tells how a file is written.
+type CSV struct {
+	Delimiter  string `json:"delimiter"`
+	Quote      string `json:"quote"`
+	Escape     string `json:"escape"`
+	Header     bool   `json:"header"`
+	NullString string `json:"null_string"`
+}
+
+// Imported is what an import has made of the table.
+type Imported struct {
+	Rows      int64     `json:"rows"`
+	RowsAfter int64     `json:"rows_after"`
+	Size      int64     `json:"size"`
+	Warnings  []string  `json:"warnings"`
+	Measured  *Measured `json:"measured,omitempty"`
+}
+
+func importFile(ctx context.Context, t *task) (any, error) {
+	in := importing{task: t}
+	if err := t.args(&in.Import); err != nil {
+		return nil, err
+	}
+	if err := in.look(ctx); err != nil {
+		return nil, err
+	}
+	out := Imported{}
+	err := t.change(ctx, func(conn *duck.Conn) (err error) {
+		out, err = in.run(ctx, conn)
+		if err != nil {
+			return err
+		}
+		return t.keep(out)
+	})
+	if err != nil {
+		return nil, t.blameFile(err)
+	}
+	out.Measured = t.measure(context.WithoutCancel(ctx))
+	return out, nil
+}
+
+// importing is an import under way.
+type importing struct {
+	*task
+	Import
+	compression string
+	table       described
+	fields      []string // of the file
+	mapped      []mapped
+	warnings    []string
+}
+
+// mapped is a column of the table that a field of the file fills.
+type mapped struct{ field, column, kind string }
+
+// look finds out how the file is compressed, and reads all of one that is:
+// DuckDB takes a compressed file that is cut for one that ends there.
+func (in *importing) look(ctx context.Context) error {
+	file, err := os.Open(in.path(inFile))
+	if err != nil {
+		return fmt.Errorf("open the file: %w", errors.Unwrap(err))
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	head := make([]byte, 4)
+	n, _ := io.ReadFull(file, head)
+	head = head[:n]
+	if _, err := file.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	in.compression = "none"
+	if in.Format == FormatParquet {
+		return nil
+	}
+	counted := &watchedFile{ctx: ctx, r: file, size: info.Size(), tell: in.progress}
+	switch {
+	case strings.HasPrefix(string(head), "\x1f\x8b"):
+		in.compression = "gzip"
+		z, err := gzip.NewReader(counted)
+		if err == nil {
+			_, err = io.Copy(io.Discard, z)
+		}
+		return wholeOrNot(ctx, err)
+	case string(head) == "\x28\xb5\x2f\xfd":
+		in.compression = "zstd"
+		z, err := zstd.NewReader(counted, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(128<<20))
+		if err != nil {
+			return wholeOrNot(ctx, err)
+		}
+		defer z.Close()
+		_, err = io.Copy(io.Discard, z)
+		return wholeOrNot(ctx, err)
+	}
+	return nil
+}
+
+func wholeOrNot(ctx context.Context, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
+		return eider.Errorf(eider.ImportFailed, "the compressed file is cut: it ends before its data does")
+	}
+	return eider.Errorf(eider.ImportFailed, "the compressed file is damaged")
+}
+
+// watchedFile is read until ctx ends, and tells how far it is.
+type watchedFile struct {
+	ctx        context.Context
+	r          io.Reader
+	read, size int64
+	told       int64
+	tell       func(fraction float64, rows int64)
+}
+
+// checkShare is how much of an import's progress is to read a compressed file.
+const checkShare = 0.4
+
+func (w *watchedFile) Read(p []byte) (int, error) {
+	if err := w.ctx.Err(); err != nil {
+		return 0, err
+	}
+	n, err := w.r.Read(p)
+	w.read += int64(n)
+	if w.read-w.told > w.size/100+1<<20 {
+		w.told = w.read
+		w.tell(checkShare*float64(w.read)/float64(w.size), 0)
+	}
+	return n, err
+}
+
+// progress tells how far the work is. That it cannot be told is no failure.
+func (t *task) progress(fraction float64, rows int64) {
+	body, err := json.Marshal(wire.Progress{Fraction: fraction, Rows: rows})
+	if err == nil {
+		_ = t.send(wire.KindProgress, body)
+	}
+}
+
+// run imports inside the transaction.
+func (in *importing) run(ctx context.Context, conn *duck.Conn) (out Imported, err error) {
+	if in.table, err = describe(ctx, conn, in.Bucket, in.Table); err != nil {
+		return out, err
+	}
+	if err := in.match(ctx, conn); err != nil {
+		return out, err
+	}
+	in.progress(checkShare, 0)
+	if !in.Incremental {
+		if err := conn.Exec(ctx, "DELETE FROM "+in.table.sql()); err != nil {
+			return out, err
+		}
+	}
+	if out.Rows, err = count(ctx, conn, in.insert()); err != nil {
+		return out, err
+	}
+	in.progress(0.9, out.Rows)
+	all, err := counted(ctx, conn, []described{in.afterwards()})
+	if err != nil {
+		return out, err
+	}
+	out.RowsAfter, out.Size = all[0].RowCount, all[0].SizeBytes
+	out.Warnings = append([]string{}, in.warnings...)
+	return out, nil
+}
+
+// afterwards is the table with rows of this transaction, which the catalog does
+// not count.
+func (in *importing) afterwards() described {
+	d := in.table
+	d.Estimate = 1
+	return d
+}
+
+// count runs a statement that changes rows, and returns how many.
+func count(ctx context.Context, conn *duck.Conn, statement string) (n int64, err error) {
+	b, err := conn.Stream(ctx, statement)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, b.Close()) }()
+	var e Executed
+	for {
+		batch, err := b.Next()
+		if errors.Is(err, io.EOF) {
+			return e.Affected, nil
+		}
+		if err != nil {
+			return 0, err
+		}
+		err = e.take(batch, true, 0, nil)
+		batch.Release()
+		if err != nil {
+			return 0, err
+		}
+	}
+}
+
+// match finds out which field of the file fills which column: by name where the
+// fields have names, by place where they have none.
+func (in *importing) match(ctx context.Context, conn *duck.Conn) error {
+	if err := in.findFields(ctx, conn); err != nil {
+		return err
+	}
+	wanted, err := in.wanted()
+	if err != nil {
+		return err
+	}
+	if in.Format == FormatCSV && !in.CSV.Header {
+		return in.byPlace(wanted)
+	}
+	return in.byName(wanted)
+}
+
+// wanted returns the columns that the file may fill.
+func (in *importing) wanted() ([]Column, error) {
+	var all []Column
+	if len(in.Columns) == 0 {
+		for _, c := range in.table.Columns {
+			all = append(all, c.Column)
+		}
+		return all, nil
+	}
+	for _, name := range in.Columns {
+		at, err := in.table.column(name)
+		if err != nil {
+			return nil, err
+		}
+		for _, c := range all {
+			if c.Name == in.table.Columns[at].Name {
+				return nil, eider.Invalid("import_options.columns", "names a column twice")
+			}
+		}
+		all = append(all, in.table.Columns[at].Column)
+	}
+	return all, nil
+}
+
+func (in *importing) byPlace(wanted []Column) error {
+	if len(in.fields) != len(wanted) {
+		return eider.Errorf(eider.ImportFailed, "the file has %d columns and no header, and the table is to have %d filled", len(in.fields), len(wanted))
+	}
+	for i, c := range wanted {
+		in.mapped = append(in.mapped, mapped{in.fields[i], c.Name, c.Type})
+	}
+	return nil
+}
+
+func (in *importing) byName(wanted []Column) error {
+	used := map[string]bool{}
+	for _, c := range wanted {
+		field, ok := in.field(c.Name)
+		switch {
+		case ok:
+			used[field] = true
+			in.mapped = append(in.mapped, mapped{field, c.Name, c.Type})
+		case len(in.Columns) > 0:
+			return eider.Errorf(eider.ImportFailed, "the file has no column %s", c.Name)
+		default:
+			in.warnings = append(in.warnings, fmt.Sprintf("the file has no column %s: it has its default", c.Name))
+		}
+	}
+	for _, field := range in.fields {
+		if used[field] {
+			continue
+		}
+		if len(in.Columns) == 0 && in.Format != FormatJSON {
+			return eider.Errorf(eider.ImportFailed, "the table has no column %s; import_options.columns names those to import", clipped(field))
+		}
+		in.warnings = append(in.warnings, fmt.Sprintf("the file's column %s was not imported", clipped(field)))
+	}
+	if len(in.mapped) == 0 {
+		return eider.Errorf(eider.ImportFailed, "no column of the file is one of the table; with csv_options.header false they are taken by their place")
+	}
+	return nil
+}
+
+// field finds a field by name: the exact one first, then whatever its case.
+func (in *importing) field(name string) (string, bool) {
+	for _, f := range in.fields {
+		if f == name {
+			return f, true
+		}
+	}
+	for _, f := range in.fields {
+		if sameName(f, name) {
+			return f, true
+		}
+	}
+	return "", false
+}
+
+// clipped bounds what a file says of itself.
+func clipped(s string) string {
+	if len(s) > 100 {
+		return strings.ToValidUTF8(s[:100], "") + "..."
+	}
+	return s
+}
+
+// maxFields bounds the columns of a file.
+const maxFields = 10_000
+
+// findFields reads the names of the file's columns. Rows that do not fit are
+// looked at later, when they can be told by their line.
+func (in *importing) findFields(ctx context.Context, conn *duck.Conn) error {
+	path := "'" + quoteText(in.path(inFile)) + "'"
+	from := ""
+	switch in.Format {
+	case FormatCSV:
+		from = "read_csv(" + path + ", all_varchar=true, strict_mode=false, null_padding=true, ignore_errors=true" + in.dialect() + ")"
+	case FormatJSON:
+		from = "read_json(" + path + ", maximum_depth=1" + in.packing() + ")"
+	default:
+		from = "read_parquet(" + path + ")"
+	}
+	err := answer(ctx, conn, &in.fields, "SELECT to_json(list(column_name))::VARCHAR FROM (DESCRIBE SELECT * FROM "+from+")")
+	if err != nil {
+		return in.unreadable(err)
+	}
+	if len(in.fields) > maxFields {
+		return eider.Errorf(eider.ImportFailed, "the file has more than %d columns", maxFields)
+	}
+	return nil
+}
+
+// unreadable tells a file that is not of its format from one with a row that is
+// not.
+func (in *importing) unreadable(err error) error {
+	complaint, ok := duck.Complains(err)
+	if !ok && !errors.Is(err, duck.ErrIO) {
+		return err
+	}
+	words := complaint.Words
+	if !ok {
+		_, words, _ = strings.Cut(err.Error(), "IO Error: ")
+	}
+	if strings.HasPrefix(words, "Error when sniffing") {
+		return eider.Errorf(eider.InvalidFormat, "the file is no CSV with this delimiter, quote and escape")
+	}
+	return eider.Errorf(eider.InvalidFormat, "the file is no %s that can be read: %s", in.Format, in.told(words))
+}
+
+// dialect is what read_csv is told of the file.
+func (in *importing) dialect() string {
+	return fmt.Sprintf(", header=%s, delim='%s', quote='%s', escape='%s', nullstr='%s', compression='%s'", strconv.FormatBool(in.CSV.Header),
+		quoteText(in.CSV.Delimiter), quoteText(in.CSV.Quote), quoteText(in.CSV.Escape), quoteText(in.CSV.NullString), in.compression)
+}
+
+// packing is what read_json is told of the file: it has no word for none, and
+// takes what has no ending for it.
+func (in *importing) packing() string {
+	if in.compression == "none" {
+		return ""
+	}
+	return ", compression='" + in.compression + "'"
+}
+
+// source is the file as a table with the columns that are imported.
+func (in *importing) source() string {
+	path := "'" + quoteText(in.path(inFile)) + "'"
+	kinds := map[string]string{}
+	for _, m := range in.mapped {
+		kinds[m.field] = m.kind
+	}
+	var types []string
+	for _, f := range in.fields {
+		kind, imported := kinds[f]
+		if !imported {
+			if in.Format == FormatJSON {
+				continue
+			}
+			kind = "VARCHAR"
+		}
+		types = append(types, "'"+quoteText(f)+"': '"+quoteText(kind)+"'")
+	}
+	columns := "columns={" + strings.Join(types, ", ") + "}"
+	switch in.Format {
+	case FormatCSV:
+		return "read_csv(" + path + ", auto_detect=false, " + columns + in.dialect() + ")"
+	case FormatJSON:
+		return "read_json(" + path + ", " + columns + in.packing() + ")"
+	}
+	return "read_parquet(" + path + ")"
+}
+
+// insert is the statement that imports.
+func (in *importing) insert() string {
+	var columns, values []string
+	for _, m := range in.mapped {
+		columns, values = append(columns, quote(m.column)), append(values, quote(m.field))
+	}
+	head := "INSERT INTO " + in.table.sql() + " (" + strings.Join(columns, ", ") + ") SELECT " + strings.Join(values, ", ")
+	if in.Dedup != DedupUpdate || len(in.table.Key) == 0 {
+		return head + " FROM " + in.source()
+	}
+	var key, sets []string
+	for _, m := range in.mapped {
+		if in.table.inKey(m.column) {
+			key = append(key, quote(m.field))
+		} else {
+			sets = append(sets, quote(m.column)+" = excluded."+quote(m.column))
+		}
+	}
+	if len(key) < len(in.table.Key) {
+		return head + " FROM " + in.source() // a key with a default: what doubles it is refused
+	}
+	// DuckDB would keep the first of two rows of one key without a word. Here as
+	// elsewhere the later one counts.
+	do := " DO NOTHING"
+	if len(sets) > 0 {
+		do = " DO UPDATE SET " + strings.Join(sets, ", ")
+	}
+	return head + " FROM (SELECT *, row_number() OVER () AS _eider_place FROM " + in.source() + ")" +
+		" QUALIFY row_number() OVER (PARTITION BY " + strings.Join(key, ", ") + " ORDER BY _eider_place DESC) = 1" +
+		" ON CONFLICT (" + quoteAll(in.table.Key) + ")" + do
+}
