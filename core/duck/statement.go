@@ -28,7 +28,7 @@ func (c *Conn) Prepare(ctx context.Context, query string) (*Statement, error) {
 	}
 	prepared, err := c.conn.Prepare(query)
 	if err != nil {
-		return nil, c.db.check(err)
+		return nil, c.note(c.db.check(err))
 	}
 	stmt, ok := prepared.(*duckdb.Stmt)
 	if !ok {
@@ -83,7 +83,7 @@ func (c *Conn) Text(ctx context.Context, query string, args ...any) (text string
 	}
 	stmt, err := c.conn.Prepare(query)
 	if err != nil {
-		return "", c.db.check(err)
+		return "", c.note(c.db.check(err))
 	}
 	defer func() { err = errors.Join(err, stmt.Close()) }()
 	named := make([]driver.NamedValue, len(args))
@@ -92,7 +92,7 @@ func (c *Conn) Text(ctx context.Context, query string, args ...any) (text string
 	}
 	rows, err := stmt.(driver.StmtQueryContext).QueryContext(ctx, named)
 	if err != nil {
-		return "", c.db.check(err)
+		return "", c.note(c.db.check(err))
 	}
 	defer func() { err = errors.Join(err, rows.Close()) }()
 	return c.only(rows)
@@ -105,7 +105,7 @@ func (c *Conn) only(rows driver.Rows) (string, error) {
 	case errors.Is(err, io.EOF) || err == nil && len(row) == 0:
 		return "", errors.New("the statement has no value")
 	case err != nil:
-		return "", c.db.check(err)
+		return "", c.note(c.db.check(err))
 	}
 	text, ok := row[0].(string)
 	if !ok {

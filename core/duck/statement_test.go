@@ -2,6 +2,7 @@ package duck_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 
 	"github.com/eiderdb/eider/core/duck"
@@ -80,5 +81,35 @@ func TestTextIsOneValueThatIsText(t *testing.T) {
 	}
 	if err := conn.Exec(ctx, "SELECT 1"); err != nil {
 		t.Errorf("the connection is of no more use: %v", err)
+	}
+}
+
+// DuckDB answers the COMMIT of a transaction in which a statement has failed as
+// if all were well.
+func TestFailedTextAndPrepareKeepTheTransactionFromBeingCommitted(t *testing.T) {
+	ctx := context.Background()
+	db, err := duck.Open(ctx, "", duck.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	for name, fail := range map[string]func() error{
+		"text":    func() error { _, err := conn.Text(ctx, "SELECT error('x')"); return err },
+		"prepare": func() error { _, err := conn.Prepare(ctx, "SELECT * FROM nowhere"); return err },
+	} {
+		if err := conn.Begin(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if err := fail(); err == nil {
+			t.Fatalf("%s has not failed", name)
+		}
+		if err := conn.Commit(); !errors.Is(err, duck.ErrAborted) {
+			t.Errorf("%s: the commit answers %v", name, err)
+		}
 	}
 }

@@ -121,3 +121,34 @@ func TestBoundsHoldExactly(t *testing.T) {
 		t.Error("one byte too many passes")
 	}
 }
+
+// The brackets of a type are counted before it is parsed; this is what stands
+// behind that count.
+func TestOnlyACastOfNullIsTakenForAType(t *testing.T) {
+	g := &gate{context.Background(), memory(t)}
+	for sql, want := range map[string]bool{
+		"SELECT CAST(NULL AS INTEGER)":          true,
+		"SELECT CAST(NULL AS INTEGER)::VARCHAR": false,
+		"SELECT CAST(1 AS INTEGER)":             false,
+		"SELECT TRY_CAST(NULL AS INTEGER)":      false,
+		"SELECT CAST(NULL AS INTEGER) AS x":     false,
+		"SELECT NULL":                           false,
+	} {
+		tree, err := g.parse("", piece{text: sql}, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := plainCast(tree.node().list("select_list")[0].(map[string]any)); got != want {
+			t.Errorf("%s: %v", sql, got)
+		}
+	}
+}
+
+func BenchmarkSelect(b *testing.B) {
+	conn := memory(b)
+	for b.Loop() {
+		if _, err := Select(context.Background(), conn, "SELECT a, count(*) FROM t WHERE b > 3 AND c IN (1, 2, 3) GROUP BY a ORDER BY 2 DESC LIMIT 10"); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
