@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/eiderdb/eider/core/app/apptest"
@@ -92,4 +93,39 @@ func TestTablesAreOpenToWhoMay(t *testing.T) {
 	}
 	s.Want(200, s.Root, "POST /projects/sales/undelete", "")
 	s.Want(200, writer, reads[2], "")
+}
+
+func TestDatabaseForgetsOldCalls(t *testing.T) {
+	t.Parallel()
+	s, key, base := bucketOf(t)
+	inDatabase(t, s, "sales", `INSERT INTO _eider.calls SELECT 'call ' || i, '2026-01-01'::TIMESTAMPTZ + to_seconds(i), 'null' FROM range(10100) r(i)`)
+	s.Want(200, key, "GET "+base, "")
+	inDatabase(t, s, "sales", `CREATE TABLE b.calls AS SELECT count(*) AS n, min(done_at) > '2026-01-01' AS newest FROM _eider.calls`)
+	same(t, "the calls", s.Want(200, key, "GET "+base+"/tables/calls/preview", "").List("rows")[0], map[string]any{"n": 10000.0, "newest": true})
+}
+
+// A list is one look into the catalog, however many tables there are.
+func TestListOfManyTablesIsWhole(t *testing.T) {
+	t.Parallel()
+	s, key, base := bucketOf(t)
+	var statements []string
+	for i := range 1200 {
+		statements = append(statements, fmt.Sprintf(`CREATE TABLE b.t%04d AS SELECT i FROM range(%d) r(i)`, i, i%3))
+	}
+	inDatabase(t, s, "sales", append([]string{"BEGIN"}, append(statements, "COMMIT")...)...)
+	seen, cursor := 0, ""
+	for {
+		a := s.Want(200, key, "GET "+base+"/tables?limit=1000"+cursor, "")
+		for _, table := range a.List("tables") {
+			if table["name"] != fmt.Sprintf("t%04d", seen) || table["row_count"] != float64(seen%3) {
+				t.Fatalf("table %d is %v", seen, table)
+			}
+			seen++
+		}
+		if a.JSON["next_cursor"] == nil {
+			break
+		}
+		cursor = "&cursor=" + a.Text("next_cursor")
+	}
+	same(t, "how many there are", seen, 1200)
 }

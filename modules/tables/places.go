@@ -26,8 +26,6 @@ func (p place) check() error {
 	return nil
 }
 
-func (p place) target() worker.Target { return worker.Target{} }
-
 type bucketPlace struct {
 	place
 	Bucket string `path:"bucket" json:"-" doc:"Case does not count"`

@@ -107,6 +107,12 @@ const (
 	createTables  = `CREATE TABLE IF NOT EXISTS _eider.tables (bucket TEXT, name TEXT, created_at TIMESTAMPTZ)`
 )
 
+// forgetCalls keeps the last 10,000. Only calls that a server left unfinished are
+// asked for, and those are among the last.
+const forgetCalls = `
+	DELETE FROM "data"._eider.calls
+	WHERE done_at < (SELECT done_at FROM "data"._eider.calls ORDER BY done_at DESC LIMIT 1 OFFSET 9999)`
+
 func quoteText(s string) string { return strings.ReplaceAll(s, "'", "''") }
 
 // explain gives an error of DuckDB the code by which a caller is told.

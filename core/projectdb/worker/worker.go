@@ -129,7 +129,7 @@ func (w *worker) open() error {
 		fmt.Sprintf("SET GLOBAL allowed_paths = ['%s', '%s']", quoteText(w.path(inFile)), quoteText(w.path(outFile))),
 		"SET GLOBAL enable_external_access = false",
 		createState,
-		createCalls, createBuckets, createTables,
+		createCalls, createBuckets, createTables, forgetCalls,
 		"SET GLOBAL lock_configuration = true",
 	} {
 		if err := conn.Exec(context.Background(), statement); err != nil {
