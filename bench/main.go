@@ -37,6 +37,7 @@ func groups() []group {
 		{"pipeline", benchPipeline},
 		{"start", benchStart},
 		{"files", benchFiles},
+		{"tables", benchTables},
 	}
 }
 

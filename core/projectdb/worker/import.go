@@ -76,8 +76,26 @@ func importFile(ctx context.Context, t *task) (any, error) {
 	if err != nil {
 		return nil, t.blameFile(err)
 	}
-	out.Measured = t.measure(context.WithoutCancel(ctx))
+	after := context.WithoutCancel(ctx) // it is done: who leaves now changes nothing
+	out.Measured = t.measure(after)
+	out.Size = in.size(after)
 	return out, nil
+}
+
+// size returns the size of the table once the rows are committed: before, the
+// catalog counts none of them. It never fails an import.
+func (in *importing) size(ctx context.Context) (n int64) {
+	err := in.read(ctx, func(conn *duck.Conn) error {
+		all, err := counted(ctx, conn, []described{in.afterwards()})
+		if err == nil {
+			n = all[0].SizeBytes
+		}
+		return err
+	})
+	if err != nil {
+		in.log.Error("a table could not be measured", "error", err)
+	}
+	return n
 }
 
 // importing is an import under way.
@@ -120,11 +138,9 @@ func (in *importing) run(ctx context.Context, conn *duck.Conn) (out Imported, er
 		return out, err
 	}
 	in.progress(0.9, out.Rows)
-	all, err := counted(ctx, conn, []described{in.afterwards()})
-	if err != nil {
+	if out.RowsAfter, err = countRows(ctx, conn, in.table.sql()); err != nil {
 		return out, err
 	}
-	out.RowsAfter, out.Size = all[0].RowCount, all[0].SizeBytes
 	out.Warnings = append([]string{}, in.warnings...)
 	return out, nil
 }
