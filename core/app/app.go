@@ -59,6 +59,7 @@ type App struct {
 	options   Options
 	telemetry *telemetry.Telemetry
 	lock      *disk.FileLock
+	space     *disk.Space
 	engine    *duckdb.Engine
 	store     *metadata.Store
 	keeper    *audit.Keeper
@@ -137,36 +138,31 @@ func (a *App) Open(ctx context.Context) (err error) {
 	if err = a.openFolder(); err != nil {
 		return err
 	}
+	if err = a.withRoom(a.makeFolders); err != nil {
+		return err
+	}
 	return a.openKernel(ctx)
 }
 
 func (a *App) openKernel(ctx context.Context) error {
 	t := a.telemetry
-	root, err := a.rootKey()
-	if err != nil {
+	var own files
+	if err := a.withRoom(func() (err error) { own, err = a.openFiles(ctx); return err }); err != nil {
 		return err
 	}
-	space, err := disk.OpenSpace(a.Settings.Top.DataDir, int64(a.Settings.Storage.MinFree), int64(a.Settings.Storage.Ballast))
-	if err != nil {
-		return err
-	}
-	signer, err := a.signer()
-	if err != nil {
-		return err
-	}
-	template, err := a.template(ctx)
-	if err != nil {
-		return err
-	}
+	signer, space := own.signer, a.space
 	a.keeper = audit.NewKeeper(a.Settings.path(auditDir), signer, t.Log)
 	log := audit.NewLog(a.keeper, t.Log)
-	keys := auth.NewKeys(root)
+	keys := auth.NewKeys(own.rootKey)
 	book := usage.NewBook()
 	cursors := audit.NewCursors()
 	records := operation.NewIdempotency(time.Duration(a.Settings.Idempotency.Keep))
 	jobs := job.New(a.Settings.Jobs.MaxRunning)
 	a.Registry.Tables = append(a.Registry.Tables, jobs.Table, keys.Table(), book.Table, cursors, records.Table())
-	if err := a.openStore(ctx, log, signer, space); err != nil {
+	if err := a.withRoom(func() error { return a.openStore(ctx, log, signer) }); err != nil {
+		return err
+	}
+	if err := a.syncData(); err != nil {
 		return err
 	}
 	chain, err := policy.NewChain(a.options.Policies, t.Log)
@@ -193,7 +189,7 @@ func (a *App) openKernel(ctx context.Context) error {
 	}
 	a.Kernel = &core.Kernel{
 		Dir: a.Settings.Top.DataDir, Files: a.options.Files, View: a.store.View(), Pipeline: pipeline, Audit: log, Signer: signer,
-		Keys: keys, URLs: a.urls, Databases: a.databases, Jobs: jobs, Usage: book, Log: t.Log, Tracer: t.Tracer, Meter: t.Meter, Space: space, Template: template,
+		Keys: keys, URLs: a.urls, Databases: a.databases, Jobs: jobs, Usage: book, Log: t.Log, Tracer: t.Tracer, Meter: t.Meter, Space: space, Template: own.template,
 		Register: a.register, Stored: a.stored, AuditDir: a.Settings.path(auditDir), Folders: a.folders(), MakeFolders: a.makeFolders, Version: a.options.Version,
 	}
 	if err := a.provision(ctx); err != nil {
@@ -202,7 +198,7 @@ func (a *App) openKernel(ctx context.Context) error {
 	return a.logRepair(ctx)
 }
 
-func (a *App) openStore(ctx context.Context, log *audit.Log, signer *audit.Signer, space *disk.Space) error {
+func (a *App) openStore(ctx context.Context, log *audit.Log, signer *audit.Signer) error {
 	newest, err := a.prepareMetadata(ctx, signer)
 	if err != nil {
 		return err
@@ -225,7 +221,7 @@ func (a *App) openStore(ctx context.Context, log *audit.Log, signer *audit.Signe
 	}
 	a.store, err = metadata.Open(ctx, metadata.Options{
 		Engine: e, Tables: a.Registry.Tables, Migrations: a.Registry.Migrations, Sealer: log, Housekeeping: housekeeping,
-		Log: a.telemetry.Log, Committed: observe, Full: a.release(space), Fatal: func(err error) {
+		Log: a.telemetry.Log, Committed: observe, Full: a.release, Fatal: func(err error) {
 			select {
 			case a.fatal <- err:
 			default:
@@ -235,18 +231,7 @@ func (a *App) openStore(ctx context.Context, log *audit.Log, signer *audit.Signe
 	if err != nil {
 		return fmt.Errorf("open %s: %w", metadataFile, err)
 	}
-	return a.syncData()
-}
-
-// release gives the ballast back to a group that met a full disk.
-func (a *App) release(space *disk.Space) func() bool {
-	return func() bool {
-		released, err := space.Release()
-		if err != nil {
-			a.telemetry.Log.Error("the ballast could not be given back", "error", err)
-		}
-		return released
-	}
+	return nil
 }
 
 func (a *App) provision(ctx context.Context) error {

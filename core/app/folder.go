@@ -16,6 +16,7 @@ import (
 	"github.com/eiderdb/eider/core/auth"
 	"github.com/eiderdb/eider/core/disk"
 	"github.com/eiderdb/eider/core/duck"
+	"github.com/eiderdb/eider/core/metadata"
 )
 
 // What stands in the data folder.
@@ -33,7 +34,7 @@ const (
 
 var dataFolders = []string{"duckdb", "files", "plugins", "backups", "archive", "trash", "lost+found", auditDir}
 
-// openFolder makes the data folder and takes its lock.
+// openFolder makes the data folder, takes its lock and begins to watch its room.
 func (a *App) openFolder() error {
 	// Until there is a database, a crash may have come between the making of the
 	// folder and the sync of its parent, which not every start may open.
@@ -50,7 +51,47 @@ func (a *App) openFolder() error {
 		return fmt.Errorf("lock the data folder: %w", err)
 	}
 	a.lock = lock
-	return a.makeFolders()
+	a.space, err = disk.OpenSpace(a.Settings.Top.DataDir, int64(a.Settings.Storage.MinFree), int64(a.Settings.Storage.Ballast))
+	return err
+}
+
+// withRoom does a step of the start. If there is no room for it, it does the step
+// once more without the ballast: a server that does not start can delete nothing.
+func (a *App) withRoom(step func() error) error {
+	err := step()
+	if !disk.IsFull(err) && !errors.Is(err, duck.ErrFull) && !errors.Is(err, metadata.ErrFull) || !a.release() {
+		return err
+	}
+	a.telemetry.Log.Warn("the disk is full: the ballast was given back, and changes are refused until there is room", "error", err)
+	return step()
+}
+
+// release gives the ballast back to what met a full disk.
+func (a *App) release() bool {
+	released, err := a.space.Release()
+	if err != nil {
+		a.telemetry.Log.Error("the ballast could not be given back", "error", err)
+	}
+	return released
+}
+
+// files is what a start reads from the data folder, or makes there, before it opens the
+// metadata.
+type files struct {
+	rootKey  string
+	signer   *audit.Signer
+	template string
+}
+
+func (a *App) openFiles(ctx context.Context) (own files, err error) {
+	if own.rootKey, err = a.rootKey(); err != nil {
+		return own, err
+	}
+	if own.signer, err = a.signer(); err != nil {
+		return own, err
+	}
+	own.template, err = a.template(ctx)
+	return own, err
 }
 
 func (a *App) folders() []string {
@@ -70,8 +111,11 @@ func (a *App) makeFolders() error {
 			}
 		}
 		probe := filepath.Join(dir, ".probe")
-		if err := errors.Join(a.options.Files.WriteFile(probe, []byte("eider\n"), 0o600), os.Remove(probe)); err != nil {
-			_ = os.Remove(probe)
+		err := a.options.Files.WriteFile(probe, []byte("eider\n"), 0o600)
+		if removed := os.Remove(probe); err == nil {
+			err = removed
+		}
+		if err != nil {
 			return fmt.Errorf("write into the folder %s: %w", filepath.Base(dir), err)
 		}
 	}
