@@ -122,6 +122,11 @@ func TestChangeWhoseCallerLeavesIsDoneOrNot(t *testing.T) {
 	}
 	must(t, f.isNotApplied(t.Context(), c))
 	must(t, f.apply(t.Context(), c))
+	c.changed = nil
+	must(t, f.apply(left, c)) // an answer that was lost behind the commit looks like this
+	if c.changed == nil || c.changed.Measured.Buckets != 0 {
+		t.Errorf("of the change is known %+v", c.changed)
+	}
 	if err := f.apply(t.Context(), c); eider.CodeOf(err) != eider.BucketNotFound {
 		t.Errorf("a second time it answers %v", err)
 	}
