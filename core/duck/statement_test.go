@@ -24,17 +24,17 @@ func TestPreparedStatementSaysItsKindAndHasNotRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	for sql, want := range map[string]string{
-		"SELECT 1":                    "SELECT",
-		"FROM t":                      "SELECT",
-		"INSERT INTO t VALUES ($1)":   "INSERT",
-		"UPDATE t SET a = 1":          "UPDATE",
-		"DELETE FROM t":               "DELETE",
-		"CREATE TABLE u AS SELECT 1":  "CREATE",
-		"CREATE VIEW u AS SELECT 1":   "CREATE",
-		"EXPLAIN SELECT 1":            "EXPLAIN",
-		"DROP TABLE t":                "OTHER",
-		"COPY (SELECT 1) TO 'x'": "OTHER",
-		"SET threads = 1":             "OTHER",
+		"SELECT 1":                   "SELECT",
+		"FROM t":                     "SELECT",
+		"INSERT INTO t VALUES ($1)":  "INSERT",
+		"UPDATE t SET a = 1":         "UPDATE",
+		"DELETE FROM t":              "DELETE",
+		"CREATE TABLE u AS SELECT 1": "CREATE",
+		"CREATE VIEW u AS SELECT 1":  "CREATE",
+		"EXPLAIN SELECT 1":           "EXPLAIN",
+		"DROP TABLE t":               "OTHER",
+		"COPY (SELECT 1) TO 'x'":     "OTHER",
+		"SET threads = 1":            "OTHER",
 		"MERGE INTO t USING t AS s USING (a) WHEN MATCHED THEN DELETE": "MERGE",
 	} {
 		s, err := conn.Prepare(ctx, sql)

@@ -108,16 +108,25 @@ func (g *gate) with(p piece) (string, error) {
 // rows checks the VALUES of an INSERT. They are not run as a SELECT: DuckDB casts
 // what stands behind INSERT .. VALUES to the columns, value by value.
 func (g *gate) rows(p piece) (string, error) {
-	sql, err := g.query(p, limits{})
+	t, err := g.parse("", p, "")
 	if err != nil {
 		return "", err
 	}
-	values, begins := strings.CutPrefix(sql, "SELECT * FROM (VALUES ")
-	values, ends := strings.CutSuffix(values, ") AS valueslist")
-	if !begins || !ends {
-		return sql, nil
+	listed := onlyValues(t.node(), t.node().node("from_table"))
+	sql, err := g.checked(t, limits{})
+	if err != nil || !listed {
+		return sql, err
 	}
-	return "VALUES " + values, nil
+	sql = strings.TrimSuffix(strings.TrimPrefix(sql, "SELECT * FROM ("), ") AS valueslist")
+	return sql, nil
+}
+
+// onlyValues reports whether a node is VALUES, which DuckDB reads as SELECT *
+// FROM (VALUES ..) AS valueslist. From is what the node reads from.
+func onlyValues(n, from node) bool {
+	items := n.list("select_list")
+	return bare(n, "from_table") && len(items) == 1 && isStar(items[0]) &&
+		from.string("type") == "EXPRESSION_LIST" && from.string("alias") == "valueslist" && from["sample"] == nil
 }
 
 // bare reports whether a node is SELECT with a list and nothing more, but for

@@ -218,20 +218,17 @@ func sameObject(a, b map[string]any) bool {
 	return true
 }
 
-// values takes off the SELECT that DuckDB puts around VALUES each time it reads
-// what it has written.
+// values takes off the SELECTs that DuckDB puts around VALUES, one each time it
+// reads what it has written.
 func values(o map[string]any) map[string]any {
+	if o["type"] != "SUBQUERY" || o["alias"] != "valueslist" || len(node(o).list("column_name_alias")) > 0 || o["sample"] != nil {
+		return o
+	}
 	inner := node(o).node("subquery").node("node")
-	list := inner.node("from_table")
-	if o["type"] != "SUBQUERY" || o["alias"] != "valueslist" || len(node(o).list("column_name_alias")) > 0 || o["sample"] != nil ||
-		!bare(inner, "from_table") || list.string("type") != "EXPRESSION_LIST" || list.string("alias") != "valueslist" {
-		return o
+	if from := values(inner.node("from_table")); onlyValues(inner, from) {
+		return from
 	}
-	items := inner.list("select_list")
-	if len(items) != 1 || !isStar(items[0]) {
-		return o
-	}
-	return list
+	return o
 }
 
 func isStar(v any) bool {

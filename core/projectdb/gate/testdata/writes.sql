@@ -45,3 +45,7 @@ CREATE TABLE shop.made AS PIVOT shop.orders ON person IN (1, 2) USING sum(amount
 CREATE VIEW shop.seen AS SELECT id, name FROM shop.people WHERE name LIKE 'A%'
 CREATE OR REPLACE VIEW shop.paris (a, b) AS SELECT id, city FROM shop.people WHERE city = 'Paris'
 CREATE VIEW IF NOT EXISTS shop.seen AS WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r WHERE n < 3) SELECT * FROM r
+INSERT INTO plain VALUES (1), (2), (3) ORDER BY 1 LIMIT 2
+INSERT INTO shop.wide (jan, feb) SELECT * FROM (VALUES (1)) AS a, (VALUES (2)) AS valueslist
+INSERT INTO plain SELECT * FROM (VALUES (1)) AS valueslist WHERE valueslist.col0 > 0
+INSERT INTO plain SELECT col0 FROM (VALUES (1, 2)) AS valueslist
