@@ -82,6 +82,7 @@ func (a *App) details() map[string]bool {
 		"disk_space":     !a.Kernel.Space.Low(),
 		"clock":          a.Kernel.Audit.Behind() <= clockSlack,
 		"log_followers":  a.followers.Failing() == nil,
+		"checkpoint":     a.Kernel.Audit.Proven(),
 		"settled":        len(a.Kernel.Pipeline.Stuck()) == 0,
 		"accepts_writes": a.store.Ready() == nil && !a.Kernel.Space.Low() && !a.Web.Draining(),
 	}

@@ -114,22 +114,26 @@ func (l *Log) checkHead(ctx context.Context, v *metadata.View, head Head) (*Repa
 	if l.keeper == nil {
 		return nil, nil
 	}
-	found, err := l.keeper.signer.readSlots(filepath.Join(l.keeper.dir, headFile))
+	found, err := l.keeper.signer.newest(l.keeper.dir)
 	if err != nil {
 		return nil, err
 	}
 	if found.foreign {
-		l.log.Warn("a checkpoint was signed by another key and does not count", "dir", l.keeper.dir)
+		l.log.Error("a checkpoint was signed by another key and does not count: was the signing key lost or replaced?", "dir", l.keeper.dir)
 	}
 	repaired, err := l.acceptedLoss(head)
 	if repaired != nil || err != nil {
 		return repaired, err
 	}
 	newest := found.newest
+	if newest != nil {
+		l.examined(false)
+	}
 	if newest == nil {
 		if head.ID > 0 {
-			l.log.Warn("there is no checkpoint to compare the log with", "head", head.ID)
+			l.log.Error("there is no checkpoint to compare the log with: rows may be missing at its end", "head", head.ID)
 		}
+		l.examined(head.ID > 0)
 		return nil, nil
 	}
 	if head.ID < newest.ID {
@@ -144,6 +148,26 @@ func (l *Log) checkHead(ctx context.Context, v *metadata.View, head Head) (*Repa
 		return nil, fmt.Errorf("%w: row %d has another hash", ErrForked, newest.ID)
 	}
 	return nil, nil
+}
+
+// examined keeps what the first look at the checkpoints found: later ones find
+// those of this process.
+func (l *Log) examined(unproven bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.proven == nil {
+		proven := !unproven
+		l.proven = &proven
+	}
+}
+
+// Proven reports whether the start could compare the log with a checkpoint, or had
+// nothing to compare. Until the next start it is false where the checkpoints, or the
+// key that signed them, were lost.
+func (l *Log) Proven() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.proven == nil || *l.proven
 }
 
 // acceptedLoss returns the word of a repair, if it is about this head. Once the

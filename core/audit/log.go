@@ -32,6 +32,7 @@ type Log struct {
 	unfinished map[string]Row
 	grown      chan struct{} // closed and replaced when the head moves
 	repaired   *Repair       // a loss that the operator has accepted, to be logged
+	proven     *bool         // the start found a checkpoint of the log; nil: it has not looked
 	stepped    bool          // the clock is behind the head, and that was told
 }
 

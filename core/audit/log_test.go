@@ -501,9 +501,45 @@ func TestALogThatDoesNotHoldTheCheckpointsRowIsNotOpened(t *testing.T) {
 		t.Errorf("the row is gone, one behind it is there: %v", err)
 	}
 	must(t, os.Remove(filepath.Join(r.kept, audit.HeadFile)))
+	if err := r.open(); !errors.Is(err, audit.ErrForked) {
+		t.Errorf("without the head file: %v", err)
+	}
+	must(t, os.Remove(filepath.Join(r.kept, audit.HistoryFile)))
 	must(t, r.open())
-	if r.said.count("there is no checkpoint") != 1 {
-		t.Error("nothing is said of the checkpoint that is gone")
+	if r.said.count("there is no checkpoint") != 1 || r.log.Proven() {
+		t.Error("nothing is said of the checkpoints that are gone")
+	}
+}
+
+// A rollback is met also where the head file was lost, emptied or damaged: the
+// history stands in for it.
+func TestTheHistoryStandsInForTheHeadFile(t *testing.T) {
+	for name, spoil := range map[string]func(path string) error{
+		"missing": os.Remove,
+		"empty":   func(path string) error { return os.Truncate(path, 0) },
+		"garbage": func(path string) error { return os.WriteFile(path, bytes.Repeat([]byte("garbage\n"), 1024), 0o600) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := begin(t)
+			r.stage(rows(5)...)
+			r.close()
+			must(t, spoil(filepath.Join(r.kept, audit.HeadFile)))
+			must(t, r.open()) // nothing is lost
+			if !r.log.Proven() {
+				t.Error("the history does not count")
+			}
+			r.close()
+			history := filepath.Join(r.kept, audit.HistoryFile)
+			f, err := os.OpenFile(history, os.O_APPEND|os.O_WRONLY, 0)
+			must(t, err)
+			_, err = f.WriteString(strings.Repeat("half a line\n", 10_000)) // more than its tail
+			must(t, errors.Join(err, f.Close()))
+			must(t, spoil(filepath.Join(r.kept, audit.HeadFile)))
+			r.sql(`DELETE FROM operations_log WHERE id > 3`)
+			if err := r.open(); !errors.Is(err, audit.ErrBehind) {
+				t.Errorf("rolled back: %v", err)
+			}
+		})
 	}
 }
 
@@ -516,7 +552,7 @@ func TestACheckpointOfAnotherKeyKeepsNoLogFromOpening(t *testing.T) {
 	r.signer, err = audit.LoadSigner(filepath.Join(t.TempDir(), "other.key"), true)
 	must(t, err)
 	must(t, r.open())
-	if r.said.count("signed by another key") != 1 {
+	if r.said.count("signed by another key") != 1 || r.log.Proven() {
 		t.Error("nothing is said of the foreign checkpoint")
 	}
 }

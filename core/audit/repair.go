@@ -84,13 +84,13 @@ func removeRepair(dir string) error {
 // altered, and Verify says so; those of other keys and half lines of a crash are
 // left out.
 func Checkpoints(dir string, signer *Signer) ([]Checkpoint, error) {
-	newest, err := NewestCheckpoint(dir, signer)
+	head, err := signer.readSlots(filepath.Join(dir, headFile))
 	if err != nil {
 		return nil, err
 	}
 	var kept []Checkpoint
-	if newest != nil {
-		kept = append(kept, *newest)
+	if head.newest != nil {
+		kept = append(kept, *head.newest)
 	}
 	text, err := os.ReadFile(filepath.Join(dir, historyFile))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -108,10 +108,4 @@ func Checkpoints(dir string, signer *Signer) ([]Checkpoint, error) {
 		kept = append(kept, c)
 	}
 	return kept, nil
-}
-
-// NewestCheckpoint returns the newest checkpoint kept in dir, nil if none.
-func NewestCheckpoint(dir string, signer *Signer) (*Checkpoint, error) {
-	found, err := signer.readSlots(filepath.Join(dir, headFile))
-	return found.newest, err
 }
