@@ -46,6 +46,9 @@ func lexeme(s string) (n int, shown string) {
 		return 1 + quoted(s[1:], '\'', false), "?"
 	case first == '"':
 		n := quoted(s, '"', false)
+		if n == 1 || s[n-1] != '"' {
+			return n, "?" // it is open: no name, and perhaps a text
+		}
 		return n, s[:n]
 	case first == '$':
 		return dollar(s)
