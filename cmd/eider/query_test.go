@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -124,6 +125,10 @@ func TestNumbersThatJSONLacksAreTexts(t *testing.T) {
 	}
 }
 
+// lateError is the last line of rows that failed. DuckDB tells at times only that
+// its threads were stopped.
+var lateError = regexp.MustCompile(`\{"error":\{"code":"query_failed","message":"(late|the statement failed while it ran)"\}\}\n$`)
+
 func TestAnErrorAmongTheRowsIsSeen(t *testing.T) {
 	t.Parallel()
 	s, keys := startQueries(t, nil)
@@ -141,7 +146,7 @@ func TestAnErrorAmongTheRowsIsSeen(t *testing.T) {
 		if a.StatusCode != 200 || len(body) == 0 || err == nil {
 			t.Errorf("%s: %d, %d bytes, %v", accept, a.StatusCode, len(body), err)
 		}
-		if accept == "application/x-ndjson" && !strings.HasSuffix(string(body), `{"error":{"code":"query_failed","message":"late"}}`+"\n") {
+		if accept == "application/x-ndjson" && !lateError.Match(body) {
 			t.Errorf("it ends with %q", body[max(0, len(body)-200):])
 		}
 	}

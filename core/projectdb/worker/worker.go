@@ -200,6 +200,11 @@ func (w *worker) run(ctx context.Context, t *task) (result json.RawMessage, err 
 		return nil, fmt.Errorf("there is no operation %q", t.request.Op)
 	}
 	out, err := do(ctx, t)
+	if errors.Is(err, duck.ErrInterrupted) && ctx.Err() == nil {
+		// DuckDB stops its other threads where one of them fails, and at times tells
+		// that instead of the failure.
+		err = eider.Errorf(eider.QueryFailed, "the statement failed while it ran").Because(err)
+	}
 	if err != nil {
 		return nil, err
 	}
