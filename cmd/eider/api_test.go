@@ -317,7 +317,7 @@ func TestRootKeyThatIsASettingIsNotReplaced(t *testing.T) {
 	s.Want(200, made.RootKey, "GET /projects", "")
 	s.Stop()
 
-	const set = "a root key that an operator has chosen"
+	const set = "a-root-key-that-an-operator-has-chosen"
 	s = apptest.Start(t, s.Dir, options(), map[string]string{"auth.root_key": set})
 	if err := call(t.Context(), socket, "POST", "/admin/root-key", &made); err == nil || !strings.Contains(err.Error(), "auth.root_key") {
 		t.Errorf("it was replaced, until the next start: %v", err)

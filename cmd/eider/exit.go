@@ -20,7 +20,7 @@ var exits = []struct {
 	is     func(error) bool
 	advice string
 }{
-	{2, is(errSettings), ""},
+	{2, is(app.ErrSettings), ""},
 	{3, is(disk.ErrLocked, duck.ErrLocked), ""},
 	{7, is(metadata.ErrNewer, duck.ErrNewer), "use the version of eider that wrote it, or a newer one; nothing was changed"},
 	{10, is(audit.ErrBehind), "nothing was changed; if the rows cannot be brought back from a copy, `eider repair --wal` accepts the loss"},

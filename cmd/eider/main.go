@@ -3,7 +3,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -46,9 +45,6 @@ func main() {
 // flags are those that every command takes.
 type flags struct{ config, dataDir, listen string }
 
-// errSettings marks what is wrong with the settings.
-var errSettings = errors.New("the settings are not valid")
-
 func command() *cobra.Command {
 	f := &flags{}
 	root := &cobra.Command{
@@ -77,7 +73,7 @@ func (f *flags) load(o app.Options) (*app.App, error) {
 		given["http.listen"] = f.listen
 	}
 	if err := a.Load(config.Sources{File: f.config, Environ: os.Environ(), Flags: given}); err != nil {
-		return nil, fmt.Errorf("%w:\n%w", errSettings, err)
+		return nil, fmt.Errorf("%w:\n%w", app.ErrSettings, err)
 	}
 	return a, nil
 }

@@ -134,11 +134,7 @@ func (a *App) rootKey() (string, error) {
 	path := a.Settings.path(rootKeyFile)
 	text, err := os.ReadFile(path)
 	if err == nil {
-		key, _, _ := strings.Cut(strings.TrimSpace(string(text)), "\n")
-		if key == "" {
-			return "", fmt.Errorf("%s is empty: remove it to have a new root key made", rootKeyFile)
-		}
-		return key, nil
+		return a.keptRootKey(path, string(text))
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		return "", fmt.Errorf("read the root key: %w", err)
@@ -150,6 +146,24 @@ func (a *App) rootKey() (string, error) {
 	a.telemetry.Log.Info("a root key was made", "file", path)
 	if a.options.Terminal != nil {
 		fmt.Fprintf(a.options.Terminal, "\nThe root key of this server, shown this once:\n\n    %s\n\nIt is kept in %s\n\n", key, path)
+	}
+	return key, nil
+}
+
+// keptRootKey returns the key in the first line of the file. What follows it is for
+// the server itself.
+func (a *App) keptRootKey(path, text string) (string, error) {
+	key, _, _ := strings.Cut(text, "\n")
+	key = strings.TrimSuffix(key, "\r")
+	if strings.TrimSpace(text) == "" {
+		return "", fmt.Errorf("%w: %s is empty: remove it to have a new root key made", ErrSettings, rootKeyFile)
+	}
+	if err := auth.CheckRootKey(key); err != nil {
+		return "", fmt.Errorf("%w: the root key in %s %w", ErrSettings, rootKeyFile, err)
+	}
+	if info, err := os.Stat(path); err == nil && info.Mode().Perm()&^0o600 != 0 {
+		a.telemetry.Log.Warn("others than the server's user may read or change the root key: give the file the mode 0600",
+			"file", path, "mode", fmt.Sprintf("%04o", info.Mode().Perm()))
 	}
 	return key, nil
 }

@@ -2,8 +2,10 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
+	"syscall"
 	"time"
 
 	"github.com/eiderdb/eider/core"
@@ -38,7 +40,11 @@ func (a *App) Listen() error {
 		return err
 	}
 	if err := server.Listen(publicListener, a.Settings.HTTP.Listen, web.ListenOptions{TLS: true, Mode: 0o660}); err != nil {
-		return fmt.Errorf("listen on %s: %w", a.Settings.HTTP.Listen, err)
+		err = fmt.Errorf("listen on %s: %w", a.Settings.HTTP.Listen, err)
+		if errors.Is(err, syscall.EADDRINUSE) {
+			return err
+		}
+		return fmt.Errorf("%w: %w", ErrSettings, err) // no such address, or no right to it
 	}
 	if err := server.Listen(adminListener, "unix:"+a.Settings.path(AdminSocket), web.ListenOptions{Mode: 0o600}); err != nil {
 		return fmt.Errorf("listen on %s: %w", AdminSocket, err)

@@ -1,16 +1,22 @@
 package app
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"time"
 
 	"github.com/eiderdb/eider/core"
+	"github.com/eiderdb/eider/core/auth"
 	"github.com/eiderdb/eider/core/config"
 	"github.com/eiderdb/eider/core/projectdb"
 	"github.com/eiderdb/eider/core/telemetry"
 	"github.com/eiderdb/eider/core/web"
 )
+
+// ErrSettings says that a start cannot go on as it was told to: another one changes
+// nothing.
+var ErrSettings = errors.New("the settings are not valid")
 
 // Settings is what the kernel's own sections hold.
 type Settings struct {
@@ -80,12 +86,31 @@ func (m *metadataSettings) Validate() error {
 	if m.Threads < 1 {
 		return fmt.Errorf("threads must be at least 1")
 	}
+	if m.Memory < minMemory {
+		return fmt.Errorf("memory must be at least 32MiB")
+	}
 	return nil
 }
 
-// Validate refuses to replace secrets so often that they pile up: each is kept
-// as long as a URL can live.
+// minMemory is with what DuckDB can open the metadata at all.
+const minMemory = 32 << 20
+
+// Validate refuses to forget answers before their requests can be repeated.
+func (i *idempotencySettings) Validate() error {
+	if time.Duration(i.Keep) < time.Minute {
+		return fmt.Errorf("keep must be at least 1m")
+	}
+	return nil
+}
+
+// Validate refuses a root key that is none, and to replace secrets so often that they
+// pile up: each is kept as long as a URL can live.
 func (a *authSettings) Validate() error {
+	if a.RootKey != "" {
+		if err := auth.CheckRootKey(a.RootKey); err != nil {
+			return fmt.Errorf("root_key %w", err)
+		}
+	}
 	if time.Duration(a.RotateURLKeys) < time.Hour {
 		return fmt.Errorf("rotate_url_keys must be at least 1h")
 	}

@@ -5,6 +5,8 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
+	"errors"
+	"fmt"
 	"strings"
 )
 
@@ -30,6 +32,23 @@ func NewRootKey() string {
 	raw := make([]byte, secretBytes)
 	_, _ = rand.Read(raw)
 	return tokenStart + rootID + "_" + hex.EncodeToString(raw)
+}
+
+// minRootKey is the length of the shortest root key, in bytes.
+const minRootKey = 16
+
+// CheckRootKey refuses a root key that could be guessed, or that no header can
+// carry as it is.
+func CheckRootKey(key string) error {
+	if len(key) < minRootKey {
+		return fmt.Errorf("must have at least %d characters", minRootKey)
+	}
+	for i := 0; i < len(key); i++ {
+		if key[i] <= ' ' || key[i] > '~' {
+			return errors.New("must be visible ASCII characters, without blanks")
+		}
+	}
+	return nil
 }
 
 // idOf returns the id of the key that a token claims to be.

@@ -2,7 +2,9 @@ package web
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
+	"strconv"
 	"strings"
 	"time"
 
@@ -43,6 +45,9 @@ func Defaults() Config {
 
 // Validate refuses what cannot work.
 func (c *Config) Validate() error {
+	if err := checkAddress(c.Listen); err != nil {
+		return err
+	}
 	if (c.TLS.Cert == "") != (c.TLS.Key == "") {
 		return fmt.Errorf("tls.cert and tls.key belong together")
 	}
@@ -57,11 +62,32 @@ func (c *Config) Validate() error {
 			return fmt.Errorf("%s must be more than 0", d.name)
 		}
 	}
+	if c.DrainTimeout < 0 {
+		return fmt.Errorf("drain_timeout must not be negative")
+	}
 	if c.MaxConnections < 1 || c.BodyLimit < 1 {
 		return fmt.Errorf("max_connections and body_limit must be at least 1")
 	}
 	_, err := c.proxies()
 	return err
+}
+
+// checkAddress refuses what cannot be listened on, wherever that would be tried.
+func checkAddress(address string) error {
+	if path, isUnix := strings.CutPrefix(address, "unix:"); isUnix {
+		if path == "" || len(path) > maxSocketPath {
+			return fmt.Errorf("listen: the path of a unix socket must have 1 to %d bytes", maxSocketPath)
+		}
+		return nil
+	}
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return fmt.Errorf("listen must be host:port or unix:PATH")
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return fmt.Errorf("listen: the port must be a number from 0 to 65535")
+	}
+	return nil
 }
 
 // proxies returns the trusted networks.
