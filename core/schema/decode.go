@@ -271,9 +271,10 @@ func checkMediaType(contentType string) error {
 	if contentType == "" {
 		return nil
 	}
-	media, _, err := mime.ParseMediaType(contentType)
-	if err == nil && (media == "application/json" || strings.HasSuffix(media, "+json")) {
+	media, params, err := mime.ParseMediaType(contentType)
+	charset, given := params["charset"]
+	if err == nil && media == "application/json" && (!given || strings.EqualFold(charset, "utf-8")) {
 		return nil
 	}
-	return eider.Errorf(eider.UnsupportedMediaType, "the body must be application/json")
+	return eider.Errorf(eider.UnsupportedMediaType, "the body must be application/json, in UTF-8")
 }

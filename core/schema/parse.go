@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"strconv"
+	"unicode/utf16"
 	"unicode/utf8"
 
 	"github.com/eiderdb/eider"
@@ -21,6 +22,9 @@ func parse(body []byte) (any, error) {
 	if !utf8.Valid(body) {
 		return nil, eider.Errorf(eider.MalformedJSON, "the body is not valid UTF-8")
 	}
+	if hasLoneSurrogate(body) {
+		return nil, eider.Errorf(eider.MalformedJSON, "an escape \\u is half a character")
+	}
 	d := json.NewDecoder(bytes.NewReader(body))
 	d.UseNumber()
 	value, err := parseValue(d, 0)
@@ -34,6 +38,37 @@ func parse(body []byte) (any, error) {
 		return nil, eider.Errorf(eider.MalformedJSON, "the body is not valid JSON (near byte %d)", d.InputOffset())
 	}
 	return value, err
+}
+
+// hasLoneSurrogate reports whether an escape names one half of a pair of UTF-16
+// without the other. encoding/json would put another character in its place, so that
+// what is stored is not what was sent. Outside of strings there are no escapes.
+func hasLoneSurrogate(body []byte) bool {
+	for i := bytes.IndexByte(body, '\\'); i >= 0 && i+1 < len(body); {
+		next := i + 2
+		if first, ok := escaped(body[i:]); ok && utf16.IsSurrogate(first) {
+			second, _ := escaped(body[min(i+6, len(body)):])
+			if utf16.DecodeRune(first, second) == utf8.RuneError {
+				return true
+			}
+			next = i + 12
+		}
+		found := bytes.IndexByte(body[min(next, len(body)):], '\\')
+		if found < 0 {
+			return false
+		}
+		i = next + found
+	}
+	return false
+}
+
+// escaped returns the code unit of an escape \uXXXX that text begins with.
+func escaped(text []byte) (rune, bool) {
+	if len(text) < 6 || text[0] != '\\' || text[1] != 'u' {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(string(text[2:6]), 16, 16)
+	return rune(n), err == nil
 }
 
 func parseValue(d *json.Decoder, depth int) (any, error) {

@@ -14,6 +14,7 @@ func TestMalformedJSONIsRefused(t *testing.T) {
 		`{1:2}`, `{null:1}`, `{a:1}`, `{'a':1}`, `01`, `+1`, `.5`, `1.`, `1e`, `0x1`, `NaN`, `Infinity`, `tru`, `TRUE`,
 		`"a`, "\"a\nb\"", `"\x"`, `"\u12"`, `{} {}`, `{}x`, `{}]`, `1 2`, "\ufeff{}", "{}\x00", "\"\xff\"", "{\"\xff\":1}",
 		`1e400`, `{"a":-1e999}`, `/**/{}`,
+		`"\ud800"`, `"\udc00"`, `"\ud83d\ud83d\ude00"`, `"\ude00\ud83d"`, `"x\\\ud800"`, `"\ud800x\udc00"`, `{"\uD800":1}`, `"\ud83d\u0041"`,
 	} {
 		if _, err := parse([]byte(body)); eider.CodeOf(err) != eider.MalformedJSON {
 			t.Errorf("%q: got %v", body, err)
@@ -21,10 +22,19 @@ func TestMalformedJSONIsRefused(t *testing.T) {
 	}
 }
 
+func TestEscapesOfWholeCharactersAreTaken(t *testing.T) {
+	for body, want := range map[string]string{
+		`"\ud83d\ude00"`: "\U0001F600", `"\\ud800"`: `\ud800`, `"a\u00e4\ufffd"`: "aä\ufffd", `"\uD83D\uDE00\uD83D\uDE00"`: "\U0001F600\U0001F600",
+	} {
+		if got, err := parse([]byte(body)); err != nil || got != want {
+			t.Errorf("%s: got %q, %v", body, got, err)
+		}
+	}
+}
+
 func TestKeysAreGivenOnce(t *testing.T) {
 	for _, body := range []string{
 		`{"a":1,"a":1}`, `{"x":[{"a":1,"b":2,"a":3}]}`, `{"a":1,"\u0061":2}`, `{"a":null,"a":null}`,
-		`{"\ud800":1,"\ud801":2}`, // both are read as U+FFFD
 	} {
 		if _, err := parse([]byte(body)); eider.CodeOf(err) != eider.ValidationFailed {
 			t.Errorf("%s: got %v", body, err)
