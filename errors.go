@@ -38,6 +38,7 @@ const (
 	StorageFull            Code = "storage_full"
 	StorageUnavailable     Code = "storage_unavailable"
 	ShuttingDown           Code = "shutting_down"
+	TooManyConnections     Code = "too_many_connections"
 	Internal               Code = "internal"
 	ProjectExists          Code = "project_exists"
 	ProjectIsLocked        Code = "project_locked"

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -12,12 +13,18 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
+// singular are the headers that decide who asks, and whether the request may be
+// done.
+var singular = [...]string{"authorization", "if-match", "idempotency-key", "x-idempotency-key"}
+
 // checkHeaders refuses what fasthttp lets pass and a proxy before us might read
 // otherwise: two lengths, a length beside chunks, no or two hosts, folded lines,
 // lines that end without a carriage return, a space before the colon. Such a pair
-// of readings is how requests are smuggled.
+// of readings is how requests are smuggled. Nor may there be two of the singular
+// ones.
 func checkHeaders(h *fasthttp.RequestHeader) error {
 	hosts, lengths, encodings := 0, 0, 0
+	seen := make([]string, 0, len(singular))
 	for rest := h.RawHeaders(); len(rest) > 0; {
 		line, after, ended := bytes.Cut(rest, []byte("\r\n"))
 		rest = after
@@ -28,7 +35,14 @@ func checkHeaders(h *fasthttp.RequestHeader) error {
 		if !ended || !ok || !isToken(name) || bytes.IndexByte(value, '\n') >= 0 {
 			return badHeaders()
 		}
-		switch strings.ToLower(string(name)) {
+		lower := strings.ToLower(string(name))
+		if slices.Contains(singular[:], lower) {
+			if slices.Contains(seen, lower) {
+				return eider.Errorf(eider.MalformedRequest, "the header %s may be given once", lower)
+			}
+			seen = append(seen, lower)
+		}
+		switch lower {
 		case "host":
 			hosts++
 		case "content-length":
@@ -42,6 +56,15 @@ func checkHeaders(h *fasthttp.RequestHeader) error {
 	}
 	if hosts > 1 || lengths > 1 || encodings > 1 || (lengths > 0 && encodings > 0) || (hosts == 0 && h.IsHTTP11()) {
 		return badHeaders()
+	}
+	return nil
+}
+
+// checkVersion refuses versions that this server does not speak: fasthttp takes any
+// word that begins with HTTP/.
+func checkVersion(h *fasthttp.RequestHeader) error {
+	if v := string(h.Protocol()); v != "HTTP/1.1" && v != "HTTP/1.0" {
+		return eider.Errorf(eider.MalformedRequest, "the version must be HTTP/1.1 or HTTP/1.0")
 	}
 	return nil
 }

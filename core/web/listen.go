@@ -88,8 +88,9 @@ type listener struct {
 	once         sync.Once
 	closed       chan struct{}
 
-	mu    sync.Mutex
-	conns map[*conn]struct{}
+	mu      sync.Mutex
+	conns   map[*conn]struct{}
+	surplus map[*conn]struct{} // those that are being refused
 }
 
 // conn is a connection whose every write has a deadline of its own: fasthttp's
@@ -105,7 +106,7 @@ type conn struct {
 }
 
 func newListener(l net.Listener, name string, writeTimeout time.Duration, log *slog.Logger) *listener {
-	return &listener{Listener: l, name: name, writeTimeout: writeTimeout, log: log, closed: make(chan struct{}), conns: map[*conn]struct{}{}}
+	return &listener{Listener: l, name: name, writeTimeout: writeTimeout, log: log, closed: make(chan struct{}), conns: map[*conn]struct{}{}, surplus: map[*conn]struct{}{}}
 }
 
 // longestRetry is how long a listener that is out of file descriptors waits
@@ -150,6 +151,20 @@ func (l *listener) keep(raw net.Conn) *conn {
 	return c
 }
 
+// hasRoom reports whether a connection is one of the first max that are open. One
+// that is not is to be refused, and takes no place while it is.
+func (l *listener) hasRoom(c net.Conn, max int) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	own, ok := inner(c)
+	if !ok || len(l.conns) <= max {
+		return true
+	}
+	delete(l.conns, own)
+	l.surplus[own] = struct{}{}
+	return false
+}
+
 // Close stops accepting. Connections stay. A second call does nothing.
 func (l *listener) Close() (err error) {
 	l.once.Do(func() {
@@ -179,8 +194,10 @@ func (l *listener) tune(c net.Conn) {
 func (l *listener) cut() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for c := range l.conns {
-		_ = c.Conn.Close()
+	for _, all := range []map[*conn]struct{}{l.conns, l.surplus} {
+		for c := range all {
+			_ = c.Conn.Close()
+		}
 	}
 }
 
@@ -263,6 +280,7 @@ func (c *conn) Close() error {
 	}
 	c.owner.mu.Lock()
 	delete(c.owner.conns, c)
+	delete(c.owner.surplus, c)
 	c.owner.mu.Unlock()
 	return c.Conn.Close()
 }

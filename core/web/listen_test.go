@@ -269,22 +269,40 @@ func TestFullListenerLeavesTheOtherOpen(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.open(t)
+	var taken []*wire
 	for range 8 {
 		w := d.dial(t)
+		taken = append(taken, w)
 		w.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
 		if a := w.answer("GET"); a.StatusCode != 200 {
 			t.Fatalf("answered %d", a.StatusCode)
 		}
 	}
-	w := d.dial(t)
-	if a := w.answer("GET"); a.StatusCode != 503 || !a.Close {
-		t.Errorf("one connection too many is answered %d", a.StatusCode)
+	for range 2 * maxRefusing { // one after the other
+		w := d.dial(t)
+		w.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+		a := w.answer("GET")
+		p := a.problem(t)
+		if a.StatusCode != 503 || !a.Close || p.Code != "too_many_connections" || a.Header.Get("Retry-After") != "1" || a.Header.Get("X-Request-Id") != p.RequestID || p.RequestID == "" {
+			t.Fatalf("one connection too many is answered %d %v %s", a.StatusCode, a.Header, a.body)
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
-	w = dialTo(t, d.Addr("admin"))
+	w := dialTo(t, d.Addr("admin"))
 	w.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
 	if a := w.answer("GET"); a.StatusCode != 200 {
 		t.Errorf("on the socket: %d", a.StatusCode)
 	}
+	if err := taken[0].Close(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the place of one that has left is free", func() bool {
+		w := d.dial(t)
+		w.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+		return w.answer("GET").StatusCode == 200
+	})
 }
 
 // Clients that send a byte now and then hold their connections, and nobody else.

@@ -61,6 +61,11 @@ func TestMalformedRequestIsRefusedAndItsConnectionClosed(t *testing.T) {
 		"a control in the target":    "GET /sec\x01ret HTTP/1.1\r\nHost: a\r\n\r\n",
 		"a target without slash":     "GET secret HTTP/1.1\r\nHost: a\r\n\r\n",
 		"TLS on a plain port":        "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+		"a version to come":          "GET /secret HTTP/1.7\r\nHost: a\r\n\r\n",
+		"another major version":      "GET /secret HTTP/2.0\r\nHost: a\r\n\r\n",
+		"two keys":                   "GET /secret HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer a\r\nauthorization: Bearer b\r\n\r\n",
+		"two conditions":             "POST /secret HTTP/1.1\r\nHost: a\r\nIf-Match: a\r\nIf-Match: b\r\nContent-Length: 0\r\n\r\n",
+		"two idempotency keys":       "POST /secret HTTP/1.1\r\nHost: a\r\nIdempotency-Key: a\r\nIdempotency-Key: b\r\nContent-Length: 0\r\n\r\n",
 		"noise":                      "secret-word secret-word\r\n\r\n",
 	} {
 		t.Run(name, func(t *testing.T) {

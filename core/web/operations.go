@@ -110,7 +110,8 @@ func (d *Doors) serve(x *Exchange, op *operation.Declared) error {
 		d.Pipeline.Refuse(ctx, op, r, err)
 		return err
 	}
-	if r.IdempotencyKey, err = idempotencyKey(x); err != nil {
+	if err := prepare(x, op, r); err != nil {
+		d.Pipeline.Refuse(ctx, op, r, err)
 		return err
 	}
 	r.Async = op.Async && prefersAsync(x.Header("Prefer"))
@@ -179,10 +180,26 @@ var signatureParams = []string{"by", "expires", "key", "signature", "uid"}
 // maxIdempotencyKey is the longest key, in bytes.
 const maxIdempotencyKey = 255
 
+// prepare reads what stands in the headers of a request that changes something. A
+// read has no use for a key, good or bad.
+func prepare(x *Exchange, op *operation.Declared, r *operation.Request) (err error) {
+	if encoding := x.Header("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
+		return eider.Errorf(eider.UnsupportedMediaType, "the body must not be encoded")
+	}
+	if op.Kind == operation.KindRead || op.Kind == operation.KindStream {
+		return nil
+	}
+	r.IdempotencyKey, err = idempotencyKey(x)
+	return err
+}
+
 func idempotencyKey(x *Exchange) (string, error) {
-	key := x.Header("Idempotency-Key")
+	key, other := x.Header("Idempotency-Key"), x.Header("X-Idempotency-Key")
 	if key == "" {
-		key = x.Header("X-Idempotency-Key")
+		key = other
+	}
+	if other != "" && other != key {
+		return "", eider.Errorf(eider.MalformedRequest, "Idempotency-Key and X-Idempotency-Key differ")
 	}
 	if len(key) > maxIdempotencyKey {
 		return "", eider.Invalid("Idempotency-Key", "must have at most %d characters", maxIdempotencyKey)

@@ -18,7 +18,7 @@ var statuses = map[eider.Code]int{
 	eider.ExpectationFailed: 417, eider.PreconditionFailed: 412, eider.InvalidCursor: 400,
 	eider.IdempotencyInProgress: 409, eider.IdempotencyConflict: 409, eider.OperationInProgress: 409, eider.Cancelled: 499,
 	eider.RateLimited: 429, eider.DeniedByPolicy: 403, eider.QuotaExceeded: 507, eider.StorageFull: 507,
-	eider.StorageUnavailable: 503, eider.ShuttingDown: 503, eider.Internal: 500,
+	eider.StorageUnavailable: 503, eider.ShuttingDown: 503, eider.TooManyConnections: 503, eider.Internal: 500,
 	eider.ProjectExists: 409, eider.ProjectIsLocked: 423, eider.InvalidTransition: 409, eider.NotDeleted: 409, eider.Purged: 410,
 	eider.KeyNotFound: 404, eider.CannotRevokeLastAdmin: 400, eider.CannotRotateRevokedKey: 400,
 	eider.FileNotFound: 404, eider.FileContentNotFound: 404, eider.FileNotUploaded: 400, eider.FileTooLarge: 413,

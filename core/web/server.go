@@ -84,7 +84,7 @@ func New(c Config, d Deps) (*Server, error) {
 		DisableStartupMessage: true, Immutable: true, CaseSensitive: true, StrictRouting: true, UnescapePath: false,
 		StreamRequestBody: true, DisablePreParseMultipartForm: true, BodyLimit: readAhead,
 		ReadBufferSize: maxHeader, ReadTimeout: time.Duration(c.HeaderTimeout), IdleTimeout: time.Duration(c.IdleTimeout),
-		Concurrency: c.MaxConnections, ServerHeader: "eider",
+		Concurrency: c.MaxConnections + spareWorkers, ServerHeader: "eider",
 	})
 	s.app.Use(func(c *fiber.Ctx) error {
 		s.serve(c)
@@ -128,7 +128,7 @@ func (s *Server) Listen(name, address string, o ListenOptions) error {
 		}
 		serving = tls.NewListener(l, cert.config())
 	}
-	s.listeners, s.serving = append(s.listeners, l), append(s.serving, serving)
+	s.listeners, s.serving = append(s.listeners, l), append(s.serving, s.bounded(l, serving))
 	return nil
 }
 
@@ -196,7 +196,11 @@ func (s *Server) Shutdown() error {
 
 // door stands before Fiber, which answers an unknown method by itself.
 func (s *Server) door(ctx *fasthttp.RequestCtx, inside fasthttp.RequestHandler) {
-	if err := checkHeaders(&ctx.Request.Header); err != nil {
+	err := checkVersion(&ctx.Request.Header)
+	if err == nil {
+		err = checkHeaders(&ctx.Request.Header)
+	}
+	if err != nil {
 		s.reject(ctx, err)
 		return
 	}

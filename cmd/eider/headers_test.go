@@ -1,0 +1,49 @@
+package main
+
+import (
+	"strings"
+	"testing"
+)
+
+// A bad idempotency key is told to who may ask at all, leaves a row like any refusal,
+// and is nothing to a read.
+func TestBadIdempotencyKeyIsRefusedOfChangesAlone(t *testing.T) {
+	s := start(t, nil)
+	project(t, s, "p")
+	long := "Idempotency-Key: " + strings.Repeat("k", 256)
+	before := s.App.Kernel.Audit.Head().ID
+	if a := s.Do(s.Root, "PATCH /projects/p", `{"name":"x"}`, long); a.Status != 422 {
+		t.Errorf("answered %d %s", a.Status, a.Body)
+	}
+	if rows := strings.Join(s.Rows(before), ","); rows != "update_project failed" {
+		t.Errorf("the log has %s", rows)
+	}
+	if a := s.Do(s.Root, "PATCH /projects/p", `{"name":"x"}`, "Idempotency-Key: a", "X-Idempotency-Key: b"); a.Code() != "malformed_request" {
+		t.Errorf("two keys that differ: %d %s", a.Status, a.Body)
+	}
+	if a := s.Do(s.Root, "PATCH /projects/p", `{"name":"x"}`, "Idempotency-Key: a", "X-Idempotency-Key: a"); a.Status != 200 {
+		t.Errorf("one key under two names: %d %s", a.Status, a.Body)
+	}
+	if a := s.Do("wrong", "PATCH /projects/p", `{"name":"x"}`, long); a.Status != 401 {
+		t.Errorf("without a key: %d", a.Status)
+	}
+	if a := s.Do(s.Root, "GET /projects/p", "", long); a.Status != 200 {
+		t.Errorf("a read: %d %s", a.Status, a.Body)
+	}
+}
+
+func TestEncodedBodyIsRefused(t *testing.T) {
+	s := start(t, nil)
+	project(t, s, "p")
+	for _, c := range []struct {
+		encoding string
+		status   int
+	}{{"identity", 200}, {"gzip", 415}, {"br", 415}} {
+		if a := s.Do(s.Root, "PATCH /projects/p", `{"name":"x"}`, "Content-Encoding: "+c.encoding); a.Status != c.status {
+			t.Errorf("%s: %d %s", c.encoding, a.Status, a.Body)
+		}
+	}
+	if a := s.Do(s.Root, "POST /projects/p/files?name=x", "bytes", "Content-Encoding: gzip", "Content-Type: application/octet-stream"); a.Status != 415 {
+		t.Errorf("a file: %d %s", a.Status, a.Body)
+	}
+}
