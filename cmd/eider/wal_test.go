@@ -205,8 +205,13 @@ func (k *killedFolder) isLogged(t *testing.T, s *apptest.Server, report app.WALR
 		t.Fatalf("the repair left the rows %v", rows)
 	}
 	details := rows[0]["details"].(map[string]any)
-	if details["lost_up_to"] != float64(k.head) || details["head"] != float64(report.Head) || details["original_kept_as"] != report.Original {
+	if details["lost_up_to"] != float64(k.head) || details["head"] != float64(report.Head) || details["original_kept_as"] != "lost+found/"+filepath.Base(report.Original) {
 		t.Errorf("the row of the repair says %v", details)
+	}
+	c := s.Want(200, childKey, "GET /health/consistency", "")
+	found := c.List("findings")
+	if c.JSON["consistent"] != false || len(found) != 1 || found[0]["kind"] != "orphan_database" || found[0]["severity"] != "warning" {
+		t.Errorf("after a repair the register is called %s", c.Body)
 	}
 	if v := s.Want(200, childKey, "GET /operations/verify", ""); v.JSON["verified"] != true {
 		t.Errorf("the chain does not hold: %s", v.Body)

@@ -255,7 +255,7 @@ func (a *App) logRepair(ctx context.Context) error {
 	if err := a.keeper.Reset(); err != nil {
 		return err
 	}
-	err := a.Kernel.Pipeline.Record(ctx, repairRow(*repaired), nil)
+	err := a.Kernel.Pipeline.Record(ctx, a.repairRow(*repaired), nil)
 	if err != nil {
 		return fmt.Errorf("log the repair: %w", err)
 	}

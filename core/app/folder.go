@@ -182,7 +182,12 @@ func (a *App) template(ctx context.Context) (string, error) {
 	return path, duck.CreateTemplate(ctx, path)
 }
 
-func repairRow(r audit.Repair) audit.Row {
+// repairRow reports a repair. Where the originals are kept is told from the data
+// folder on: rows are read by who need not know where that is.
+func (a *App) repairRow(r audit.Repair) audit.Row {
+	if kept, err := filepath.Rel(a.Settings.Top.DataDir, r.Kept); err == nil {
+		r.Kept = kept
+	}
 	details, err := json.Marshal(r)
 	if err != nil {
 		details = nil

@@ -10,12 +10,13 @@ import (
 	"time"
 
 	"github.com/eiderdb/eider"
+	"github.com/eiderdb/eider/core/audit"
 	"github.com/eiderdb/eider/core/operation"
 )
 
 // finding is one thing that is not as the register says.
 type finding struct {
-	Kind     string `json:"kind" enum:"missing_database,stuck_operation"`
+	Kind     string `json:"kind" enum:"missing_database,orphan_database,stuck_operation"`
 	Severity string `json:"severity" enum:"error,warning"`
 	Resource string `json:"resource"`
 	Detail   string `json:"detail"`
@@ -33,17 +34,22 @@ type checkConsistency struct {
 }
 
 // check compares the register with what is there. It asks for what the register
-// names and walks no folder, so it does not find what nobody has registered.
-func (s *Server) check(ctx context.Context, _ *operation.View, in checkConsistency) (consistency, error) {
+// names and walks no folder, so it does not find what nobody has registered. But it
+// knows when there may be such a thing: after a repair that cut the log.
+func (s *Server) check(ctx context.Context, v *operation.View, in checkConsistency) (consistency, error) {
 	if in.Deep {
 		return consistency{}, eider.Invalid("deep", "must be false: this version has the shallow check alone")
 	}
-	out := consistency{CheckedAt: time.Now().UTC(), Findings: s.stuck()}
+	out := consistency{CheckedAt: time.Now().UTC().Truncate(time.Microsecond), Findings: s.stuck()}
 	missing, err := s.missing(ctx)
 	if err != nil {
 		return consistency{}, err
 	}
-	out.Findings = append(out.Findings, missing...)
+	repaired, err := s.repaired(ctx, v)
+	if err != nil {
+		return consistency{}, err
+	}
+	out.Findings = append(append(out.Findings, missing...), repaired...)
 	out.Consistent = len(out.Findings) == 0
 	return out, nil
 }
@@ -96,6 +102,37 @@ func (s *Server) missing(ctx context.Context) ([]finding, error) {
 		})
 	}
 	return found, nil
+}
+
+// repaired finds a repair of the write-ahead log that no restore or rebuild has
+// followed: what was made behind the cut has lost its rows and kept its folders.
+func (s *Server) repaired(ctx context.Context, v *operation.View) ([]finding, error) {
+	cut, err := s.newest(ctx, v, "repair")
+	if err != nil || cut == 0 {
+		return nil, err
+	}
+	for _, name := range []string{"restore", "rebuild"} {
+		if whole, err := s.newest(ctx, v, name); err != nil || whole > cut {
+			return nil, err
+		}
+	}
+	return []finding{{
+		Kind: "orphan_database", Severity: "warning", Resource: fmt.Sprintf("operation:%d", cut),
+		Detail: "rows were lost in a repair of the metadata's write-ahead log: projects and files that were made behind the cut have their folders and no rows",
+		Repair: "restore a backup that is newer than the cut, or compare the folders with the register by hand",
+	}}, nil
+}
+
+// newest returns the row of the newest operation of that name on the metadata as a
+// whole, 0 if there is none.
+func (s *Server) newest(ctx context.Context, v *operation.View, name string) (int64, error) {
+	rows, err := s.kernel.Audit.List(ctx, v, audit.Filter{
+		Operation: name, ResourceType: "metadata", Status: string(eider.StatusSuccess), Limit: 1,
+	})
+	if err != nil || len(rows) == 0 {
+		return 0, err
+	}
+	return rows[0].ID, nil
 }
 
 func (s *Server) hasDatabase(p eider.Project) (bool, error) {
