@@ -47,3 +47,17 @@ func TestEncodedBodyIsRefused(t *testing.T) {
 		t.Errorf("a file: %d %s", a.Status, a.Body)
 	}
 }
+
+func TestNameOfBlanksAloneIsRefused(t *testing.T) {
+	s := start(t, nil)
+	project(t, s, "p")
+	for _, do := range []string{"POST /projects", "PATCH /projects/p"} {
+		body := `{"id":"q","name":" \u00a0 "}`
+		if do == "PATCH /projects/p" {
+			body = `{"name":" \u00a0 "}`
+		}
+		if a := s.Do(s.Root, do, body); a.Status != 422 || !strings.Contains(string(a.Body), "name") {
+			t.Errorf("%s: %d %s", do, a.Status, a.Body)
+		}
+	}
+}

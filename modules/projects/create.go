@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/eiderdb/eider"
@@ -58,6 +59,9 @@ const (
 func checkNameAndSettings(name string, settings json.RawMessage) error {
 	if err := eider.CheckText("name", name, maxName); err != nil {
 		return err
+	}
+	if name != "" && strings.TrimSpace(name) == "" {
+		return eider.Invalid("name", "must not be of blanks alone")
 	}
 	if len(settings) > maxSettings {
 		return eider.Invalid("settings", "must have at most %d bytes", maxSettings)
