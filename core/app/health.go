@@ -261,10 +261,18 @@ func documented(d *operation.Declared) []schema.Operation {
 	return all
 }
 
+// merge returns what the operation declares, and what the pipeline may answer before
+// its handler is asked.
 func merge(d *operation.Declared) []eider.Code {
 	codes := append(append([]eider.Code(nil), d.Errors...), always...)
 	if d.Kind != operation.KindRead {
 		codes = append(codes, onChange...)
+	}
+	if d.OnProject() {
+		codes = append(codes, eider.NotFound)
+		if changes := d.Kind != operation.KindRead && d.Kind != operation.KindStream; changes && !d.Locked {
+			codes = append(codes, eider.ProjectIsLocked)
+		}
 	}
 	seen := map[eider.Code]bool{}
 	var all []eider.Code
