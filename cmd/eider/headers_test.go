@@ -61,3 +61,24 @@ func TestNameOfBlanksAloneIsRefused(t *testing.T) {
 		}
 	}
 }
+
+// A project and a key have an ETag, and HEAD is as conditional as GET.
+func TestSingleResourcesAreReadUnderACondition(t *testing.T) {
+	s := start(t, nil)
+	project(t, s, "p")
+	key := s.Want(201, s.Root, "POST /projects/p/api-keys", `{"description":"k"}`).Text("id")
+	for _, path := range []string{"/projects/p", "/projects/p/api-keys/" + key} {
+		etag := s.Want(200, s.Root, "GET "+path, "").Header.Get("ETag")
+		if etag == "" {
+			t.Errorf("%s has no ETag", path)
+		}
+		for _, method := range []string{"GET ", "HEAD "} {
+			if a := s.Do(s.Root, method+path, "", "If-None-Match: "+etag); a.Status != 304 || len(a.Body) > 0 {
+				t.Errorf("%s%s that is unchanged: %d %s", method, path, a.Status, a.Body)
+			}
+			if a := s.Do(s.Root, method+path, "", `If-None-Match: "other"`); a.Status != 200 {
+				t.Errorf("%s%s that has changed: %d", method, path, a.Status)
+			}
+		}
+	}
+}

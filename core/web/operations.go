@@ -219,7 +219,8 @@ func write(x *Exchange, answer *operation.Response) error {
 	if answer.ETag != "" {
 		x.SetHeader("ETag", answer.ETag)
 		none := x.Header("If-None-Match")
-		if none != "" && x.Method() == "GET" && operation.MatchesTag(strings.ReplaceAll(none, "W/", ""), answer.ETag) {
+		reads := x.Method() == "GET" || x.Method() == "HEAD"
+		if none != "" && reads && operation.MatchesTag(strings.ReplaceAll(none, "W/", ""), answer.ETag) {
 			return x.NoContent(304)
 		}
 	}

@@ -84,7 +84,9 @@ func (at place) list() operation.Spec {
 }
 
 func (at place) get() operation.Spec {
-	return at.spec("get_api_key", "GET", "/{key}", "Get a key", eider.KeyNotFound)
+	s := at.spec("get_api_key", "GET", "/{key}", "Get a key", eider.KeyNotFound)
+	s.Tagged = true
+	return s
 }
 
 // A key that leaked must be stopped, whatever else is locked or full.
