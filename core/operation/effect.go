@@ -47,10 +47,20 @@ func (p *Pipeline) effect(ctx context.Context, c *Call, e *effectSteps) (any, er
 		failure = err
 	}
 	if err := p.undo(finish, c, e, *intent, failure); err != nil {
-		p.later(c, err, func(ctx context.Context) error { return p.undo(c.context(ctx), c, e, *intent, failure) })
+		p.later(c, err, func(ctx context.Context) error {
+			err := p.undo(c.context(ctx), c, e, *intent, failure)
+			if errors.Is(err, ErrApplied) {
+				return p.settle(ctx, c, e, *intent)
+			}
+			return err
+		})
 	}
 	return nil, failure
 }
+
+// ErrApplied is what Undo returns of an effect that is there after all and does
+// not go away any more, as one whose outcome was unknown. It is finished instead.
+var ErrApplied = errors.New("the effect is there, although it was given up")
 
 // forGood reports that an outcome was refused, as by a hook, and will be again:
 // it is not only that the storage or the moment does not allow it.

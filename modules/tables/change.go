@@ -199,7 +199,7 @@ func (f *Tables) recall(ctx context.Context, c *change, changed *worker.Changed)
 func (f *Tables) isNotApplied(ctx context.Context, c *change) error {
 	applied, err := f.isApplied(ctx, c)
 	if applied {
-		return errors.New("the change is there, although it was given up")
+		return operation.ErrApplied
 	}
 	return err
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/eiderdb/eider/core/operation"
 	"github.com/eiderdb/eider/core/projectdb"
 	"github.com/eiderdb/eider/core/projectdb/wire"
 	"github.com/eiderdb/eider/core/projectdb/worker"
@@ -52,7 +53,7 @@ func (f *Tables) isNotCommitted(ctx context.Context, p projectdb.Project, call s
 	var ignored json.RawMessage
 	applied, err := f.isCommitted(ctx, p, call, &ignored)
 	if applied {
-		return errors.New("the change is there, although it was given up")
+		return operation.ErrApplied
 	}
 	return err
 }
