@@ -108,19 +108,21 @@ func utc(t *time.Time) *time.Time {
 	return &u
 }
 
-// newest returns the newest incarnation of the id: the one that is not purged,
-// else the last that was.
+// newest returns the newest incarnation of the id that was ever there: the one
+// that is not purged, else the last that was. One that is still being created is
+// not there yet: until it is, the id answers as before, so that the purge of the
+// old one can be replayed.
 func (p *Projects) newest(id string) (row, bool) {
-	if found, err := p.rows.By(context.Background(), p.pipeline.Store.View(), byID, id); err == nil {
+	found, err := p.rows.By(context.Background(), p.pipeline.Store.View(), byID, id)
+	if err == nil && found.Status != eider.ProjectCreating {
 		return found, true
 	}
 	var last *row
 	p.rows.Scan(metadata.Range[row]{Order: byTrail, After: &row{Project: eider.Project{ID: id}}}, func(r *row) bool {
-		if r.ID != id {
-			return false
+		if r.ID == id && r.Status != eider.ProjectCreating {
+			last = r
 		}
-		last = r
-		return true
+		return r.ID == id
 	})
 	if last == nil {
 		return row{}, false
