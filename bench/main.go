@@ -31,6 +31,7 @@ type group struct {
 func groups() []group {
 	return []group{
 		{"create", benchCreate},
+		{"kernel", benchKernel},
 		{"change", benchChange},
 		{"refuse", benchRefuse},
 		{"read", benchRead},
