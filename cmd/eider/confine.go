@@ -2,28 +2,10 @@ package main
 
 import (
 	"encoding/json"
-	"fmt"
 	"os"
 
 	"github.com/eiderdb/eider/core/projectdb/confine"
-	"github.com/eiderdb/eider/core/projectdb/wire"
 )
-
-// overhead is the address space that a worker has besides DuckDB's memory limit,
-// in bytes: for what DuckDB does not count, which at times is as much again.
-const overhead = 512 << 20
-
-// confineWorker confines this process to the folder of its project.
-func confineWorker(s wire.Setup) error {
-	state, err := confine.Apply(confine.Limits{Root: s.Folder, Memory: 2*s.MemoryLimit + overhead, FileSize: s.MaxSize})
-	if err != nil {
-		return err
-	}
-	if s.Confinement == "required" && !state.Confined() {
-		return fmt.Errorf("projects.confinement is required; %s", state)
-	}
-	return nil
-}
 
 // probeConfinement confines this process to a folder and prints what holds.
 func probeConfinement(folder string) error {

@@ -18,7 +18,7 @@ func workerCommand() *cobra.Command {
 			if probe != "" {
 				return probeConfinement(probe)
 			}
-			return worker.Serve(slog.New(slog.NewJSONHandler(os.Stderr, nil)), confineWorker)
+			return worker.Serve(slog.New(slog.NewJSONHandler(os.Stderr, nil)), worker.ToFolder)
 		},
 	}
 	c.Flags().StringVar(&probe, "probe", "", "confine the process to a folder, print what holds, and end")

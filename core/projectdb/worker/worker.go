@@ -34,6 +34,10 @@ type Confine func(wire.Setup) error
 
 // Serve is the life of a worker. It returns when the server has closed its end.
 func Serve(log *slog.Logger, confine Confine) error {
+	return serve(confine, &worker{log: log, ops: operations(), locks: locks})
+}
+
+func serve(confine Confine, w *worker) error {
 	conn, err := socket()
 	if err != nil {
 		return err
@@ -49,10 +53,10 @@ func Serve(log *slog.Logger, confine Confine) error {
 		return fmt.Errorf("receive the setup: %w", err)
 	}
 	defer lock.Close() // held for the worker's whole life
-	w := &worker{log: log, setup: setup, ops: operations()}
+	w.setup = setup
 	if err := confine(setup); err != nil { // told to who asks; nothing is opened
 		w.failed = eider.Errorf(eider.StorageUnavailable, "the project's worker could not be confined").Because(err)
-		log.Error("a worker could not be confined", "error", err)
+		w.log.Error("a worker could not be confined", "error", err)
 	} else if err := w.open(); err != nil {
 		w.failed = err
 	}
@@ -93,6 +97,7 @@ type worker struct {
 	db     *duck.DB
 	failed error // why the database could not be opened
 	ops    map[string]operation
+	locks  func(*worker) []string
 	write  sync.Mutex // one change at a time; reads go on beside it
 
 	measuring sync.Mutex
@@ -125,19 +130,23 @@ func (w *worker) open() error {
 	if err != nil {
 		return errors.Join(err, db.Close())
 	}
-	for _, statement := range []string{
-		fmt.Sprintf("SET GLOBAL allowed_paths = ['%s', '%s']", quoteText(w.path(inFile)), quoteText(w.path(outFile))),
-		"SET GLOBAL enable_external_access = false",
-		createState,
-		createCalls, createBuckets, createTables, forgetCalls,
-		"SET GLOBAL lock_configuration = true",
-	} {
+	for _, statement := range append([]string{createState, createCalls, createBuckets, createTables, forgetCalls}, w.locks(w)...) {
 		if err := conn.Exec(context.Background(), statement); err != nil {
 			return errors.Join(fmt.Errorf("set up the project's database: %w", err), conn.Close(), db.Close())
 		}
 	}
 	w.db = db
 	return conn.Close()
+}
+
+// locks keep DuckDB to the folder's two exchange files, and its settings as they
+// are.
+func locks(w *worker) []string {
+	return []string{
+		fmt.Sprintf("SET GLOBAL allowed_paths = ['%s', '%s']", quoteText(w.path(inFile)), quoteText(w.path(outFile))),
+		"SET GLOBAL enable_external_access = false",
+		"SET GLOBAL lock_configuration = true",
+	}
 }
 
 // serve answers on the socket until the server closes it.
