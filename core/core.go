@@ -25,6 +25,7 @@ import (
 	"github.com/eiderdb/eider/core/audit"
 	"github.com/eiderdb/eider/core/auth"
 	"github.com/eiderdb/eider/core/blob"
+	"github.com/eiderdb/eider/core/check"
 	"github.com/eiderdb/eider/core/config"
 	"github.com/eiderdb/eider/core/disk"
 	"github.com/eiderdb/eider/core/job"
@@ -92,6 +93,8 @@ type Registry struct {
 	// relative to the data folder. They go with it when it is purged.
 	ProjectFolders []func(eider.Project) string
 	Jobs           []Job
+	// Checks are what modules bring to recovery.
+	Checks []check.Source
 }
 
 // NewRegistry returns a registry in which nothing is declared.
@@ -112,6 +115,9 @@ func (r *Registry) Follow(f audit.Follower) { r.Followers = append(r.Followers, 
 func (r *Registry) ProjectFolder(of func(eider.Project) string) {
 	r.ProjectFolders = append(r.ProjectFolders, of)
 }
+
+// Check declares what the module brings to recovery.
+func (r *Registry) Check(s check.Source) { r.Checks = append(r.Checks, s) }
 
 // Schedule declares a job.
 func (r *Registry) Schedule(j Job) { r.Jobs = append(r.Jobs, j) }
@@ -137,6 +143,8 @@ type Kernel struct {
 	Tracer    trace.Tracer
 	Meter     metric.Meter
 	Space     *disk.Space
+	// Checks returns what the modules bring to recovery.
+	Checks func() []check.Source
 	// Template is the file that every new project's database starts as.
 	Template string
 	// AuditDir holds the checkpoints.

@@ -310,7 +310,7 @@ func TestRootKeyThatIsASettingIsNotReplaced(t *testing.T) {
 	var made struct {
 		RootKey string `json:"root_key"`
 	}
-	if err := call(t.Context(), socket, "POST", "/admin/root-key", &made); err != nil {
+	if err := call(t.Context(), socket, "POST", "/admin/root-key", nil, &made); err != nil {
 		t.Fatal(err)
 	}
 	s.Want(401, s.Root, "GET /projects", "")
@@ -319,7 +319,7 @@ func TestRootKeyThatIsASettingIsNotReplaced(t *testing.T) {
 
 	const set = "a-root-key-that-an-operator-has-chosen"
 	s = apptest.Start(t, s.Dir, options(), map[string]string{"auth.root_key": set})
-	if err := call(t.Context(), socket, "POST", "/admin/root-key", &made); err == nil || !strings.Contains(err.Error(), "auth.root_key") {
+	if err := call(t.Context(), socket, "POST", "/admin/root-key", nil, &made); err == nil || !strings.Contains(err.Error(), "auth.root_key") {
 		t.Errorf("it was replaced, until the next start: %v", err)
 	}
 	s.Want(200, set, "GET /projects", "")

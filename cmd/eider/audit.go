@@ -87,12 +87,13 @@ func keyCommand(f *flags) *cobra.Command {
 }
 
 func repairCommand(f *flags) *cobra.Command {
-	var wal, dryRun, asJSON bool
+	var wal, dryRun, asJSON, yes, deep bool
+	var kinds []string
 	c := &cobra.Command{
-		Use: "repair", Short: "Repair a stopped server's metadata", Args: cobra.NoArgs,
+		Use: "repair", Short: "Put right what a check finds (a dry run without --yes), or a damaged write-ahead log (--wal)", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if !wal {
-				return errors.New("say what to repair: --wal")
+				return f.repairAll(c, yes && !dryRun, deep, kinds, asJSON)
 			}
 			a, err := f.load(app.Options{})
 			if err != nil {
@@ -106,7 +107,10 @@ func repairCommand(f *flags) *cobra.Command {
 		},
 	}
 	c.Flags().BoolVar(&wal, "wal", false, "make the metadata open again after its write-ahead log was damaged")
-	c.Flags().BoolVar(&dryRun, "dry-run", false, "only say what would be done")
+	c.Flags().BoolVar(&dryRun, "dry-run", false, "only say what would be done; without --wal that is so unless --yes is given")
+	c.Flags().BoolVar(&yes, "yes", false, "repair what a check finds")
+	c.Flags().BoolVar(&deep, "deep", false, "repair what a deep check finds")
+	c.Flags().StringSliceVar(&kinds, "kinds", nil, "what to repair, such as orphan_file,size_drift: all if absent")
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return c
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -19,7 +20,12 @@ import (
 // the data folder, or, where none does, of one that is opened for this call.
 // It says on stderr which it was. A second process cannot open the metadata,
 // not even to read.
-func (f *flags) ask(c *cobra.Command, method, path string, out any) (err error) {
+func (f *flags) ask(c *cobra.Command, method, path string, out any) error {
+	return f.askWith(c, method, path, nil, out)
+}
+
+// askWith is ask with a body.
+func (f *flags) askWith(c *cobra.Command, method, path string, body, out any) (err error) {
 	a, err := f.load(app.Options{Out: io.Discard})
 	if err != nil {
 		return err
@@ -32,7 +38,7 @@ func (f *flags) ask(c *cobra.Command, method, path string, out any) (err error) 
 	if conn, dialErr := net.Dial("unix", socket); dialErr == nil {
 		conn.Close()
 		fmt.Fprintf(c.ErrOrStderr(), "asking the server that runs on %s\n", dir)
-		return call(c.Context(), socket, method, path, out)
+		return call(c.Context(), socket, method, path, body, out)
 	}
 	if err := a.Used(); err != nil {
 		return err
@@ -50,7 +56,7 @@ func (f *flags) ask(c *cobra.Command, method, path string, out any) (err error) 
 	ctx, stop := context.WithCancel(c.Context())
 	served := make(chan error, 1)
 	go func() { served <- a.Serve(ctx) }()
-	err = call(c.Context(), socket, method, path, out)
+	err = call(c.Context(), socket, method, path, body, out)
 	stop()
 	return errors.Join(err, <-served)
 }
@@ -58,7 +64,7 @@ func (f *flags) ask(c *cobra.Command, method, path string, out any) (err error) 
 // callWithin bounds a command's call: verifying a long log takes a while.
 const callWithin = time.Hour
 
-func call(ctx context.Context, socket, method, path string, out any) error {
+func call(ctx context.Context, socket, method, path string, in, out any) error {
 	ctx, cancel := context.WithTimeout(ctx, callWithin)
 	defer cancel()
 	client := &http.Client{Transport: &http.Transport{
@@ -67,10 +73,18 @@ func call(ctx context.Context, socket, method, path string, out any) error {
 		},
 		DisableKeepAlives: true,
 	}}
-	request, err := http.NewRequestWithContext(ctx, method, "http://admin.sock"+path, nil)
+	var text []byte
+	if in != nil {
+		var err error
+		if text, err = json.Marshal(in); err != nil {
+			return err
+		}
+	}
+	request, err := http.NewRequestWithContext(ctx, method, "http://admin.sock"+path, bytes.NewReader(text))
 	if err != nil {
 		return err
 	}
+	request.Header.Set("Content-Type", "application/json")
 	answer, err := client.Do(request)
 	if err != nil {
 		return fmt.Errorf("ask the server: %w", err)

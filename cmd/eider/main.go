@@ -17,6 +17,7 @@ import (
 	"github.com/eiderdb/eider/modules/jobs"
 	"github.com/eiderdb/eider/modules/keys"
 	"github.com/eiderdb/eider/modules/projects"
+	"github.com/eiderdb/eider/modules/recovery"
 	"github.com/eiderdb/eider/modules/server"
 	"github.com/eiderdb/eider/modules/tables"
 	"github.com/spf13/cobra"
@@ -27,7 +28,7 @@ import (
 var version = "dev"
 
 func modules() []core.Module {
-	return []core.Module{server.New(), projects.New(), keys.New(), files.New(), tables.New(), jobs.New(), audit.New()}
+	return []core.Module{server.New(), projects.New(), keys.New(), files.New(), tables.New(), jobs.New(), audit.New(), recovery.New()}
 }
 
 func main() {
@@ -54,7 +55,7 @@ func command() *cobra.Command {
 	root.PersistentFlags().StringVar(&f.config, "config", os.Getenv("EIDER_CONFIG"), "YAML file with settings (EIDER_CONFIG)")
 	root.PersistentFlags().StringVar(&f.dataDir, "data-dir", "", "data folder (data_dir, EIDER_DATA_DIR)")
 	root.PersistentFlags().StringVar(&f.listen, "listen", "", "host:port or unix:PATH (http.listen, EIDER_HTTP_LISTEN)")
-	root.AddCommand(serveCommand(f), versionCommand(), configCommand(f), openapiCommand(f), keyCommand(f), repairCommand(f), auditCommand(f), workerCommand())
+	root.AddCommand(serveCommand(f), versionCommand(), configCommand(f), openapiCommand(f), keyCommand(f), checkCommand(f), repairCommand(f), auditCommand(f), workerCommand())
 	return root
 }
 

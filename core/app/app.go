@@ -18,6 +18,7 @@ import (
 	"github.com/eiderdb/eider/core"
 	"github.com/eiderdb/eider/core/audit"
 	"github.com/eiderdb/eider/core/auth"
+	"github.com/eiderdb/eider/core/check"
 	"github.com/eiderdb/eider/core/config"
 	"github.com/eiderdb/eider/core/disk"
 	"github.com/eiderdb/eider/core/job"
@@ -118,7 +119,7 @@ func (a *App) Load(src config.Sources) error { return a.Registry.Settings.Load(s
 var workerCommand = []string{"/proc/self/exe", "worker"}
 
 // housekeeping names the tables that change without a log row of their own.
-var housekeeping = []string{"api_keys", "sink_cursors", "idempotency_keys", "jobs"}
+var housekeeping = []string{"api_keys", "sink_cursors", "idempotency_keys", "jobs", "file_checks"}
 
 // Open opens the data folder and provisions the modules. Nothing runs yet.
 func (a *App) Open(ctx context.Context) (err error) {
@@ -191,6 +192,7 @@ func (a *App) openKernel(ctx context.Context) error {
 		Dir: a.Settings.Top.DataDir, Files: a.options.Files, View: a.store.View(), Pipeline: pipeline, Audit: log, Signer: signer,
 		Keys: keys, URLs: a.urls, Databases: a.databases, Jobs: jobs, Usage: book, Log: t.Log, Tracer: t.Tracer, Meter: t.Meter, Space: space, Template: own.template,
 		Register: a.register, Stored: a.stored, AuditDir: a.Settings.path(auditDir), Folders: a.folders(), MakeFolders: a.makeFolders, Version: a.options.Version,
+		Checks: func() []check.Source { return a.Registry.Checks },
 	}
 	if err := a.provision(ctx); err != nil {
 		return err

@@ -123,6 +123,19 @@ func (l *Local) Open(k Key) (*os.File, error) {
 	return f, nil
 }
 
+// Size returns the length of whole bytes. They are fs.ErrNotExist if they are not
+// there.
+func (l *Local) Size(k Key) (int64, error) {
+	if err := k.check(); err != nil {
+		return 0, err
+	}
+	info, err := os.Stat(l.path(k))
+	if err != nil {
+		return 0, fmt.Errorf("blob %s: %w", k.ID, errors.Unwrap(err))
+	}
+	return info.Size(), nil
+}
+
 // Whole returns the sums of a blob that is complete, and false for any other.
 func (l *Local) Whole(k Key) (Sums, bool, error) {
 	var sums Sums

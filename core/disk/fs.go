@@ -174,6 +174,18 @@ func (f *FS) SyncDir(path string) error {
 	})
 }
 
+// Exists reports whether something has the path. It follows no symbolic link.
+func (f *FS) Exists(path string) (bool, error) {
+	_, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look for %s: %w", filepath.Base(path), errors.Unwrap(err))
+	}
+	return true, nil
+}
+
 // IsFull reports whether an error says that there is no room.
 func IsFull(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG)

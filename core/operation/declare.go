@@ -72,6 +72,13 @@ func Effect[In, Plan, Out any](s *Set, spec Spec, steps Steps[In, Plan, Out]) *H
 		e.plan = plan
 		return p.settle(ctx, c, e, intent)
 	}
+	d.revert = func(ctx context.Context, tx *Tx, c *Call) error {
+		var plan Plan
+		if err := json.Unmarshal(c.unfinished.Plan, &plan); err != nil {
+			return fmt.Errorf("read the plan of call %s: %w", c.ID, err)
+		}
+		return steps.Revert(ctx, tx, plan)
+	}
 	s.add(d)
 	return &Handle[In, Out]{d}
 }

@@ -99,6 +99,7 @@ type Pipeline struct {
 
 	mu    sync.Mutex
 	stuck map[string]error // unfinished calls that could not be settled yet
+	tried map[string]*tried
 }
 
 // Idempotency holds the records of finished calls. It is made before the store,
@@ -117,7 +118,7 @@ func New(o Options, i *Idempotency) (*Pipeline, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Pipeline{Options: o, idempotent: i, refusals: audit.NewRefusals(), metrics: m, running: newRunning(), pause: settlePause, stuck: map[string]error{}}
+	p := &Pipeline{Options: o, idempotent: i, refusals: audit.NewRefusals(), metrics: m, running: newRunning(), pause: settlePause, stuck: map[string]error{}, tried: map[string]*tried{}}
 	p.base, p.end = context.WithCancel(context.Background())
 	return p, nil
 }

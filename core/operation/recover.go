@@ -52,17 +52,19 @@ func (p *Pipeline) Recover() {
 // pipeline closes.
 func (p *Pipeline) background(c *Call, try func(context.Context) error) {
 	p.wg.Add(1)
+	base, t := p.begin(c)
 	go func() {
 		defer p.wg.Done()
+		defer close(t.over)
 		pause := p.pause
 		for tries := 1; ; tries++ {
-			err := p.safely(c, try)
+			err := p.safely(base, c, try)
 			if err == nil {
 				p.clearStuck(c.ID)
 				p.Log.Info("an unfinished call is settled", "operation", c.Operation.Name, "call", c.ID, "how", c.details["settled"])
 				return
 			}
-			if p.base.Err() != nil {
+			if base.Err() != nil {
 				return
 			}
 			p.Log.Error("an unfinished call could not be settled", "operation", c.Operation.Name, "call", c.ID, "tries", tries, "error", err)
@@ -70,7 +72,7 @@ func (p *Pipeline) background(c *Call, try func(context.Context) error) {
 				p.markStuck(c.ID, err)
 			}
 			select {
-			case <-p.base.Done():
+			case <-base.Done():
 				return
 			case <-time.After(pause):
 			}
@@ -79,13 +81,13 @@ func (p *Pipeline) background(c *Call, try func(context.Context) error) {
 	}()
 }
 
-func (p *Pipeline) safely(c *Call, try func(context.Context) error) (err error) {
+func (p *Pipeline) safely(ctx context.Context, c *Call, try func(context.Context) error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			err = fmt.Errorf("panic while settling %s: %v", c.Operation.Name, v)
 		}
 	}()
-	return try(p.base)
+	return try(ctx)
 }
 
 func (p *Pipeline) markStuck(call string, err error) {
@@ -98,6 +100,7 @@ func (p *Pipeline) clearStuck(call string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.stuck, call)
+	delete(p.tried, call)
 }
 
 // Stuck returns the unfinished calls that could not be settled so far, by call

@@ -113,6 +113,7 @@ type Declared struct {
 	decode func(schema.Source) (any, error)
 	run    func(ctx context.Context, p *Pipeline, c *Call, in any) (any, error)
 	settle func(ctx context.Context, p *Pipeline, c *Call, intent audit.Row) error // of an effect
+	revert func(ctx context.Context, tx *Tx, c *Call) error                        // of an effect
 }
 
 // Routes returns every method and path of the operation.

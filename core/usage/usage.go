@@ -9,6 +9,7 @@ package usage
 
 import (
 	"context"
+	"errors"
 	"math"
 	"sync"
 	"time"
@@ -160,4 +161,27 @@ func scopes(project string) []string {
 		return []string{Server}
 	}
 	return []string{project, Server}
+}
+
+// One statement sees one instant.
+const selectDrift = `
+	SELECT CAST(coalesce(sum(CASE WHEN scope <> 'server' THEN projects ELSE -projects END), 0) AS BIGINT),
+		CAST(coalesce(sum(CASE WHEN scope <> 'server' THEN bytes ELSE -bytes END), 0) AS BIGINT),
+		CAST(coalesce(sum(CASE WHEN scope <> 'server' THEN files ELSE -files END), 0) AS BIGINT),
+		CAST(coalesce(sum(CASE WHEN scope <> 'server' THEN tables ELSE -tables END), 0) AS BIGINT),
+		CAST(coalesce(sum(CASE WHEN scope <> 'server' THEN row_count ELSE -row_count END), 0) AS BIGINT)
+	FROM usage`
+
+// Drift returns by how much the projects' totals are more than the server's. There
+// is none unless somebody has altered the table.
+func (b *Book) Drift(ctx context.Context, v *metadata.View) (d Amounts, err error) {
+	rows, err := v.Query(ctx, selectDrift)
+	if err != nil {
+		return d, err
+	}
+	defer rows.Close()
+	if rows.Next() {
+		err = rows.Scan(&d.Projects, &d.Bytes, &d.Files, &d.Tables, &d.Rows)
+	}
+	return d, errors.Join(err, rows.Err())
 }

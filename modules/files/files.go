@@ -19,6 +19,7 @@ import (
 	"github.com/eiderdb/eider/core/audit"
 	"github.com/eiderdb/eider/core/auth"
 	"github.com/eiderdb/eider/core/blob"
+	"github.com/eiderdb/eider/core/check"
 	"github.com/eiderdb/eider/core/config"
 	"github.com/eiderdb/eider/core/disk"
 	"github.com/eiderdb/eider/core/metadata"
@@ -32,6 +33,8 @@ type Settings struct {
 	Expire     config.Duration `koanf:"expire" doc:"How long an upload that is not registered is kept"`
 	SweepEvery config.Duration `koanf:"sweep_every" doc:"How often expired uploads and files are looked for"`
 	Grace      config.Duration `koanf:"grace" doc:"How old bytes without a row must be before they are removed"`
+	ScrubAfter config.Duration `koanf:"scrub_after" doc:"How long after it was verified a file is read again, to find what a disk has lost; 0: never"`
+	ScrubRate  config.Size     `koanf:"scrub_rate" doc:"How many bytes a second that reads, and a deep check, at most; 0: no limit"`
 }
 
 // Validate refuses what would keep nothing or look for ever.
@@ -48,6 +51,9 @@ func (s *Settings) Validate() error {
 	if time.Duration(s.Grace) < time.Minute {
 		return fmt.Errorf("grace must be at least 1m")
 	}
+	if after := time.Duration(s.ScrubAfter); after != 0 && after < time.Minute {
+		return fmt.Errorf("scrub_after must be 0 or at least 1m")
+	}
 	return nil
 }
 
@@ -59,10 +65,13 @@ type Files struct {
 	settings Settings
 	rows     *metadata.Table[row]
 	sessions *metadata.Table[session]
+	verified *metadata.Table[verified]
 	cached   *cache
 
 	dir      string // the data folder
+	files    *disk.FS
 	blobs    *blob.Local
+	projects core.ProjectRegister
 	space    *disk.Space
 	urls     *auth.URLs
 	usage    *usage.Book
@@ -72,6 +81,9 @@ type Files struct {
 	expireOp *operation.Handle[expireFiles, expired]
 	orphanOp *operation.Handle[orphans, swept]
 	forgetOp *operation.Handle[purgedFiles, swept]
+	strayOp  *operation.Handle[orphans, operation.Nothing]
+	dropOp   *operation.Handle[damagedFile, operation.Nothing]
+	countOp  *operation.Handle[miscount, operation.Nothing]
 
 	sweptAt time.Time // when the job last looked for bytes without a row
 
@@ -85,9 +97,9 @@ func New() *Files {
 	return &Files{
 		settings: Settings{
 			MaxSize: 10 << 30, Expire: config.Duration(24 * time.Hour), SweepEvery: config.Duration(time.Minute),
-			Grace: config.Duration(24 * time.Hour),
+			Grace: config.Duration(24 * time.Hour), ScrubAfter: config.Duration(30 * 24 * time.Hour), ScrubRate: 16 << 20,
 		},
-		rows: newTable(), sessions: newSessions(), cached: newCache(), tickets: map[string]*staging{},
+		rows: newTable(), sessions: newSessions(), verified: newVerified(), cached: newCache(), tickets: map[string]*staging{},
 	}
 }
 
@@ -110,9 +122,12 @@ func (f *Files) Declare(r *core.Registry) error {
 	r.Settings.Section("files", &f.settings)
 	r.Table(f.rows)
 	r.Table(f.sessions)
+	r.Table(f.verified)
 	r.Migrate(migrations()...)
 	r.Follow(audit.Follower{Name: "file_sidecars", Handle: f.writeSidecars})
 	r.Schedule(core.Job{Name: "sweep_files", Every: func() time.Duration { return time.Duration(f.settings.SweepEvery) }, Run: f.sweep})
+	r.Schedule(core.Job{Name: "scrub_files", Every: func() time.Duration { return scrubEvery }, Run: f.scrub})
+	r.Check(check.Source{Name: "files", Find: f.check})
 	r.ProjectFolder(func(p eider.Project) string { return filepath.Join(filesDir, p.UID) })
 	operation.On(r.Operations, f.purged)
 
@@ -142,6 +157,7 @@ func (f *Files) Declare(r *core.Registry) error {
 	})
 	f.declareVerify(r)
 	f.declareSweep(r)
+	f.declareRepairs(r)
 	return nil
 }
 
@@ -151,7 +167,7 @@ const filesDir = "files"
 // Provision takes what the handlers need of the kernel, and reserves again what
 // sessions hold.
 func (f *Files) Provision(_ context.Context, k *core.Kernel) error {
-	f.dir, f.space = k.Dir, k.Space
+	f.dir, f.space, f.files, f.projects = k.Dir, k.Space, k.Files, k.Register
 	f.blobs = blob.NewLocal(filepath.Join(k.Dir, filesDir), k.Files)
 	f.urls, f.usage, f.audit, f.pipeline, f.log = k.URLs, k.Usage, k.Audit, k.Pipeline, k.Log
 	return f.reserveAgain()

@@ -50,7 +50,9 @@ func migrations() []metadata.Migration {
 			id TEXT PRIMARY KEY, project_uid TEXT NOT NULL, project_id TEXT NOT NULL, name TEXT NOT NULL, blob TEXT NOT NULL,
 			content_type TEXT NOT NULL, size_bytes BIGINT NOT NULL, checksum_md5 TEXT NOT NULL, checksum_sha256 TEXT NOT NULL,
 			created_at TIMESTAMPTZ NOT NULL, expires_at TIMESTAMPTZ, tags TEXT NOT NULL,
-			declared_size BIGINT NOT NULL, declared_sha256 TEXT NOT NULL, uploaded BOOLEAN NOT NULL)`}}}
+			declared_size BIGINT NOT NULL, declared_sha256 TEXT NOT NULL, uploaded BOOLEAN NOT NULL)`}},
+		{Owner: "files", Number: 2, SQL: []string{`
+		CREATE TABLE file_checks (id TEXT PRIMARY KEY, verified_at TIMESTAMPTZ NOT NULL, intact BOOLEAN NOT NULL)`}}}
 }
 
 const columnList = `id, project_uid, project_id, name, blob, content_type, size_bytes, checksum_md5, checksum_sha256, created_at, expires_at, tags`

@@ -17,6 +17,7 @@ import (
 	"github.com/eiderdb/eider/core"
 	"github.com/eiderdb/eider/core/audit"
 	"github.com/eiderdb/eider/core/auth"
+	"github.com/eiderdb/eider/core/check"
 	"github.com/eiderdb/eider/core/config"
 	"github.com/eiderdb/eider/core/metadata"
 	"github.com/eiderdb/eider/core/operation"
@@ -54,6 +55,9 @@ type Projects struct {
 	others    func() []func(eider.Project) string // what other modules keep of a project
 	databases *projectdb.Supervisor
 	purgeOp   *operation.Handle[purgeProject, operation.Nothing]
+	orphanOp  *operation.Handle[orphanFolder, operation.Nothing]
+	replaceOp *operation.Handle[projectPath, operation.Nothing]
+	measureOp *operation.Handle[projectPath, operation.Nothing]
 }
 
 // New returns the module.
@@ -83,6 +87,8 @@ func (p *Projects) Declare(r *core.Registry) error {
 	r.Schedule(core.Job{Name: "purge_projects", Every: func() time.Duration { return time.Duration(p.settings.PurgeEvery) }, Run: p.purgeDue})
 	r.Schedule(core.Job{Name: "empty_trash", Every: func() time.Duration { return emptyEvery }, Run: p.emptyTrash})
 
+	r.Check(check.Source{Name: "projects", Find: p.find})
+	p.declareRepairs(r)
 	operation.On(r.Operations, p.measured)
 
 	operation.Effect(r.Operations, operation.Spec{

@@ -1,5 +1,5 @@
-// Package server holds the operations on the server itself: making its folders,
-// replacing its root key, and checking that what the register names is there.
+// Package server holds the operations on the server itself: making its folders and
+// replacing its root key.
 package server
 
 import (
@@ -59,10 +59,6 @@ func (s *Server) Declare(r *core.Registry) error {
 		Intent: planCall, Claims: claimServer, Effect: s.writeRootKey, Applied: s.rootKeyWritten, Undo: undoNothing,
 		Outcome: s.useRootKey, Revert: revertNothing,
 	})
-	operation.Read(r.Operations, operation.Spec{
-		Name: "check_consistency", Route: "GET /health/consistency", Role: eider.Admin, Target: "server",
-		Summary: "Compare the register with what is there", Slow: true,
-	}, s.check)
 	return nil
 }
 

@@ -1,0 +1,195 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/eiderdb/eider/core/app"
+	"github.com/eiderdb/eider/core/app/apptest"
+	"github.com/eiderdb/eider/core/metadata"
+	"github.com/eiderdb/eider/core/usage"
+)
+
+// stored uploads and registers a file, and returns its id and the path of its bytes.
+func stored(t *testing.T, s *apptest.Server, key, project, name, content string) (id, path string) {
+	t.Helper()
+	a := s.Want(201, key, "POST /projects/"+project+"/files?name="+name, content, "Content-Type: text/plain")
+	return a.Text("id"), filepath.Join(s.Dir, "files", a.Text("path"))
+}
+
+// findings returns what a check found, sorted, as "kind resource".
+func findings(t *testing.T, a apptest.Answer) []string {
+	t.Helper()
+	var all []string
+	for _, f := range a.List("findings") {
+		all = append(all, f["kind"].(string)+" "+f["resource"].(string))
+	}
+	slices.Sort(all)
+	return all
+}
+
+func wantFindings(t *testing.T, a apptest.Answer, want ...string) {
+	t.Helper()
+	slices.Sort(want)
+	if got := findings(t, a); !slices.Equal(got, want) {
+		t.Errorf("found were\n  %s\nnot\n  %s\n%s", strings.Join(got, "\n  "), strings.Join(want, "\n  "), a.Body)
+	}
+}
+
+func remove(t *testing.T, path string) {
+	t.Helper()
+	if err := os.RemoveAll(path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func overwrite(t *testing.T, path, content string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Every kind of damage is found, told by a dry run that changes nothing, and put
+// right by operations that each leave a row; then nothing is left to find.
+func TestRepairPutsRightEveryKindOfFinding(t *testing.T) {
+	s := start(t, nil)
+	key := project(t, s, "p")
+	project(t, s, "gone")
+	project(t, s, "empty")
+	whole, _ := stored(t, s, key, "p", "whole", "whole bytes")
+	missing, missingPath := stored(t, s, key, "p", "missing", "bytes that will go")
+	short, shortPath := stored(t, s, key, "p", "short", "bytes that will be cut")
+	flipped, flippedPath := stored(t, s, key, "p", "flipped", "bytes that will flip")
+	s.Want(200, key, "POST /projects/p/files/prepare", `{"filename":"staged"}`)
+	folder := func(id string) string {
+		return filepath.Dir(filepath.Dir(s.Want(200, s.Root, "GET /projects/"+id, "").Text("db_path")))
+	}
+	gone := folder("gone")
+	wantFindings(t, s.Want(200, s.Root, "GET /health/consistency?deep=true", ""))
+
+	remove(t, filepath.Join(s.Dir, gone))
+	remove(t, missingPath)
+	overwrite(t, shortPath, "bytes")
+	overwrite(t, flippedPath, "bytes that will flop")
+	stray := "files/" + filepath.Join("01a20000-0000-7000-8000-000000000000", "ab", "01a20000-0000-7000-8000-0000000000ab")
+	overwrite(t, filepath.Join(s.Dir, stray), "nobody's")
+	orphan := "duckdb/project_nobody.12345678"
+	overwrite(t, filepath.Join(s.Dir, orphan, "db", "data.duckdb"), "nobody's")
+	alter(t, s, "empty")
+
+	shallow := []string{
+		"missing_database project:gone", "orphan_database " + orphan, "missing_file file:" + missing, "orphan_file " + stray,
+		"size_drift file:" + short, "counter_drift project:empty",
+	}
+	wantFindings(t, s.Want(200, s.Root, "GET /health/consistency", ""), shallow...)
+	deep := append(slices.Clone(shallow), "checksum_mismatch file:"+flipped)
+	a := s.Want(200, s.Root, "GET /health/consistency?deep=true", "")
+	wantFindings(t, a, deep...)
+	if strings.Contains(string(a.Body), s.Dir) {
+		t.Errorf("the answer names a path of the server: %s", a.Body)
+	}
+	// What a deep look has found every later one knows.
+	apptest.Eventually(t, "the word about the file is kept", func() bool {
+		return slices.Contains(findings(t, s.Want(200, s.Root, "GET /health/consistency", "")), "checksum_mismatch file:"+flipped)
+	})
+
+	dry := s.Want(200, s.Root, "POST /admin/repair", "")
+	wantFindings(t, dry, deep...)
+	if dry.JSON["dry_run"] != true || dry.JSON["repaired"] != 0.0 {
+		t.Errorf("a dry run answered %s", dry.Body)
+	}
+	wantFindings(t, s.Want(200, s.Root, "GET /health/consistency", ""), deep...)
+	s.Want(422, s.Root, "POST /admin/repair", `{"kinds":["everything"]}`)
+	some := s.Want(200, s.Root, "POST /admin/repair", `{"dry_run":false,"kinds":["orphan_file","size_drift"]}`)
+	wantFindings(t, some, "orphan_file "+stray, "size_drift file:"+short)
+
+	before := s.App.Kernel.Audit.Head().ID
+	done := s.Want(200, s.Root, "POST /admin/repair", `{"dry_run":false}`)
+	if done.JSON["repaired"] != 5.0 || done.JSON["failed"] != 0.0 {
+		t.Errorf("it answered %s", done.Body)
+	}
+	rows := strings.Join(s.Rows(before), ", ")
+	if n := strings.Count(rows, "repair success"); n != 6 { // five repairs and the call itself
+		t.Errorf("the log got %s", rows)
+	}
+	wantFindings(t, s.Want(200, s.Root, "GET /health/consistency?deep=true", ""))
+	if v := s.Want(200, s.Root, "GET /operations/verify", ""); v.JSON["verified"] != true {
+		t.Errorf("the chain does not hold: %s", v.Body)
+	}
+
+	// Nothing was deleted: what was moved lies in lost+found.
+	var kept []string
+	filepath.WalkDir(filepath.Join(s.Dir, "lost+found"), func(path string, d os.DirEntry, err error) error {
+		if text, readErr := os.ReadFile(path); readErr == nil {
+			kept = append(kept, string(text))
+		}
+		return err
+	})
+	for _, content := range []string{"bytes", "bytes that will flop", "nobody's"} {
+		if !slices.Contains(kept, content) {
+			t.Errorf("%q is not in lost+found, which holds %q", content, kept)
+		}
+	}
+	p := s.Want(200, s.Root, "GET /projects/gone", "")
+	if p.Text("status") != "locked" || !strings.Contains(p.Text("lock_reason"), "missing") {
+		t.Errorf("the project whose database was missing is %s", p.Body)
+	}
+	s.Want(200, s.Root, "GET /projects/gone/buckets", "")
+	s.Want(200, key, "GET /projects/p/files/"+whole+"/download", "")
+	s.Want(404, key, "GET /projects/p/files/"+flipped, "")
+	if used := s.Want(200, key, "GET /projects/p/stats", ""); used.JSON["file_count"] != 1.0 {
+		t.Errorf("after the repair the project has %s", used.Body)
+	}
+}
+
+// alter changes what usage says of a project without counting anything.
+func alter(t *testing.T, s *apptest.Server, id string) {
+	t.Helper()
+	book := s.App.Kernel.Usage
+	p, _ := s.App.Kernel.Register.Project(id)
+	_, err := s.App.Kernel.Pipeline.Store.Write(t.Context(), func(tx *metadata.Tx) error {
+		return book.Add(t.Context(), tx, p.UID, usage.Amounts{Files: 3, Bytes: 7})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A call that is stuck is given up by a repair: its resource is free again.
+func TestRepairGivesUpStuckOperations(t *testing.T) {
+	s := apptest.Start(t, t.TempDir(), app.Options{Modules: append(modules(), sticky{})}, nil)
+	s.Want(500, s.Root, "POST /stuck", "")
+	s.Want(409, s.Root, "POST /stuck", "")
+	apptest.Eventually(t, "the call is stuck", func() bool {
+		return len(findings(t, s.Want(200, s.Root, "GET /health/consistency", ""))) == 1
+	})
+	done := s.Want(200, s.Root, "POST /admin/repair", `{"dry_run":false,"kinds":["stuck_operation"]}`)
+	if done.JSON["repaired"] != 1.0 {
+		t.Fatalf("it answered %s", done.Body)
+	}
+	wantFindings(t, s.Want(200, s.Root, "GET /health/consistency", ""))
+	row := s.Want(200, s.Root, "GET /operations?operation=get_stuck&limit=1", "").List("operations")[0]
+	if row["status"] != "failed" || !strings.Contains(fmt.Sprint(row["details"]), "abandoned") {
+		t.Errorf("its last row is %v", row)
+	}
+	s.Want(500, s.Root, "POST /stuck", "") // not 409: the resource is free
+	s.Stop()
+
+	s = apptest.Start(t, s.Dir, options(), nil) // no version of it is known any more
+	if got := findings(t, s.Want(200, s.Root, "GET /health/consistency", "")); len(got) != 1 {
+		t.Fatalf("found were %v", got)
+	}
+	s.Want(200, s.Root, "POST /admin/repair", `{"dry_run":false}`)
+	wantFindings(t, s.Want(200, s.Root, "GET /health/consistency", ""))
+	s.Stop()
+	s = apptest.Start(t, s.Dir, options(), nil)
+	wantFindings(t, s.Want(200, s.Root, "GET /health/consistency", ""))
+}

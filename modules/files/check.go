@@ -1,0 +1,257 @@
+package files
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/eiderdb/eider"
+	"github.com/eiderdb/eider/core/blob"
+	"github.com/eiderdb/eider/core/check"
+	"github.com/eiderdb/eider/core/metadata"
+	"github.com/eiderdb/eider/core/usage"
+)
+
+// findBatch is how many rows a check reads at a time: it holds no transaction.
+const findBatch = 2000
+
+// check compares the rows of files with their bytes. The folders are read before the
+// rows, so that bytes whose row came or went meanwhile are no orphans.
+func (f *Files) check(ctx context.Context, s check.Scope, tell func(check.Finding)) error {
+	stray := map[blob.Key]bool{}
+	err := f.blobs.Walk(ctx, time.Now().Add(time.Hour), func(k blob.Key) error {
+		stray[k] = true
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	owners := f.owners()
+	if err := f.findRows(ctx, s, owners, stray, tell); err != nil {
+		return err
+	}
+	if err := f.findStray(ctx, stray, tell); err != nil {
+		return err
+	}
+	return f.findMiscounted(ctx, owners, tell)
+}
+
+// owners returns the projects that have their files, by uid: those of a project
+// that is purged go later than its bytes.
+func (f *Files) owners() map[string]eider.Project {
+	all := map[string]eider.Project{}
+	for p := range f.projects.Projects {
+		if p.Status == eider.ProjectActive || p.Status == eider.ProjectLocked || p.Status == eider.ProjectDeleted {
+			all[p.UID] = p
+		}
+	}
+	return all
+}
+
+// seen is a row as a check reads it, with what is known of its bytes.
+type seen struct {
+	row
+	checked bool // there is a word of an earlier look
+	intact  bool
+}
+
+const selectSeen = `
+	SELECT f.id, f.project_uid, f.project_id, f.name, f.blob, f.content_type, f.size_bytes, f.checksum_md5, f.checksum_sha256,
+		f.created_at, f.expires_at, f.tags, c.id IS NOT NULL, coalesce(c.intact, true)
+	FROM files f LEFT JOIN file_checks c ON c.id = f.id `
+
+const selectPage = selectSeen + `WHERE f.id > $1 ORDER BY f.id LIMIT 2000`
+
+func (f *Files) seen(ctx context.Context, statement string, args ...any) (all []seen, err error) {
+	rows, err := f.pipeline.Store.View().Query(ctx, statement, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var s seen
+		s.row, err = decode(func(dest ...any) error { return rows.Scan(append(dest, &s.checked, &s.intact)...) })
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, s)
+	}
+	return all, rows.Err()
+}
+
+func (f *Files) findRows(ctx context.Context, s check.Scope, owners map[string]eider.Project, stray map[blob.Key]bool, tell func(check.Finding)) error {
+	for after := ""; ; {
+		page, err := f.seen(ctx, selectPage, after)
+		if err != nil {
+			return err
+		}
+		checks := f.newChecks()
+		for _, one := range page {
+			after = one.ID
+			delete(stray, one.key())
+			if owner, ok := owners[one.ProjectUID]; ok {
+				if err := f.findBytes(ctx, s, owner, one, checks, tell); err != nil {
+					return err
+				}
+			}
+		}
+		checks.keep()
+		if len(page) < findBatch {
+			return nil
+		}
+	}
+}
+
+// findBytes looks for the bytes of a file, and reads them where the check is deep.
+func (f *Files) findBytes(ctx context.Context, s check.Scope, owner eider.Project, one seen, checks *checks, tell func(check.Finding)) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	size, err := f.blobs.Size(one.key())
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		if f.hasRow(ctx, one.row) {
+			tell(f.damaged(owner, one.row, check.MissingFile, "the register has the file, and its bytes are not in their place"))
+		}
+		return nil
+	case err != nil:
+		return err
+	case size != one.SizeBytes:
+		tell(f.damaged(owner, one.row, check.SizeDrift, fmt.Sprintf("the file has %d bytes, the register says %d", size, one.SizeBytes)))
+		return nil
+	}
+	if s.Deep {
+		intact, err := f.intact(ctx, one.row, s.Pace)
+		if err != nil {
+			return err
+		}
+		one.intact = intact
+		checks.add(one)
+	}
+	if !one.intact && f.hasRow(ctx, one.row) {
+		tell(f.damaged(owner, one.row, check.ChecksumMismatch, "the file's bytes are not those that were registered"))
+	}
+	return nil
+}
+
+// hasRow reports whether the file is registered now.
+func (f *Files) hasRow(ctx context.Context, r row) bool {
+	now, err := f.rows.Get(ctx, f.pipeline.Store.View(), r.ID)
+	return err == nil && now.Blob == r.Blob
+}
+
+func (f *Files) damaged(owner eider.Project, r row, kind check.Kind, detail string) check.Finding {
+	return check.Finding{
+		Kind: kind, Severity: check.Error, Resource: "file:" + r.ID, Detail: detail + fmt.Sprintf(" (project %s)", owner.ID),
+		Repair: "put the bytes back from a backup; a repair takes the file out of the register and keeps what is left of it in lost+found",
+		Fix: func(ctx context.Context) error {
+			_, err := f.dropOp.Do(ctx, f.pipeline, repairer, owner.ID, damagedFile{r.ID, kind})
+			return err
+		},
+	}
+}
+
+// findStray tells of bytes that no row names. Uploads that are under way have a
+// session or an unfinished call.
+func (f *Files) findStray(ctx context.Context, stray map[blob.Key]bool, tell func(check.Finding)) error {
+	var batch []blob.Key
+	flush := func() error {
+		lost, err := f.withoutRow(ctx, batch)
+		batch = nil
+		for _, k := range lost {
+			if gone, err := f.blobs.Gone(k); err == nil && !gone {
+				f.tellStray(k, tell)
+			}
+		}
+		return err
+	}
+	for k := range stray {
+		if batch = append(batch, k); len(batch) == sweepBatch {
+			if err := flush(); err != nil {
+				return err
+			}
+		}
+	}
+	if len(batch) == 0 {
+		return nil
+	}
+	return flush()
+}
+
+func (f *Files) tellStray(k blob.Key, tell func(check.Finding)) {
+	tell(check.Finding{
+		Kind: check.OrphanFile, Severity: check.Warning, Resource: filesDir + "/" + blob.Path(k),
+		Detail: "no file and no upload has these bytes",
+		Repair: "move them to lost+found",
+		Fix: func(ctx context.Context) error {
+			_, err := f.strayOp.Do(ctx, f.pipeline, repairer, "", orphans{[]blob.Key{k}})
+			return err
+		},
+	})
+}
+
+// One statement sees one instant, so the difference is right whatever is uploaded
+// meanwhile: it is added, and nothing is set.
+const selectMiscounted = `
+	SELECT coalesce(u.scope, f.uid), coalesce(u.files, 0), coalesce(u.bytes, 0), coalesce(f.files, 0), coalesce(f.bytes, 0)
+	FROM (SELECT scope, files, bytes FROM usage WHERE scope <> 'server') u
+	FULL JOIN (SELECT project_uid AS uid, count(*) AS files, CAST(sum(size_bytes) AS BIGINT) AS bytes FROM files GROUP BY project_uid) f ON f.uid = u.scope
+	WHERE coalesce(u.files, 0) <> coalesce(f.files, 0) OR coalesce(u.bytes, 0) <> coalesce(f.bytes, 0)`
+
+func (f *Files) findMiscounted(ctx context.Context, owners map[string]eider.Project, tell func(check.Finding)) error {
+	rows, err := f.pipeline.Store.View().Query(ctx, selectMiscounted)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var uid string
+		var said, counted usage.Amounts
+		if err := rows.Scan(&uid, &said.Files, &said.Bytes, &counted.Files, &counted.Bytes); err != nil {
+			return err
+		}
+		if owner, ok := owners[uid]; ok {
+			tell(f.miscounted(owner, said, counted))
+		}
+	}
+	return rows.Err()
+}
+
+func (f *Files) miscounted(owner eider.Project, said, counted usage.Amounts) check.Finding {
+	return check.Finding{
+		Kind: check.CounterDrift, Severity: check.Warning, Resource: "project:" + owner.ID,
+		Detail: fmt.Sprintf("there are %d files of %d bytes, usage says %d of %d", counted.Files, counted.Bytes, said.Files, said.Bytes),
+		Repair: "add the difference to usage",
+		Fix: func(ctx context.Context) error {
+			_, err := f.countOp.Do(ctx, f.pipeline, repairer, owner.ID, miscount{counted.Minus(said)})
+			return err
+		},
+	}
+}
+
+var repairer = eider.Actor{Type: eider.ActorSystem, ID: "repair", Name: "repair", Role: eider.Admin}
+
+// verified is what is known of a file's bytes.
+type verified struct {
+	ID         string
+	VerifiedAt time.Time
+	Intact     bool
+}
+
+func newVerified() *metadata.Table[verified] {
+	return metadata.NewTable(metadata.Def[verified]{
+		Name: "file_checks",
+		Columns: []metadata.Column{
+			{Name: "id", Kind: metadata.Text}, {Name: "verified_at", Kind: metadata.Time}, {Name: "intact", Kind: metadata.Bool},
+		},
+		Key:    func(v *verified) string { return v.ID },
+		Encode: func(v *verified) []any { return []any{v.ID, v.VerifiedAt, v.Intact} },
+		Decode: func(scan func(...any) error) (v verified, err error) {
+			err = scan(&v.ID, &v.VerifiedAt, &v.Intact)
+			return v, err
+		},
+		Missing: eider.FileNotFound, Noun: "check",
+	})
+}

@@ -1,0 +1,203 @@
+package files
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+
+	"github.com/eiderdb/eider"
+	"github.com/eiderdb/eider/core"
+	"github.com/eiderdb/eider/core/blob"
+	"github.com/eiderdb/eider/core/check"
+	"github.com/eiderdb/eider/core/disk"
+	"github.com/eiderdb/eider/core/metadata"
+	"github.com/eiderdb/eider/core/operation"
+	"github.com/eiderdb/eider/core/usage"
+)
+
+// lostDir is where repairs move bytes that nobody has, or that are not what they
+// were.
+const lostDir = "lost+found"
+
+func (f *Files) declareRepairs(r *core.Registry) {
+	f.strayOp = operation.Effect(r.Operations, operation.Spec{
+		Name: "repair", ID: "repair_orphan_file", Route: operation.Internal + " /repair/orphan_file", Role: eider.Admin, Target: "file", Frees: true,
+	}, operation.Steps[orphans, *lostBlobs, operation.Nothing]{
+		Intent: f.pickStray, Claims: func(*lostBlobs) []metadata.Claim { return nil },
+		Effect: f.lose, Applied: f.areLost, Undo: f.unlose, Outcome: f.tellLost,
+		Revert: func(context.Context, *operation.Tx, *lostBlobs) error { return nil },
+	})
+	f.dropOp = operation.Effect(r.Operations, operation.Spec{
+		Name: "repair", ID: "repair_damaged_file", Route: operation.Internal + " " + base + "/repair", Role: eider.Admin, Target: "file",
+		Deleted: true, Locked: true, Frees: true,
+	}, operation.Steps[damagedFile, *damagePlan, operation.Nothing]{
+		Intent: f.pickDamaged, Claims: func(plan *damagePlan) []metadata.Claim {
+			return []metadata.Claim{{Resource: fileResource(plan.ID), Exclusive: true}, {Resource: operation.ProjectResource(plan.Blob.Project)}}
+		},
+		Effect: f.setAside, Applied: f.isSetAside, Undo: f.bringBack, Outcome: f.forgetDamaged,
+		Revert: func(context.Context, *operation.Tx, *damagePlan) error { return nil },
+	})
+	f.countOp = operation.Write(r.Operations, operation.Spec{
+		Name: "repair", ID: "repair_file_counters", Route: operation.Internal + " " + base + "/counters", Role: eider.Admin, Target: "project",
+		Deleted: true, Locked: true, Frees: true,
+	}, f.recount)
+}
+
+// lostBlobs are moved to a folder of lost+found.
+type lostBlobs struct {
+	Blobs []blob.Key `json:"blobs"`
+	To    string     `json:"to"` // relative to the data folder
+}
+
+// pickStray takes what find told. A blob's name is given out once, so that bytes
+// without a row never get one.
+func (f *Files) pickStray(ctx context.Context, _ *operation.Tx, in orphans) (*lostBlobs, error) {
+	call := operation.From(ctx)
+	if len(in.Blobs) == 1 {
+		call.Resource(in.Blobs[0].ID)
+	}
+	return &lostBlobs{in.Blobs, filepath.Join(lostDir, "files."+call.ID)}, nil
+}
+
+func (plan *lostBlobs) place(dir string, k blob.Key) string {
+	return filepath.Join(dir, plan.To, k.Project+"."+k.ID)
+}
+
+func (f *Files) lose(_ context.Context, plan *lostBlobs) error {
+	if err := f.files.MkdirAll(filepath.Join(f.dir, plan.To), 0o700); err != nil {
+		return disk.Refusal(err)
+	}
+	for _, k := range plan.Blobs {
+		if err := f.blobs.Trash(k, plan.place(f.dir, k)); err != nil {
+			return disk.Refusal(err)
+		}
+	}
+	return nil
+}
+
+func (f *Files) areLost(_ context.Context, plan *lostBlobs) (bool, error) {
+	for _, k := range plan.Blobs {
+		if gone, err := f.blobs.Gone(k); err != nil || !gone {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+func (f *Files) unlose(_ context.Context, plan *lostBlobs) error {
+	var failed []error
+	for _, k := range plan.Blobs {
+		failed = append(failed, f.blobs.Untrash(k, plan.place(f.dir, k)))
+	}
+	return errors.Join(failed...)
+}
+
+func (f *Files) tellLost(ctx context.Context, _ *operation.Tx, plan *lostBlobs) (operation.Nothing, error) {
+	call := operation.From(ctx)
+	call.Detail("finding", check.OrphanFile)
+	call.Detail("blobs", plan.Blobs)
+	call.Detail("kept_as", plan.To)
+	return operation.Nothing{}, nil
+}
+
+// damagedFile names a file whose bytes are missing or not what they were.
+type damagedFile struct {
+	ID   string     `json:"id"`
+	Kind check.Kind `json:"kind"`
+}
+
+type damagePlan struct {
+	ID   string     `json:"id"`
+	Kind check.Kind `json:"kind"`
+	Blob blob.Key   `json:"blob"`
+	To   string     `json:"to"` // relative to the data folder
+
+	row row
+}
+
+func (f *Files) pickDamaged(ctx context.Context, tx *operation.Tx, in damagedFile) (*damagePlan, error) {
+	call := operation.From(ctx)
+	call.Resource(in.ID)
+	found, err := f.rows.Get(ctx, tx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	if found.ProjectUID != call.Project.UID {
+		return nil, eider.Errorf(eider.FileNotFound, "there is no such file")
+	}
+	return &damagePlan{in.ID, in.Kind, found.key(), filepath.Join(lostDir, "file."+call.ID), found}, nil
+}
+
+// setAside looks once more: bytes that somebody has put back stay, and so does the
+// file.
+func (f *Files) setAside(ctx context.Context, plan *damagePlan) error {
+	_, err := f.blobs.Size(plan.Blob)
+	if err == nil {
+		intact, readErr := f.intact(ctx, plan.row, nil)
+		if readErr != nil {
+			return readErr
+		}
+		if intact {
+			checks := f.newChecks()
+			checks.add(seen{row: plan.row, checked: plan.Kind == check.ChecksumMismatch, intact: true})
+			checks.keep()
+			return eider.Errorf(eider.OperationInProgress, "the file's bytes are whole again")
+		}
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := f.files.MkdirAll(filepath.Join(f.dir, plan.To), 0o700); err != nil {
+		return disk.Refusal(err)
+	}
+	return disk.Refusal(f.blobs.Trash(plan.Blob, f.asidePath(plan)))
+}
+
+func (f *Files) asidePath(plan *damagePlan) string {
+	return filepath.Join(f.dir, plan.To, plan.Blob.ID)
+}
+
+// isSetAside: the folder is made right before the bytes go.
+func (f *Files) isSetAside(_ context.Context, plan *damagePlan) (bool, error) {
+	there, err := f.files.Exists(filepath.Join(f.dir, plan.To))
+	if err != nil || !there {
+		return false, err
+	}
+	return f.blobs.Gone(plan.Blob)
+}
+
+func (f *Files) bringBack(_ context.Context, plan *damagePlan) error {
+	return f.blobs.Untrash(plan.Blob, f.asidePath(plan))
+}
+
+func (f *Files) forgetDamaged(ctx context.Context, tx *operation.Tx, plan *damagePlan) (operation.Nothing, error) {
+	call := operation.From(ctx)
+	found, err := f.rows.Get(ctx, tx, plan.ID)
+	if err != nil {
+		return operation.Nothing{}, err
+	}
+	call.Detail("finding", plan.Kind)
+	call.Detail("name", found.Name)
+	call.Detail("size_bytes", found.SizeBytes)
+	call.Detail("checksum_sha256", found.ChecksumSHA256)
+	call.Detail("tags", found.Tags)
+	call.Detail("kept_as", plan.To)
+	f.changed(tx, plan.ID)
+	return operation.Nothing{}, errors.Join(
+		f.usage.Add(ctx, tx, found.ProjectUID, usage.Amounts{Files: -1, Bytes: -found.SizeBytes}),
+		f.rows.Delete(ctx, tx, plan.ID))
+}
+
+// miscount is what usage lacks.
+type miscount struct {
+	Missing usage.Amounts `json:"missing"`
+}
+
+func (f *Files) recount(ctx context.Context, tx *operation.Tx, in miscount) (operation.Nothing, error) {
+	call := operation.From(ctx)
+	call.Resource(call.Project.ID)
+	call.Detail("finding", check.CounterDrift)
+	call.Detail("added", fmt.Sprintf("%d files, %d bytes", in.Missing.Files, in.Missing.Bytes))
+	return operation.Nothing{}, f.usage.Add(ctx, tx, call.Project.UID, in.Missing)
+}

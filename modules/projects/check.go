@@ -1,0 +1,204 @@
+package projects
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"sync"
+
+	"github.com/eiderdb/eider"
+	"github.com/eiderdb/eider/core/check"
+	"github.com/eiderdb/eider/core/metadata"
+	"github.com/eiderdb/eider/core/projectdb"
+	"github.com/eiderdb/eider/core/projectdb/wire"
+	"github.com/eiderdb/eider/core/projectdb/worker"
+)
+
+// A size is compared with slack: folding the log into the database, which happens
+// whenever a worker ends, changes it without an operation.
+const sizeSlack = 8 << 20
+
+// openAtATime is how many databases a deep check has open for itself.
+const openAtATime = 4
+
+// find compares the projects with their folders. The folders are read before the
+// rows, so that whatever has a row or had one meanwhile is not called an orphan.
+func (p *Projects) find(ctx context.Context, s check.Scope, tell func(check.Finding)) error {
+	entries, err := os.ReadDir(p.folders.path(projectsDir))
+	if err != nil {
+		return fmt.Errorf("read the folder of projects: %w", errors.Unwrap(err))
+	}
+	// A call that ends meanwhile has its row by the time that rows are read.
+	var plans strings.Builder
+	for _, r := range p.audit.Unfinished() {
+		plans.WriteString(r.Details)
+	}
+	known := map[string]bool{}
+	var all []eider.Project
+	p.rows.Scan(metadata.Range[row]{Order: byNewest}, func(r *row) bool {
+		if r.Status != eider.ProjectPurged {
+			known[folderOf(r.Project)] = true
+			all = append(all, r.Project)
+		}
+		return true
+	})
+	for _, e := range entries {
+		if folder := projectsDir + "/" + e.Name(); !known[folder] && !strings.Contains(plans.String(), strings.TrimPrefix(e.Name(), ".new-")) {
+			p.tellOrphan(folder, tell)
+		}
+	}
+	for _, project := range all {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := p.findProject(project, tell); err != nil {
+			return err
+		}
+	}
+	if s.Deep {
+		return p.findDeep(ctx, all, tell)
+	}
+	return nil
+}
+
+// keepsDatabase reports whether a project in this state has its database in its
+// place: one that is being made or purged may or may not.
+func keepsDatabase(p eider.Project) bool {
+	return p.Status == eider.ProjectActive || p.Status == eider.ProjectLocked || p.Status == eider.ProjectDeleted
+}
+
+// still reports whether the project is as it was when it was looked at, and nobody
+// changes it now.
+func (p *Projects) still(before eider.Project) bool {
+	now, err := p.rows.Get(context.Background(), p.pipeline.Store.View(), before.UID)
+	return err == nil && now.Status == before.Status && now.SizeBytes == before.SizeBytes &&
+		now.TableCount == before.TableCount && now.BucketCount == before.BucketCount
+}
+
+func (p *Projects) tellOrphan(folder string, tell func(check.Finding)) {
+	if there, err := p.folders.exists(folder); err != nil || !there {
+		return // it was on its way
+	}
+	tell(check.Finding{
+		Kind: check.OrphanDatabase, Severity: check.Warning, Resource: folder,
+		Detail: "no project has this folder",
+		Repair: "move it to lost+found",
+		Fix: func(ctx context.Context) error {
+			_, err := p.orphanOp.Do(ctx, p.pipeline, repairer, "", orphanFolder{folder})
+			return err
+		},
+	})
+}
+
+func (p *Projects) findProject(project eider.Project, tell func(check.Finding)) error {
+	if !keepsDatabase(project) {
+		return nil
+	}
+	_, err := os.Stat(p.folders.path(project.DBPath))
+	if errors.Is(err, fs.ErrNotExist) {
+		if p.still(project) {
+			tell(p.missing(project))
+		}
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("look for the database of project %s: %w", project.ID, errors.Unwrap(err))
+	}
+	size, err := p.folders.databaseSize(project.DBPath)
+	if err != nil {
+		return err
+	}
+	if far(size, project.SizeBytes) && p.still(project) {
+		tell(p.drifted(project, check.SizeDrift, fmt.Sprintf("the database has %d bytes, the register says %d", size, project.SizeBytes)))
+	}
+	return nil
+}
+
+// far reports whether two sizes differ by more than folding a log explains.
+func far(a, b int64) bool {
+	more, less := max(a, b), min(a, b)
+	return more-less > sizeSlack && less < more/2
+}
+
+func (p *Projects) missing(project eider.Project) check.Finding {
+	return check.Finding{
+		Kind: check.MissingDatabase, Severity: check.Error, Resource: "project:" + project.ID,
+		Detail: "the register has the project, and its database is not in its place",
+		Repair: "put the project's folder back from a backup; a repair puts an empty database in its place and locks the project",
+		Fix: func(ctx context.Context) error {
+			_, err := p.replaceOp.Do(ctx, p.pipeline, repairer, project.ID, projectPath{project.ID})
+			return err
+		},
+	}
+}
+
+func (p *Projects) drifted(project eider.Project, kind check.Kind, detail string) check.Finding {
+	return check.Finding{
+		Kind: kind, Severity: check.Warning, Resource: "project:" + project.ID, Detail: detail,
+		Repair: "measure the database again",
+		Fix: func(ctx context.Context) error {
+			_, err := p.measureOp.Do(ctx, p.pipeline, repairer, project.ID, projectPath{project.ID})
+			return err
+		},
+	}
+}
+
+// findDeep opens every database, in its worker, and compares what it holds with
+// what the register says.
+func (p *Projects) findDeep(ctx context.Context, all []eider.Project, tell func(check.Finding)) error {
+	work := make(chan eider.Project)
+	var wg sync.WaitGroup
+	for range openAtATime {
+		wg.Go(func() {
+			for project := range work {
+				p.findInside(ctx, project, tell)
+			}
+		})
+	}
+	for _, project := range all {
+		_, err := os.Stat(p.folders.path(project.DBPath))
+		if ctx.Err() == nil && err == nil && keepsDatabase(project) {
+			work <- project
+		}
+	}
+	close(work)
+	wg.Wait()
+	return ctx.Err()
+}
+
+func (p *Projects) findInside(ctx context.Context, project eider.Project, tell func(check.Finding)) {
+	var m worker.Measured
+	err := p.databases.Do(ctx, projectdb.Of(project), measureRequest, &m)
+	switch {
+	case ctx.Err() != nil || !p.still(project):
+		return
+	case err != nil:
+		p.log.Error("a database cannot be opened", "project", project.ID, "error", err)
+		tell(check.Finding{
+			Kind: check.ChecksumMismatch, Severity: check.Error, Resource: "project:" + project.ID,
+			Detail: "the project's database is there and cannot be opened; the log says why",
+			Repair: "put the project's folder back from a backup, or purge the project",
+		})
+		return
+	}
+	held, err := p.usage.Of(ctx, p.pipeline.Store.View(), project.UID)
+	if err != nil {
+		p.log.Error("the usage of a project cannot be read", "project", project.ID, "error", err)
+		return
+	}
+	counted := fmt.Sprintf("%d tables in %d buckets", m.Tables, m.Buckets)
+	said := fmt.Sprintf("%d tables in %d buckets", project.TableCount, project.BucketCount)
+	if held.Tables != project.TableCount {
+		said += fmt.Sprintf(", and %d tables as usage", held.Tables)
+	}
+	if counted != said {
+		tell(p.drifted(project, check.CounterDrift, "the database holds "+counted+", the register says "+said))
+	}
+}
+
+var measureRequest = wire.Request{Op: "measure", Args: []byte("{}")}
+
+var repairer = eider.Actor{Type: eider.ActorSystem, ID: "repair", Name: "repair", Role: eider.Admin}
