@@ -94,7 +94,7 @@ const (
 	updateAlone = `UPDATE projects SET name = $1, updated_at = $2 WHERE id = $3`
 	insertAlone = `
 		INSERT INTO operations_log VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,
-			$13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24)`
+			$13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25)`
 )
 
 // changeAlone makes the change on the metadata database of a stopped server:
@@ -134,7 +134,7 @@ func changeOnce(ctx context.Context, conn *duck.Conn, id, owners int64) error {
 	values := []any{
 		id, uuid.NewString(), now, uuid.NewString(), "", "key", "0123456789abcdef", "first key", "127.0.0.1",
 		"p", uuid.NewString(), "update_project", "project", "p", `{"name":"name"}`, int64(400), "success", "", "", "",
-		int64(0), int64(1), make([]byte, 32), make([]byte, 32),
+		int64(0), int64(1), make([]byte, 32), make([]byte, 32), id,
 	}
 	if err := conn.Exec(ctx, insertAlone, values...); err != nil {
 		return err

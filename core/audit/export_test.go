@@ -50,3 +50,6 @@ func (s *Signer) Newest(dir string) (*Checkpoint, bool, error) {
 
 // SetRest replaces the waiting between two tries.
 func (f *Followers) SetRest(rest func(ctx context.Context, pause time.Duration)) { f.rest = rest }
+
+// RequestHash returns what stands beside a request's id.
+func RequestHash(id string) int64 { return requestHash(id) }

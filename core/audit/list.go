@@ -21,7 +21,8 @@ type Filter struct {
 	ResourceID   string
 	RequestID    string
 	From, To     time.Time
-	AllRows      bool // also the in_progress rows of calls that have ended
+	Text         string // part of what the row says, whatever its case
+	AllRows      bool   // also the in_progress rows of calls that have ended
 
 	Before int64 // rows with a smaller id; 0 from the newest
 	Limit  int
@@ -45,7 +46,7 @@ func (l *Log) List(ctx context.Context, v *metadata.View, f Filter) ([]Row, erro
 	var found []Row
 	for window := int64(firstWindow); upper > 1 && len(found) < f.Limit; window *= widen {
 		lower := max(1, upper-window)
-		where, args := f.conditions(unfinished, upper, lower)
+		where, args := f.conditions(unfinished, upper, lower, lower > l.unhashed())
 		rows, err := v.Query(ctx, selectRow+where+fmt.Sprintf(" ORDER BY id DESC LIMIT %d", f.Limit-len(found)), args...)
 		if err != nil {
 			return nil, fmt.Errorf("read the log: %w", err)
@@ -60,7 +61,11 @@ func (l *Log) List(ctx context.Context, v *metadata.View, f Filter) ([]Row, erro
 	return found, nil
 }
 
-func (f Filter) conditions(unfinished []int64, before, from int64) (string, []any) {
+// textMatches looks for a text in what a row says in words.
+const textMatches = `(strpos(lower(details), ?) > 0 OR strpos(lower(error_message), ?) > 0
+	OR strpos(error_code, ?) > 0 OR strpos(lower(resource_id), ?) > 0 OR strpos(lower(actor_name), ?) > 0 OR strpos(lower(operation), ?) > 0)`
+
+func (f Filter) conditions(unfinished []int64, before, from int64, hashed bool) (string, []any) {
 	where := []string{"id < $1", "id >= $2"}
 	args := []any{before, from}
 	and := func(condition string, value any) {
@@ -70,11 +75,24 @@ func (f Filter) conditions(unfinished []int64, before, from int64) (string, []an
 	for _, c := range []struct{ condition, value string }{
 		{"project_id = ?", f.ProjectID}, {"project_uid = ?", f.ProjectUID}, {"operation = ?", f.Operation},
 		{"status = ?", f.Status}, {"(actor_id = ? OR actor_name = ?)", f.Actor}, {"resource_type = ?", f.ResourceType},
-		{"resource_id = ?", f.ResourceID}, {"request_id = ?", f.RequestID},
+		{"resource_id = ?", f.ResourceID},
 	} {
 		if c.value != "" {
 			and(c.condition, c.value)
 		}
+	}
+	switch {
+	case f.RequestID == "":
+	case hashed:
+		// The second condition is one that is not pushed into the scan, where it
+		// would read all the texts.
+		and("request_hash = ?", requestHash(f.RequestID))
+		and("request_id || '' = ?", f.RequestID)
+	default:
+		and("request_id = ?", f.RequestID)
+	}
+	if f.Text != "" {
+		and(textMatches, strings.ToLower(f.Text))
 	}
 	if !f.From.IsZero() {
 		and("timestamp >= ?", f.From)

@@ -3,6 +3,7 @@ package audit_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -75,11 +76,20 @@ func naive(all []audit.Row, f audit.Filter) (ids []int64) {
 		if is(f.ProjectID, r.ProjectID) && is(f.ProjectUID, r.ProjectUID) && is(f.Operation, r.Operation) && is(f.Status, string(r.Status)) &&
 			(is(f.Actor, r.ActorID) || is(f.Actor, r.ActorName)) && is(f.ResourceType, r.ResourceType) && is(f.ResourceID, r.ResourceID) &&
 			is(f.RequestID, r.RequestID) && (f.From.IsZero() || !r.Time.Before(f.From)) && (f.To.IsZero() || r.Time.Before(f.To)) &&
-			(f.Before == 0 || r.ID < f.Before) && (f.AllRows || r.Status != eider.StatusInProgress || !ended[r.ID]) {
+			contains(r, f.Text) && (f.Before == 0 || r.ID < f.Before) && (f.AllRows || r.Status != eider.StatusInProgress || !ended[r.ID]) {
 			ids = append(ids, r.ID)
 		}
 	}
 	return ids
+}
+
+func contains(r audit.Row, text string) bool {
+	for _, in := range []string{r.Details, r.Code, r.Error, r.ResourceID, r.ActorName, r.Operation} {
+		if strings.Contains(strings.ToLower(in), strings.ToLower(text)) {
+			return true
+		}
+	}
+	return false
 }
 
 func idsOf(rows []audit.Row) (ids []int64) {
@@ -109,6 +119,8 @@ func TestListsAnswerWhatANaiveFilterDoes(t *testing.T) {
 		{Limit: audit.FirstWindow + 10, AllRows: true}, // more than one window holds
 		{Limit: 10, Actor: "k1"}, {Limit: 10, From: begun, To: begun}, {Limit: 10, To: begun.Add(time.Microsecond)},
 		{Limit: 10, Actor: "' OR 1=1 --"}, {Limit: 10, ResourceID: "$1"},
+		{Limit: 100, Text: "RAR"}, {Limit: 100, Text: "ada", ProjectID: "hr"}, {Limit: 100, Text: "%"}, {Limit: 100, Text: "?"},
+		{Limit: 50, RequestID: "r77", Text: "drop_"},
 	} {
 		check(f)
 	}
@@ -123,7 +135,7 @@ func TestListsAnswerWhatANaiveFilterDoes(t *testing.T) {
 		f := audit.Filter{
 			ProjectID: maybe("sales", "hr"), ProjectUID: maybe("sales-1", "hr-2"), Operation: maybe("query", "drop_table", "rare"),
 			Status: maybe("success", "failed", "denied", "in_progress"), Actor: maybe("k1", "ada", "nobody"),
-			ResourceType: maybe("project", "table"), ResourceID: maybe("a", "d"), RequestID: maybe("r1", "r77"),
+			ResourceType: maybe("project", "table"), ResourceID: maybe("a", "d"), RequestID: maybe("r1", "r77"), Text: maybe("Ad", "_table", "nowhere"),
 			AllRows: random.IntN(2) == 0, Limit: 1 + random.IntN(300),
 		}
 		if random.IntN(2) == 0 {
@@ -227,5 +239,36 @@ func TestACallThatEndsDuringAListingIsShownOnce(t *testing.T) {
 		if len(page) != audit.FirstWindow+1 || len(shown) != 1 || shown[0] != want {
 			t.Errorf("of %d rows the call is shown as %v, want %d", len(page), shown, want)
 		}
+	}
+}
+
+// Rows that an older version wrote have no hash of their request's id, and are
+// found all the same.
+func TestRequestIsFoundAmongRowsOfAnOlderVersion(t *testing.T) {
+	r := begin(t)
+	r.stage(audit.Row{RequestID: "old"}, audit.Row{RequestID: "both"})
+	must(t, r.store.Close())
+	r.sql(`UPDATE operations_log SET request_hash = NULL`)
+	must(t, r.open())
+	r.stage(audit.Row{RequestID: "new"}, audit.Row{RequestID: "both"})
+	for request, want := range map[string]string{"old": "[1]", "new": "[3]", "both": "[4 2]", "none": "[]"} {
+		page, err := r.log.List(t.Context(), r.store.View(), audit.Filter{RequestID: request, Limit: 10})
+		must(t, err)
+		if got := fmt.Sprint(idsOf(page)); got != want {
+			t.Errorf("%s is found at %s, want %s", request, got, want)
+		}
+	}
+	r.wantVerified(4)
+}
+
+// A hash that was altered would hide a row from who searches for its request.
+func TestRowThatItsRequestDoesNotFindIsAltered(t *testing.T) {
+	r := begin(t)
+	r.stage(audit.Row{RequestID: "a"}, audit.Row{RequestID: "b"}, audit.Row{RequestID: "c"})
+	must(t, r.store.Close())
+	r.sql(`UPDATE operations_log SET request_hash = 1 WHERE id = 2`)
+	must(t, r.open())
+	if v := r.verify(); v.Verified || v.BrokenAt.ID != 2 || v.BrokenAt.Kind != "altered" {
+		t.Errorf("it tells %+v %+v", v, v.BrokenAt)
 	}
 }

@@ -30,6 +30,7 @@ type Log struct {
 	mu         sync.Mutex
 	head       Head
 	unfinished map[string]Row
+	hashless   int64         // newest row without a request_hash
 	grown      chan struct{} // closed and replaced when the head moves
 	repaired   *Repair       // a loss that the operator has accepted, to be logged
 	proven     *bool         // the start found a checkpoint of the log; nil: it has not looked
@@ -68,6 +69,10 @@ func (l *Log) Load(ctx context.Context, v *metadata.View) error {
 	if err != nil {
 		return fmt.Errorf("read unfinished calls: %w", err)
 	}
+	hashless, err := readHashless(ctx, v)
+	if err != nil {
+		return err
+	}
 	repaired, err := l.checkHead(ctx, v, head)
 	if err != nil {
 		return err
@@ -76,6 +81,7 @@ func (l *Log) Load(ctx context.Context, v *metadata.View) error {
 	defer l.mu.Unlock()
 	l.head = head
 	l.repaired = repaired
+	l.hashless = hashless
 	l.unfinished = map[string]Row{}
 	for _, r := range open {
 		l.unfinished[r.CallID] = r
@@ -84,6 +90,30 @@ func (l *Log) Load(ctx context.Context, v *metadata.View) error {
 		l.keeper.keep(head) // the process before may have ended sooner than its keeper wrote
 	}
 	return nil
+}
+
+// Only older versions wrote rows without.
+const selectHashless = `SELECT id FROM operations_log WHERE request_hash IS NULL ORDER BY id DESC LIMIT 1`
+
+func readHashless(ctx context.Context, v *metadata.View) (id int64, err error) {
+	rows, err := v.Query(ctx, selectHashless)
+	if err != nil {
+		return 0, fmt.Errorf("read the newest row without a hash of its request: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := rows.Scan(&id); err != nil {
+			return 0, err
+		}
+	}
+	return id, rows.Err()
+}
+
+// unhashed returns the newest row that has no hash of its request, 0 if all have.
+func (l *Log) unhashed() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.hashless
 }
 
 func readHead(ctx context.Context, v *metadata.View) (Head, error) {

@@ -10,6 +10,7 @@ package audit
 
 import (
 	"encoding/json"
+	"hash/fnv"
 	"time"
 
 	"github.com/eiderdb/eider"
@@ -71,14 +72,17 @@ var spec = metadata.Spec{
 		{Name: "refusals", Kind: metadata.Int},
 		{Name: "prev_hash", Kind: metadata.Bytes},
 		{Name: "hash", Kind: metadata.Bytes},
+		{Name: "request_hash", Kind: metadata.Int},
 	},
 }
 
-const selectRow = `SELECT id, call_id, timestamp, request_id, trace_id,
+const rowColumns = `id, call_id, timestamp, request_id, trace_id,
 	actor_type, actor_id, actor_name, source_ip, project_id, project_uid,
 	operation, resource_type, resource_id, details, duration_us, status,
-	error_code, error_message, decision, intent_id, refusals, prev_hash, hash
-	FROM operations_log `
+	error_code, error_message, decision, intent_id, refusals, prev_hash, hash`
+
+// selectRow also reads a log that an older version wrote, before it is migrated.
+const selectRow = `SELECT ` + rowColumns + ` FROM operations_log `
 
 // Migrations creates the log. It has no index: appends stay cheap, and every
 // query is bounded by a window of ids, which zone maps serve.
@@ -96,7 +100,17 @@ func Migrations() []metadata.Migration {
 			prev_hash BYTEA NOT NULL, hash BYTEA NOT NULL)`, `
 		CREATE TABLE sink_cursors (
 			name TEXT PRIMARY KEY, log_id BIGINT NOT NULL, updated_at TIMESTAMPTZ NOT NULL)`,
-	}}}
+	}}, {Owner: "audit", Number: 2, SQL: []string{`ALTER TABLE operations_log ADD COLUMN request_hash BIGINT`}}}
+}
+
+// requestHash stands beside a request's id, so that a row is found among ten
+// millions by comparing numbers: by comparing texts it takes ten times as long.
+// Rows of older versions have none. It is no part of the canonical row: it
+// follows from it.
+func requestHash(id string) int64 {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(id))
+	return int64(h.Sum64())
 }
 
 func (r *Row) values() []any {
@@ -104,7 +118,7 @@ func (r *Row) values() []any {
 		r.ID, r.CallID, r.Time, r.RequestID, r.TraceID,
 		string(r.ActorType), r.ActorID, r.ActorName, r.SourceIP, r.ProjectID, r.ProjectUID,
 		r.Operation, r.ResourceType, r.ResourceID, r.Details, r.Duration.Microseconds(), string(r.Status),
-		r.Code, r.Error, r.Decision, r.IntentID, r.Count, r.PrevHash, r.Hash,
+		r.Code, r.Error, r.Decision, r.IntentID, r.Count, r.PrevHash, r.Hash, requestHash(r.RequestID),
 	}
 }
 

@@ -31,6 +31,10 @@ const verifyPage = 4096
 
 const (
 	selectRange = selectRow + `WHERE id >= $1 AND id <= $2 ORDER BY id`
+	// What stands beside the canonical row must follow from it, or a search would
+	// not find the row.
+	selectMisled = `SELECT id, request_id, request_hash FROM operations_log
+		WHERE id >= $1 AND id <= $2 AND request_hash IS NOT NULL ORDER BY id`
 	// No row was ever given an id below 1.
 	selectBelow = selectRow + `WHERE id < 1 ORDER BY id LIMIT 1`
 	selectNext  = selectRow + `WHERE id > $1 ORDER BY id LIMIT 1`
@@ -46,7 +50,7 @@ func Verify(ctx context.Context, v *metadata.View, from, to int64, checkpoints [
 		return Verification{}, err
 	}
 	from = max(from, 1)
-	walk := walker{view: v, next: from, signed: map[int64][]string{}}
+	walk := walker{view: v, next: from, from: from, signed: map[int64][]string{}}
 	walk.expect(checkpoints, to == 0 || to > head.ID, head.ID)
 	if to == 0 || to > head.ID {
 		to = head.ID
@@ -69,6 +73,7 @@ type walker struct {
 	view        *metadata.View
 	prev        []byte // nil where the row before the first is not there
 	next        int64
+	from        int64 // where misled goes on
 	signed      map[int64][]string
 	first, last int64
 	checked     int64
@@ -128,7 +133,28 @@ func (w *walker) read(ctx context.Context, last int64) error {
 		w.fail(w.next, "missing", "rows from %d on are missing", w.next)
 	}
 	w.page(rows)
-	return nil
+	return w.misled(ctx, last)
+}
+
+// misled looks for a row up to last that its request's id would not find.
+func (w *walker) misled(ctx context.Context, last int64) error {
+	rows, err := w.view.Query(ctx, selectMisled, w.from, last)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var id, hash int64
+		var request string
+		if err := rows.Scan(&id, &request, &hash); err != nil {
+			return err
+		}
+		if hash != requestHash(request) && (w.found == nil || id < w.found.ID) {
+			w.found = &Broken{id, "altered", fmt.Sprintf("row %d does not have the hash of its request's id", id)}
+		}
+	}
+	w.from = last + 1
+	return rows.Err()
 }
 
 func (w *walker) query(ctx context.Context, sql string, args ...any) ([]Row, error) {

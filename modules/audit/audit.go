@@ -38,11 +38,11 @@ func (a *Audit) Name() string { return "audit" }
 func (a *Audit) Declare(r *core.Registry) error {
 	operation.Read(r.Operations, operation.Spec{
 		Name: "list_operations", Route: "GET /operations", Role: eider.Admin, Target: "operation",
-		Summary: "List operations, newest first", Errors: []eider.Code{eider.InvalidCursor},
+		Summary: "List operations, newest first", Slow: true, Errors: []eider.Code{eider.InvalidCursor},
 	}, a.list)
 	operation.Read(r.Operations, operation.Spec{
 		Name: "list_project_operations", Route: "GET /projects/{id}/operations", Role: eider.ProjectRead, Target: "operation",
-		Summary: "List a project's operations, newest first", Errors: []eider.Code{eider.NotFound, eider.InvalidCursor},
+		Summary: "List a project's operations, newest first", Slow: true, Errors: []eider.Code{eider.NotFound, eider.InvalidCursor},
 	}, a.listOfProject)
 	operation.Read(r.Operations, operation.Spec{
 		Name: "get_operation", Route: "GET /operations/{operation}", Role: eider.Admin, Target: "operation",
@@ -74,6 +74,7 @@ type filter struct {
 	RequestID    string    `query:"request_id" json:"-"`
 	From         time.Time `query:"from" json:"-" doc:"Rows at or after this time"`
 	To           time.Time `query:"to" json:"-" doc:"Rows before this time"`
+	Text         string    `query:"q" json:"-" maxLength:"256" doc:"Part of details, error, resource, actor's name or operation, whatever its case; needs from, to or a project"`
 	AllRows      bool      `query:"all_rows" json:"-" doc:"Also the in_progress rows of calls that have ended"`
 	Limit        int       `query:"limit" json:"-" minimum:"1" maximum:"1000" default:"100"`
 	Cursor       string    `query:"cursor" json:"-" doc:"next_cursor of the page before"`
@@ -95,6 +96,9 @@ type page struct {
 }
 
 func (a *Audit) list(ctx context.Context, v *operation.View, in listOperations) (page, error) {
+	if in.Text != "" && in.From.IsZero() && in.To.IsZero() && in.ProjectID == "" {
+		return page{}, eider.Invalid("q", "needs from, to or project_id besides: it would read the whole log")
+	}
 	return a.page(ctx, v, in.filter, audit.Filter{ProjectID: in.ProjectID})
 }
 
@@ -103,9 +107,12 @@ func (a *Audit) listOfProject(ctx context.Context, v *operation.View, in listPro
 }
 
 func (a *Audit) page(ctx context.Context, v *operation.View, in filter, f audit.Filter) (page, error) {
+	if !in.From.IsZero() && !in.To.IsZero() && in.To.Before(in.From) {
+		return page{}, eider.Invalid("to", "must not be before from")
+	}
 	f.Operation, f.Status, f.Actor = in.Operation, in.Status, in.Actor
 	f.ResourceType, f.ResourceID, f.RequestID = in.ResourceType, in.ResourceID, in.RequestID
-	f.From, f.To, f.AllRows = in.From, in.To, in.AllRows
+	f.From, f.To, f.Text, f.AllRows = in.From, in.To, in.Text, in.AllRows
 	f.Limit = in.Limit + 1 // one more tells whether there is a next page
 	if in.Cursor != "" {
 		before, err := readCursor(in.Cursor)
