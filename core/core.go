@@ -153,6 +153,9 @@ type Kernel struct {
 	// missing and proves that each can be written.
 	Folders     []string
 	MakeFolders func() error
+	// Stopping is closed when the server begins to stop: answers that would last
+	// for ever end then.
+	Stopping <-chan struct{}
 	// Version is that of this binary.
 	Version string
 }

@@ -70,6 +70,7 @@ type App struct {
 	register  core.ProjectRegister
 	stored    core.FileRegister // nil where no module registers files
 	fatal     chan error
+	stopping  chan struct{} // closed at a stop
 
 	background       sync.WaitGroup
 	stopJobs         context.CancelFunc
@@ -81,7 +82,7 @@ type App struct {
 
 // New declares everything. It has no side effects.
 func New(o Options) (*App, error) {
-	a := &App{Settings: defaults(), Registry: core.NewRegistry(), options: o, fatal: make(chan error, 1)}
+	a := &App{Settings: defaults(), Registry: core.NewRegistry(), options: o, fatal: make(chan error, 1), stopping: make(chan struct{})}
 	if o.Files == nil {
 		a.options.Files = &disk.FS{}
 	}
@@ -191,7 +192,7 @@ func (a *App) openKernel(ctx context.Context) error {
 	a.Kernel = &core.Kernel{
 		Dir: a.Settings.Top.DataDir, Files: a.options.Files, View: a.store.View(), Pipeline: pipeline, Audit: log, Signer: signer,
 		Keys: keys, URLs: a.urls, Databases: a.databases, Jobs: jobs, Usage: book, Log: t.Log, Tracer: t.Tracer, Meter: t.Meter, Space: space, Template: own.template,
-		Register: a.register, Stored: a.stored, AuditDir: a.Settings.path(auditDir), Folders: a.folders(), MakeFolders: a.makeFolders, Version: a.options.Version,
+		Register: a.register, Stored: a.stored, AuditDir: a.Settings.path(auditDir), Folders: a.folders(), MakeFolders: a.makeFolders, Stopping: a.stopping, Version: a.options.Version,
 		Checks: func() []check.Source { return a.Registry.Checks },
 	}
 	if err := a.provision(ctx); err != nil {

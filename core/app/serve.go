@@ -124,6 +124,7 @@ func (a *App) Serve(ctx context.Context) error {
 	case err = <-served:
 		served <- nil
 	}
+	close(a.stopping)
 	if shut := a.Web.Shutdown(); shut != nil {
 		a.telemetry.Log.Warn("the listeners did not close cleanly", "error", shut)
 	}

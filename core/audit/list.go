@@ -25,6 +25,7 @@ type Filter struct {
 	AllRows      bool   // also the in_progress rows of calls that have ended
 
 	Before int64 // rows with a smaller id; 0 from the newest
+	After  int64 // rows with a larger id; of a Walk
 	Limit  int
 }
 

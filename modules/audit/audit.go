@@ -7,24 +7,45 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/hex"
+	"fmt"
+	"path/filepath"
 	"strconv"
 	"time"
 
 	"github.com/eiderdb/eider"
 	"github.com/eiderdb/eider/core"
 	"github.com/eiderdb/eider/core/audit"
+	"github.com/eiderdb/eider/core/config"
+	"github.com/eiderdb/eider/core/disk"
 	"github.com/eiderdb/eider/core/operation"
 )
 
 // Audit is the module.
 type Audit struct {
-	log    *audit.Log
-	signer *audit.Signer
-	dir    string // of the checkpoints
+	settings Settings
+	log      *audit.Log
+	signer   *audit.Signer
+	dir      string // of the checkpoints
+	archive  string // where exports are made
+	space    *disk.Space
+	stopping <-chan struct{}
+}
+
+// Settings is what the section "audit" has besides the kernel's.
+type Settings struct {
+	Heartbeat config.Duration `koanf:"tail_heartbeat" doc:"How long GET /operations/tail is silent at most"`
+}
+
+// Validate refuses a heart that races.
+func (s *Settings) Validate() error {
+	if time.Duration(s.Heartbeat) < 100*time.Millisecond {
+		return fmt.Errorf("tail_heartbeat must be at least 100ms")
+	}
+	return nil
 }
 
 // New returns the module.
-func New() *Audit { return &Audit{} }
+func New() *Audit { return &Audit{settings: Settings{Heartbeat: config.Duration(15 * time.Second)}} }
 
 var (
 	_ core.Module      = (*Audit)(nil)
@@ -36,6 +57,7 @@ func (a *Audit) Name() string { return "audit" }
 
 // Declare lists the operations; the handlers follow in this order.
 func (a *Audit) Declare(r *core.Registry) error {
+	r.Settings.Section("audit", &a.settings)
 	operation.Read(r.Operations, operation.Spec{
 		Name: "list_operations", Route: "GET /operations", Role: eider.Admin, Target: "operation",
 		Summary: "List operations, newest first", Slow: true, Errors: []eider.Code{eider.InvalidCursor},
@@ -52,6 +74,16 @@ func (a *Audit) Declare(r *core.Registry) error {
 		Name: "verify_operations", Route: "GET /operations/verify", Role: eider.Admin, Target: "operation",
 		Summary: "Verify the chain of the log", Slow: true,
 	}, a.verify)
+	operation.Stream(r.Operations, operation.Spec{
+		Name: "export_operations", Route: "GET /operations/export", Role: eider.Admin, Target: "operation", Slow: true,
+		Summary: "Export the log, oldest first", Errors: []eider.Code{eider.StorageFull},
+		Description: "Every row up to the newest at the begin, with its hashes. Lines are sent while they are read; a Parquet file has the columns as they are stored.",
+	}, a.export)
+	operation.Stream(r.Operations, operation.Spec{
+		Name: "tail_operations", Route: "GET /operations/tail", Role: eider.Admin, Target: "operation", Slow: true,
+		Summary:     "Follow the log as server-sent events",
+		Description: "Each row is an event named operation, whose id is the row's. Last-Event-ID goes on behind a row, without gap or duplicate.",
+	}, a.tail)
 	operation.Read(r.Operations, operation.Spec{
 		Name: "get_project_operation", Route: "GET /projects/{id}/operations/{operation}", Role: eider.ProjectRead, Target: "operation",
 		Summary: "Get one row of a project's log", Errors: []eider.Code{eider.NotFound},
@@ -61,8 +93,9 @@ func (a *Audit) Declare(r *core.Registry) error {
 
 // Provision takes the log.
 func (a *Audit) Provision(_ context.Context, k *core.Kernel) error {
-	a.log, a.signer, a.dir = k.Audit, k.Signer, k.AuditDir
-	return nil
+	a.log, a.signer, a.dir, a.space, a.stopping = k.Audit, k.Signer, k.AuditDir, k.Space, k.Stopping
+	a.archive = filepath.Join(k.Dir, "archive")
+	return a.sweepExports()
 }
 
 type filter struct {
