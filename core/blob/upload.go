@@ -35,6 +35,7 @@ type Upload struct {
 	whole  bool  // nothing is saved between Save and Save
 	offset int64 // of what was written
 	saved  int64 // of what is durable, with its state
+	lost   error // of a sync that failed: what was written since the one before may be gone
 	md5    hash.Hash
 	sha    hash.Hash
 }
@@ -144,11 +145,11 @@ func (u *Upload) Save() error {
 	if u.offset == u.saved {
 		return nil
 	}
-	if err := u.file.Sync(); err != nil {
+	err := u.sync()
+	if err != nil {
 		return err
 	}
 	s := state{Offset: u.offset}
-	var err error
 	if s.MD5, err = u.md5.(encoding.BinaryMarshaler).MarshalBinary(); err != nil {
 		return err
 	}
@@ -166,6 +167,37 @@ func (u *Upload) Save() error {
 	return nil
 }
 
+// sync makes the part durable. It is not tried again: after one that failed the
+// kernel forgets what it could not write, and the next would succeed without it.
+func (u *Upload) sync() error {
+	if u.lost == nil {
+		u.lost = u.file.Sync()
+	}
+	return u.lost
+}
+
+// Keep saves what it can of an upload that failed, and cuts off the rest: on a
+// full disk nothing is left that nobody was told of.
+func (u *Upload) Keep() error {
+	if err := u.Save(); err != nil {
+		return errors.Join(err, u.Drop())
+	}
+	return u.Drop()
+}
+
+// Drop ends an upload where it was last saved, and cuts off what came behind.
+func (u *Upload) Drop() error {
+	if _, err := os.Lstat(u.local.path(u.key)); err == nil {
+		return nil // it has its final name, with sums; Resume sees to it
+	}
+	s, err := u.local.state(u.key) // a save that failed may have come as far as to replace it
+	if err != nil {
+		return err
+	}
+	u.offset, u.saved = s.Offset, s.Offset
+	return u.cut()
+}
+
 // Sums returns the sums of what was written.
 func (u *Upload) Sums() Sums {
 	return Sums{u.offset, hex.EncodeToString(u.md5.Sum(nil)), hex.EncodeToString(u.sha.Sum(nil))}
@@ -179,7 +211,7 @@ func (u *Upload) Sums() Sums {
 //
 // Where it fails the part stays, as far as it was saved.
 func (u *Upload) Finish() error {
-	if err := u.file.Sync(); err != nil {
+	if err := u.sync(); err != nil {
 		return err
 	}
 	text, err := json.Marshal(u.Sums())

@@ -10,6 +10,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"strings"
 	"testing"
 	"testing/iotest"
 
@@ -188,6 +189,99 @@ func upload(ctx context.Context, l *Local, p []byte) (err error) {
 		return err
 	}
 	return u.Finish()
+}
+
+// faulty returns a part of 1 MiB that is saved, with 2 MiB more that are not, on a
+// disk that fails where says says so.
+func faulty(t *testing.T, says func(op disk.Op) bool) (l *Local, u *Upload, broken error) {
+	t.Helper()
+	broken = errors.New("broken")
+	armed := false
+	l = NewLocal(t.TempDir(), &disk.FS{Hook: func(op disk.Op) error {
+		if armed && says(op) {
+			return broken
+		}
+		return nil
+	}})
+	u, err := l.Resume(key)
+	must(t, err)
+	t.Cleanup(func() { _ = u.Close() })
+	p := content(3 << 20)
+	must(t, u.Append(t.Context(), bytes.NewReader(p[:1<<20]), 1<<30, free))
+	must(t, u.Save())
+	must(t, u.Append(t.Context(), bytes.NewReader(p[1<<20:]), 1<<30, free))
+	armed = true
+	return l, u, broken
+}
+
+// standsAt compares where a part stands, by itself and on the disk.
+func standsAt(t *testing.T, l *Local, u *Upload, want int64) {
+	t.Helper()
+	saved, err := l.Offset(key)
+	must(t, err)
+	size, err := u.file.Size()
+	must(t, err)
+	if u.Offset() != want || saved != want || size != want {
+		t.Errorf("it stands at %d, saved are %d, the part has %d bytes; want %d", u.Offset(), saved, size, want)
+	}
+}
+
+// What cannot be saved leaves the disk: nobody is told of it, and a disk that is
+// full needs the room.
+func TestWhatCannotBeSavedIsCutOff(t *testing.T) {
+	l, u, broken := faulty(t, func(op disk.Op) bool { return op.Kind == "write" && strings.Contains(op.Path, ".state") })
+	if err := u.Keep(); !errors.Is(err, broken) {
+		t.Errorf("kept: %v", err)
+	}
+	standsAt(t, l, u, 1<<20)
+}
+
+// After a sync that failed the kernel has forgotten what it could not write: a
+// second one succeeds and has made nothing durable.
+func TestFailedSyncIsNotTriedAgain(t *testing.T) {
+	for name, step := range map[string]func(*Upload) error{"save": (*Upload).Save, "finish": (*Upload).Finish} {
+		failed := 0
+		l, u, broken := faulty(t, func(op disk.Op) bool {
+			if op.Kind != "sync" || failed > 0 {
+				return false
+			}
+			failed++
+			return true
+		})
+		if err := step(u); !errors.Is(err, broken) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err := u.Keep(); !errors.Is(err, broken) {
+			t.Errorf("%s, kept: %v", name, err)
+		}
+		standsAt(t, l, u, 1<<20)
+	}
+}
+
+// An upload that cannot be finished stays as long as its state says; what has its
+// final name, because that could not be taken back, as long as its sums say.
+func TestUnfinishedUploadStaysAsLongAsItIsSaidToBe(t *testing.T) {
+	for _, named := range []bool{false, true} {
+		renames := 0
+		l, u, broken := faulty(t, func(op disk.Op) bool {
+			if op.Kind == "rename" {
+				renames++
+			}
+			return op.Kind == "syncdir" || named && op.Kind == "rename" && renames > 1
+		})
+		if err := u.Finish(); !errors.Is(err, broken) {
+			t.Errorf("finished: %v", err)
+		}
+		if err := u.Keep(); !errors.Is(err, broken) {
+			t.Errorf("kept: %v", err)
+		}
+		if _, whole, err := l.Whole(key); err != nil || whole != named {
+			t.Errorf("named %v: whole %v, %v", named, whole, err)
+		}
+		if !named { // the state took its place, too, before the folder failed
+			standsAt(t, l, u, 3<<20)
+		}
+	}
 }
 
 func TestKeysThatAreNoKeysAreRefused(t *testing.T) {
