@@ -70,6 +70,8 @@ func TestSignedURLOpensOneThing(t *testing.T) {
 		"later":              changed("expires", "9999999999"),
 		"expiry as text":     changed("expires", q.Get("expires")+"x"),
 		"negative":           changed("expires", "-1"),
+		"the same, signed":   changed("expires", "+"+q.Get("expires")),
+		"the same, longer":   changed("expires", "0"+q.Get("expires")),
 		"another key":        changed("key", "00000000"),
 		"the root's":         changed("by", ""),
 		"the socket's":       changed("by", "admin.sock"),

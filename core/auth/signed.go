@@ -167,7 +167,7 @@ func (u *URLs) Verify(ctx context.Context, v *metadata.View, method, target stri
 	}
 	expires, err := strconv.ParseInt(q.Get("expires"), 10, 64)
 	project, ok := projectIn(path)
-	if err != nil || !ok {
+	if err != nil || !ok || strconv.FormatInt(expires, 10) != q.Get("expires") { // as it was signed, to the letter
 		return eider.Actor{}, wrongURL()
 	}
 	c := claims{signedMethods[method], path, q.Get("key"), q.Get("by"), u.holder(q.Get("by")), project, q.Get("uid"), expires}
