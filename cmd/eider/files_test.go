@@ -225,6 +225,8 @@ func TestFilesAreRefusedAsTheContractSays(t *testing.T) {
 		{Name: "bytes that are no text", As: "writer", Do: "POST " + base + "?name=%ff", Body: "x", Status: 422, Code: "validation_failed"},
 		{Name: "empty name", As: "writer", Do: "POST " + base + "?name=", Body: "x", Status: 422, Code: "validation_failed"},
 		{Name: "content type", As: "writer", Do: "POST " + base + "/prepare", Body: `{"filename":"a","content_type":"text/html\r\nX: y"}`, Status: 422, Code: "validation_failed"},
+		{Name: "content type without a slash", As: "writer", Do: "POST " + base + "/prepare", Body: `{"filename":"a","content_type":"text"}`, Status: 422, Code: "validation_failed"},
+		{Name: "content type in one step", As: "writer", Do: "POST " + base + "?name=a", Body: "x", Headers: []string{"Content-Type: text"}, Status: 422, Code: "validation_failed"},
 		{Name: "no checksum", As: "writer", Do: "POST " + base + "/prepare", Body: `{"filename":"a","checksum_sha256":"xyz"}`, Status: 422, Code: "validation_failed"},
 		{Name: "no upload", As: "writer", Do: "PUT " + base + "/upload/nothing", Body: "data", Status: 404, Code: "upload_session_not_found"},
 		{Name: "no upload, HEAD", As: "writer", Do: "HEAD " + base + "/upload/nothing", Status: 404},

@@ -119,7 +119,8 @@ func checkFile(file *eider.File) error {
 		file.ContentType = defaultType
 	}
 	// It comes back as a header of downloads.
-	if _, _, err := mime.ParseMediaType(file.ContentType); err != nil || strings.ContainsFunc(file.ContentType, notPrintable) {
+	kind, _, err := mime.ParseMediaType(file.ContentType)
+	if err != nil || !strings.Contains(kind, "/") || strings.ContainsFunc(file.ContentType, notPrintable) {
 		return eider.Invalid("content_type", "must be a media type such as text/csv")
 	}
 	if file.Tags == nil {
