@@ -37,7 +37,8 @@ func TestExpiredFilesAndUploadsAreSwept(t *testing.T) {
 	stays := put(t, s, key, "sales", "stays", "x")
 	waits := prepare(t, s, key, "sales", `{"filename":"waits"}`)
 	f := put(t, s, key, "sales", "goes", "some bytes")
-	id := prepare(t, s, key, "sales", `{"filename":"goes","expires_in_seconds":1}`)
+	prepared := s.Want(200, key, "POST /projects/sales/files/prepare", `{"filename":"goes","expires_in_seconds":1}`)
+	id := prepared.Text("upload_key")
 	s.Want(200, key, "PUT /projects/sales/files/upload/"+id, "part", raw, "Content-Range: bytes 0-3/10")
 	until := time.Now().Add(time.Second).UTC().Format(time.RFC3339Nano)
 	s.Want(200, key, "PATCH /projects/sales/files/"+f.ID, `{"expires_at":"`+until+`"}`)
@@ -46,6 +47,16 @@ func TestExpiredFilesAndUploadsAreSwept(t *testing.T) {
 		text := strings.Join(rowsOf(s, "expire_file"), "\n")
 		return strings.Contains(text, f.ID) && strings.Contains(text, id) && !strings.Contains(text, "in_progress")
 	})
+	// Who comes back to an upload that expired is told so for one round at least,
+	// and only then that there is none.
+	for _, text := range rowsOf(s, "expire_file") {
+		var row struct{ Timestamp time.Time }
+		must(t, json.Unmarshal([]byte(text), &row))
+		ends, err := time.Parse(time.RFC3339Nano, prepared.Text("expires_at"))
+		if err != nil || strings.Contains(text, id) && row.Timestamp.Before(ends.Add(time.Second)) {
+			t.Errorf("swept at %v, expired at %v: %v", row.Timestamp, ends, err)
+		}
+	}
 	s.Want(404, key, "GET /projects/sales/files/"+f.ID, "")
 	s.Want(404, key, "HEAD /projects/sales/files/upload/"+id, "")
 	if got := held(t, s, "sales"); got != "1 1" {

@@ -118,8 +118,11 @@ const selectExpired = `SELECT id, project_id FROM files WHERE expires_at <= $1 L
 // due returns a batch of what has expired, by project, and how many that is.
 func (f *Files) due(ctx context.Context, at time.Time) (due map[string]expireFiles, n int, err error) {
 	due = map[string]expireFiles{}
+	// An upload stays for one round more: its client is told that it expired, not
+	// that there never was one.
+	expired := at.Add(-time.Duration(f.settings.SweepEvery))
 	f.sessions.Scan(metadata.Range[session]{Order: byExpiry}, func(s *session) bool {
-		if !s.expiredAt(at) || n == sweepBatch {
+		if !s.expiredAt(expired) || n == sweepBatch {
 			return false
 		}
 		batch := due[s.ProjectID]
