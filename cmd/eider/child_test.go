@@ -52,6 +52,9 @@ func tryServe(t *testing.T, dir string, environ ...string) (*child, string) {
 	c.cmd.Env = append(inherited, "EIDER_TEST_AS_COMMAND=1", "EIDER_AUTH_ROOT_KEY="+childKey,
 		"EIDER_STORAGE_MIN_FREE=1MiB", "EIDER_STORAGE_BALLAST=0")
 	c.cmd.Env = append(c.cmd.Env, environ...)
+	if slices.Contains(environ, smallDisk) {
+		c.cmd.SysProcAttr = ownMounts()
+	}
 	out, err := c.cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

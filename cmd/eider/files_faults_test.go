@@ -19,7 +19,8 @@ import (
 type badFiles struct {
 	mu    sync.Mutex
 	n     int
-	at    int // counts from 1; 0: none
+	at    int  // counts from 1; 0: none
+	stays bool // every step from that one on
 	errno syscall.Errno
 	met   string
 }
@@ -31,7 +32,7 @@ func (b *badFiles) hook(op disk.Op) error {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.n++; b.n != b.at {
+	if b.n++; b.at == 0 || b.n < b.at || b.n > b.at && !b.stays {
 		return nil
 	}
 	b.met = op.Kind + " " + filepath.Ext(op.Path)
@@ -41,7 +42,14 @@ func (b *badFiles) hook(op disk.Op) error {
 func (b *badFiles) arm(at int, errno syscall.Errno) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.n, b.at, b.errno, b.met = 0, at, errno, ""
+	b.n, b.at, b.stays, b.errno, b.met = 0, at, false, errno, ""
+}
+
+// die makes every step fail from now on, until failed is called.
+func (b *badFiles) die(errno syscall.Errno) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.n, b.at, b.stays, b.errno, b.met = 0, 1, true, errno, ""
 }
 
 func (b *badFiles) failed() string {
@@ -185,35 +193,125 @@ func TestEveryStepOfAFileMayFail(t *testing.T) {
 	}
 }
 
-// A folder that cannot be written any more, midway: a clear refusal, and what was
-// there before goes on.
-func TestFolderMadeUnwritableMidway(t *testing.T) {
+// A disk that fails for good while a body comes: the caller is told, what is there
+// is read on, and once the disk is whole again nothing is left of a one-step upload
+// and another goes on where it says it stands.
+func TestDiskThatFailsForGoodMidway(t *testing.T) {
 	t.Parallel()
-	if os.Getuid() == 0 {
-		unwritableForRoot(t)
-		return
-	}
-	s := start(t, nil)
+	bad := &badFiles{}
+	s := apptest.Start(t, t.TempDir(), app.Options{Modules: modules(), Version: "test", Files: &disk.FS{Hook: bad.hook}}, nil)
 	key := project(t, s, "sales")
-	f := put(t, s, key, "sales", "x", "before")
-	folder := filepath.Join(s.Dir, "files", f.Path[:36])
-	must(t, os.Chmod(folder, 0o500))
+	f := put(t, s, key, "sales", "before", "before")
+	content := bytesOf(22, 300<<10)
+	for errno, told := range map[syscall.Errno]string{syscall.EIO: "storage_unavailable", syscall.EROFS: "storage_unavailable", syscall.ENOSPC: "storage_full"} {
+		id := prepare(t, s, key, "sales", `{"filename":"x"}`)
+		url := "/projects/sales/files/upload/" + id
+		s.Want(200, key, "PUT "+url, content[:50<<10], raw, fmt.Sprintf("Content-Range: bytes 0-%d/%d", 50<<10-1, len(content)))
+		staged, once := dialWire(t, s), dialWire(t, s)
+		staged.begin(key, "PUT "+url, fmt.Sprintf("Content-Range: bytes %d-%d/%d", 50<<10, len(content)-1, len(content)), fmt.Sprintf("Content-Length: %d", len(content)-50<<10))
+		once.begin(key, "POST /projects/sales/files?name=x", fmt.Sprintf("Content-Length: %d", len(content)))
+		staged.send(content[50<<10 : 200<<10])
+		once.send(content[:200<<10])
+		apptest.Eventually(t, "both are written", func() bool {
+			parts := 0
+			for _, name := range kept(t, s.Dir) {
+				if strings.HasSuffix(name, ".part") {
+					parts++
+				}
+			}
+			return parts == 2
+		})
+		bad.die(errno)
+		status := map[string]int{"storage_full": 507, "storage_unavailable": 503}[told]
+		staged.send(content[200<<10:])
+		staged.want(status, told)
+		once.send(content[200<<10:])
+		once.want(status, told)
+		s.Want(status, key, "POST /projects/sales/files?name=x", "x", raw)
+		s.Want(status, key, "DELETE /projects/sales/files/"+f.ID, "")
+		s.Want(200, "", "GET /health", "")
+		if a := s.Want(200, key, "GET /projects/sales/files/"+f.ID+"/download", ""); string(a.Body) != "before" {
+			t.Errorf("%v: other bytes", errno)
+		}
+		if bad.failed() == "" {
+			t.Fatal("nothing failed")
+		}
+		n := 0
+		if _, err := fmt.Sscan(atRest(t, s, key, url), &n); err != nil || n < 50<<10 || n > len(content) {
+			t.Errorf("%v: it stands at %d: %v", errno, n, err)
+		}
+		a := s.Want(200, key, "PUT "+url, content[n:], raw, fmt.Sprintf("Content-Range: bytes %d-%d/%d", n, len(content)-1, len(content)))
+		if a.Text("checksum_sha256") != sha256Of(content) {
+			t.Errorf("%v: whole now: %s", errno, a.Body)
+		}
+		s.Want(204, key, "DELETE /projects/sales/files/"+id, "")
+		if left := kept(t, s.Dir); len(left) != 1 || !strings.HasSuffix(f.Path, left[0]) {
+			t.Errorf("%v left %v", errno, left)
+		}
+		if got := held(t, s, "sales"); got != "1 6" {
+			t.Errorf("%v: the project holds %s", errno, got)
+		}
+	}
+}
+
+// A folder that is made read-only while a body comes: a clear refusal, and what was
+// there before goes on. The server is without root's right to write it in spite.
+func TestFolderMadeReadOnlyMidway(t *testing.T) {
+	t.Parallel()
+	c := serve(t, t.TempDir(), unprivileged)
+	key := c.Want(201, childKey, "POST /projects", `{"id":"sales"}`).Text("api_key")
+	f := put(t, c.Server, key, "sales", "x", "before")
+	content := bytesOf(23, 300<<10)
+	id := prepare(t, c.Server, key, "sales", `{"filename":"x"}`)
+	url := "/projects/sales/files/upload/" + id
+	w := dialWire(t, c.Server)
+	w.begin(key, "PUT "+url, fmt.Sprintf("Content-Length: %d", len(content)))
+	w.send(content[:200<<10])
+	part := ""
+	apptest.Eventually(t, "bytes are written", func() bool {
+		for _, name := range kept(t, c.Dir) {
+			if strings.HasSuffix(name, ".part") {
+				part = name
+			}
+		}
+		return part != ""
+	})
+	folder := filepath.Join(c.Dir, "files", f.Path[:36])
+	fan := filepath.Join(folder, strings.TrimSuffix(part, ".part")[34:])
+	chmod := func(mode os.FileMode) {
+		must(t, os.Chmod(folder, mode))
+		must(t, os.Chmod(fan, mode))
+	}
+	chmod(0o500)
+	w.send(content[200<<10:])
+	w.want(503, "storage_unavailable")
+	refused := false
 	for range 300 { // another pair of characters has a folder of its own, soon
-		if a := s.Do(key, "POST /projects/sales/files?name=x", "x", raw); a.Status != 201 {
-			if a.Status != 503 || a.Code() != "storage_unavailable" {
+		if a := c.Do(key, "POST /projects/sales/files?name=x", "x", raw); a.Status != 201 {
+			refused = a.Status == 503 && a.Code() == "storage_unavailable" && !strings.Contains(string(a.Body), c.Dir)
+			if !refused {
 				t.Errorf("answered %d %s", a.Status, a.Body)
 			}
 			break
 		}
 	}
-	s.Want(200, key, "GET /projects/sales/files/"+f.ID+"/download", "")
-	must(t, os.Chmod(folder, 0o700))
-	put(t, s, key, "sales", "x", "after")
+	if !refused {
+		t.Error("nothing was refused")
+	}
+	c.Want(200, key, "GET /projects/sales/files/"+f.ID+"/download", "")
+	c.Want(200, "", "GET /health", "")
+	chmod(0o700)
+	if a := c.Want(200, key, "PUT "+url, content, raw); a.Text("checksum_sha256") != sha256Of(content) {
+		t.Errorf("whole now: %s", a.Body)
+	}
+	put(t, c.Server, key, "sales", "x", "after")
+	c.stop(t)
 }
 
-// unwritableForRoot is for root, whom no mode keeps out: a file stands where the
-// folder should be.
-func unwritableForRoot(t *testing.T) {
+// What stands where the folder of a project's files should be is no reason to lose
+// an upload.
+func TestFolderThatCannotBeMade(t *testing.T) {
+	t.Parallel()
 	s := start(t, nil)
 	key := project(t, s, "sales")
 	uid := s.Want(200, key, "GET /projects/sales", "").Text("uid")

@@ -403,16 +403,26 @@ func TestDownloadEndsWithItsProject(t *testing.T) {
 // Many slow uploads and four fast ones leave the others served.
 func TestSlowClientsKeepNobodyWaiting(t *testing.T) {
 	t.Parallel()
-	s := start(t, nil)
+	s := start(t, map[string]string{"http.read_timeout": "10m"})
 	key := project(t, s, "sales")
-	const slow = 200
-	content := bytesOf(5, 40)
-	wires := make([]*rawWire, slow)
+	const slow = 1000
+	content := bytesOf(5, 10)
+	ids, wires := make([]string, slow), make([]*rawWire, slow)
 	var all sync.WaitGroup
+	for first := range 50 { // commits are shared by those that come together
+		all.Go(func() {
+			for i := first; i < slow; i += 50 {
+				if a, err := s.Try(key, "POST /projects/sales/files/prepare", `{"filename":"slow","size_bytes":10}`); err == nil {
+					ids[i] = a.Text("upload_key")
+				}
+			}
+		})
+	}
+	all.Wait()
 	for i := range wires {
-		id := prepare(t, s, key, "sales", `{"filename":"slow","size_bytes":40}`)
 		wires[i] = dialWire(t, s)
-		wires[i].begin(key, "PUT /projects/sales/files/upload/"+id, "Content-Length: 40")
+		must(t, wires[i].SetDeadline(time.Now().Add(10*time.Minute)))
+		wires[i].begin(key, "PUT /projects/sales/files/upload/"+ids[i], "Content-Length: 10")
 		wires[i].send(content[:1])
 	}
 	apptest.Eventually(t, "all of them run", func() bool {

@@ -23,7 +23,29 @@ import (
 const (
 	unprivileged = "EIDER_TEST_UNPRIVILEGED=1" // the mode of a file counts, for root too
 	noFileGrows  = "EIDER_TEST_FILE_SIZE=0"    // no byte can be written to any file
+	smallDisk    = "EIDER_TEST_SMALL_DISK=1"   // its data folder is a disk of smallDiskSize
 )
+
+const smallDiskSize = 256 << 20
+
+// ownMounts are the attributes of a child that may mount a file system, which
+// nobody else sees and which ends with it.
+func ownMounts() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{
+		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
+	}
+}
+
+// mountDisk makes the data folder of the command a disk of its own.
+func mountDisk() {
+	dir := os.Args[slices.Index(os.Args, "--data-dir")+1]
+	if err := syscall.Mount("none", dir, "tmpfs", 0, fmt.Sprintf("size=%d", smallDiskSize)); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(126)
+	}
+}
 
 // beChild prepares the process to be the command: it binds it as its environment
 // says and takes out of that what is no setting.
@@ -36,6 +58,9 @@ func beChild() {
 		_ = unix.Prctl(unix.PR_CAPBSET_DROP, unix.CAP_DAC_OVERRIDE, 0, 0, 0)
 		fmt.Fprintln(os.Stderr, syscall.Exec("/proc/self/exe", os.Args, os.Environ()))
 		os.Exit(126)
+	}
+	if os.Getenv("EIDER_TEST_SMALL_DISK") != "" {
+		mountDisk()
 	}
 	if limit, err := strconv.ParseUint(os.Getenv("EIDER_TEST_FILE_SIZE"), 10, 64); err == nil {
 		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: limit, Max: limit}); err != nil {

@@ -233,20 +233,36 @@ func (f *Files) receive(ctx context.Context, plan *uploadPlan) error {
 	if plan.complete {
 		err = f.verify(u, plan)
 	}
-	switch {
-	case errors.Is(err, errUnkept) || err != nil && plan.once:
-	case errors.Is(err, errHopeless):
-		err = errors.Join(err, f.blobs.Remove(plan.Blob))
-	case err != nil:
-		err = errors.Join(err, u.Save())
-	case plan.complete:
+	if plan.complete && err == nil {
 		plan.sums = u.Sums()
 		err = u.Finish()
+	}
+	switch {
+	case err == nil && plan.complete:
+	case plan.once: // what there is of it is undone
+	case errors.Is(err, errUnkept):
+		err = errors.Join(err, u.Drop())
+	case errors.Is(err, errHopeless):
+		err = errors.Join(err, f.blobs.Remove(plan.Blob))
 	default:
-		err = u.Save()
+		err = errors.Join(err, u.Keep())
 	}
 	plan.offset = u.Offset()
 	return disk.Refusal(err)
+}
+
+// roomy is a body that is read while there is room for it. The disk may have been
+// filled since it began, and by others.
+type roomy struct {
+	io.Reader
+	space *disk.Space
+}
+
+func (r roomy) Read(p []byte) (int, error) {
+	if r.space.Low() {
+		return 0, eider.Errorf(eider.StorageFull, "the disk is nearly full; deletes go on")
+	}
+	return r.Reader.Read(p)
 }
 
 // stand finds out where an upload stands whose request failed or was cut short.
@@ -282,10 +298,7 @@ func (f *Files) copy(ctx context.Context, u *blob.Upload, plan *uploadPlan) erro
 	}
 	check := newDigest(declared)
 	reserved := max(plan.From+max(call.Length, 0), f.held(plan.Session))
-	err = u.Append(ctx, check.reading(body), plan.most(call), func(ctx context.Context, length int64) error {
-		if f.space.Low() {
-			return eider.Errorf(eider.StorageFull, "the disk is nearly full; deletes go on")
-		}
+	err = u.Append(ctx, check.reading(roomy{body, f.space}), plan.most(call), func(ctx context.Context, length int64) error {
 		if length <= reserved {
 			return nil
 		}
