@@ -248,7 +248,7 @@ func documented(d *operation.Declared) []schema.Operation {
 		op := schema.Operation{
 			ID: d.ID, Method: route[0], Path: route[1], Summary: d.Summary, Description: d.Description, Role: d.Role.String(),
 			Tag: tag(route[1]), Input: d.Input, Output: d.Output, Status: d.Status, Tagged: d.Tagged, Async: d.Async,
-			Idempotent: d.Kind != operation.KindRead, Errors: responses(merge(d)),
+			Idempotent: d.Keyed(), Errors: responses(merge(d)),
 		}
 		if i > 0 {
 			op.ID += "_" + strings.ToLower(route[0])

@@ -40,9 +40,10 @@ type accepted struct {
 }
 
 // checkAsync panics where a declaration cannot be a job: a read has no end that
-// could be told, and a streamed body ends with its request.
+// could be told, unless it is another operation then, and a streamed body ends
+// with its request.
 func (d *Declared) checkAsync() {
-	if d.Async && (d.Kind.reads() || d.Streamed) {
+	if d.Async && (!d.Keyed() || d.Streamed) {
 		panic(fmt.Sprintf("operation: %q cannot run as a job", d.ID))
 	}
 }

@@ -255,6 +255,7 @@ func TestRefusalsThatMayPassLaterAreNotKept(t *testing.T) {
 	never := map[int]bool{401: true, 403: true, 408: true, 423: true, 429: true, 499: true}
 	passing := map[eider.Code]bool{
 		eider.OperationInProgress: true, eider.UploadInProgress: true, // until the other has ended
+		eider.OutOfMemory:    true,                                                         // which others may have had
 		eider.BodyIncomplete: true, eider.ChecksumMismatch: true, eider.SizeMismatch: true, // for the bytes that came, which the key does not stand for
 	}
 	for _, code := range codes(t) {

@@ -138,7 +138,7 @@ func (p *Pipeline) Do(ctx context.Context, d *Declared, r *Request) (*Response, 
 		return answer, nil
 	}
 	defer span.End()
-	if c.ticket != nil && d.Kind != KindEffect {
+	if c.ticket != nil && c.Operation.Kind != KindEffect {
 		c.ticket.Release()
 	}
 	if err != nil {
@@ -224,6 +224,9 @@ func (p *Pipeline) examine(ctx context.Context, c *Call, r *Request) (any, *Resp
 	}
 	in, err := c.Operation.decode(r.Source)
 	if err != nil {
+		return nil, nil, err
+	}
+	if err := p.diverted(c, in, r.Async); err != nil {
 		return nil, nil, err
 	}
 	if r.IdempotencyKey != "" && !c.Operation.Kind.reads() {

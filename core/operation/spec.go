@@ -114,6 +114,7 @@ type Declared struct {
 	run    func(ctx context.Context, p *Pipeline, c *Call, in any) (any, error)
 	settle func(ctx context.Context, p *Pipeline, c *Call, intent audit.Row) error // of an effect
 	revert func(ctx context.Context, tx *Tx, c *Call) error                        // of an effect
+	divert func(c *Call, in any, async bool) (*Declared, error)                    // of a stream
 }
 
 // Routes returns every method and path of the operation.

@@ -61,7 +61,14 @@ func (c *Content) Ended(sent int64, err error) {
 // Stream declares an operation that reads, and answers with bytes. Its row is
 // queued when the last byte is known and nobody waits for it; one that still
 // runs after a second has an in_progress row from then on.
-func Stream[In any](s *Set, spec Spec, handle func(context.Context, *View, In) (*Content, error)) {
+func Stream[In any](s *Set, spec Spec, handle StreamHandler[In]) {
+	s.add(declareStream(s, spec, handle))
+}
+
+// StreamHandler begins the answer of a stream.
+type StreamHandler[In any] func(context.Context, *View, In) (*Content, error)
+
+func declareStream[In any](s *Set, spec Spec, handle StreamHandler[In]) *Declared {
 	d := declare[In, Nothing](s, spec, KindStream)
 	d.run = func(ctx context.Context, p *Pipeline, _ *Call, in any) (any, error) {
 		return handle(ctx, p.Store.View(), in.(In))
@@ -70,7 +77,7 @@ func Stream[In any](s *Set, spec Spec, handle func(context.Context, *View, In) (
 		c.Detail("settled", "interrupted")
 		return p.commit(ctx, func(tx *Tx) error { return p.conclude(ctx, tx, c, nil, interrupted(), intent.ID) })
 	}
-	s.add(d)
+	return d
 }
 
 // announceAfter is how long a stream runs without a row.

@@ -186,7 +186,7 @@ func prepare(x *Exchange, op *operation.Declared, r *operation.Request) (err err
 	if encoding := x.Header("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
 		return eider.Errorf(eider.UnsupportedMediaType, "the body must not be encoded")
 	}
-	if op.Kind == operation.KindRead || op.Kind == operation.KindStream {
+	if !op.Keyed() {
 		return nil
 	}
 	r.IdempotencyKey, err = idempotencyKey(x)

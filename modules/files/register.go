@@ -44,6 +44,7 @@ func (f *Files) register(ctx context.Context, tx *operation.Tx, in registerFile)
 		return eider.File{}, err
 	}
 	call.Resource(s.ID)
+	s.ExpiresAt = nil // that was the upload's
 	return f.keep(ctx, tx, s.row)
 }
 
@@ -53,7 +54,7 @@ func (f *Files) keep(ctx context.Context, tx *operation.Tx, r row) (eider.File, 
 		return eider.File{}, err
 	}
 	call := operation.From(ctx)
-	r.CreatedAt, r.ExpiresAt, r.Path = now(), nil, blob.Path(r.key())
+	r.CreatedAt, r.Path = now(), blob.Path(r.key())
 	call.Detail("name", r.Name)
 	call.Detail("size_bytes", r.SizeBytes)
 	call.Detail("checksum_sha256", r.ChecksumSHA256)

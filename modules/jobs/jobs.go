@@ -43,9 +43,9 @@ func (j *Jobs) Declare(r *core.Registry) error {
 		Summary: "Ask how far a job is", Errors: []eider.Code{eider.JobNotFound},
 	}, j.get)
 	operation.Write(r.Operations, operation.Spec{
-		Name: "cancel_job", Route: "DELETE /jobs/{job}", Role: eider.ProjectWrite, Target: "job", Status: 202, Frees: true,
+		Name: "cancel_job", Route: "DELETE /jobs/{job}", Role: eider.ProjectRead, Target: "job", Status: 202, Frees: true,
 		Summary: "Cancel a job", Errors: []eider.Code{eider.JobNotFound, eider.JobFinished},
-		Description: "Answers the job as it is; it ends soon after, as cancelled, unless it was about to succeed.",
+		Description: "For project_write, and for the key that began it. Answers the job as it is; it ends soon after, as cancelled, unless it was about to succeed.",
 	}, j.cancel)
 	return nil
 }
@@ -154,6 +154,10 @@ func (j *Jobs) cancel(ctx context.Context, tx *operation.Tx, in jobPath) (jobSta
 	row, err := j.find(ctx, in.Job, func(id string) (job.Job, error) { return j.register.Get(ctx, tx, id) })
 	if err != nil {
 		return jobState{}, err
+	}
+	actor := operation.From(ctx).Actor
+	if actor.Role < eider.ProjectWrite && (actor.Type != row.ActorType || actor.ID != row.ActorID) {
+		return jobState{}, eider.Errorf(eider.Forbidden, "this key may not do that: it needs the role %s, or to have begun the job", eider.ProjectWrite)
 	}
 	if row.Status.Ended() {
 		return jobState{}, eider.Errorf(eider.JobFinished, "the job has ended as %s", row.Status)

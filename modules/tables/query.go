@@ -15,7 +15,6 @@ import (
 	"github.com/eiderdb/eider"
 	"github.com/eiderdb/eider/core"
 	"github.com/eiderdb/eider/core/config"
-	"github.com/eiderdb/eider/core/metadata"
 	"github.com/eiderdb/eider/core/operation"
 	"github.com/eiderdb/eider/core/projectdb"
 	"github.com/eiderdb/eider/core/projectdb/wire"
@@ -28,6 +27,7 @@ type QuerySettings struct {
 	MaxTimeout config.Duration `koanf:"max_timeout" doc:"The longest time that a statement can ask for"`
 	MaxRows    int64           `koanf:"max_rows" doc:"How many rows a JSON answer has that asks for no other number"`
 	AtOnce     int             `koanf:"at_once" doc:"How many statements of one project run at a time"`
+	Keep       config.Duration `koanf:"keep_results" doc:"How long the file is kept that holds the result of a query that ran as a job"`
 }
 
 // Validate refuses what could run nothing.
@@ -39,6 +39,8 @@ func (s *QuerySettings) Validate() error {
 		return errors.New("max_rows must be at least 1")
 	case s.AtOnce < 1:
 		return errors.New("at_once must be at least 1")
+	case s.Keep < config.Duration(time.Minute):
+		return errors.New("keep_results must be at least 1m")
 	}
 	return nil
 }
@@ -48,6 +50,7 @@ type queries struct {
 	tables   *Tables
 	settings QuerySettings
 	write    *operation.Handle[runQuery, executed]
+	job      *operation.Handle[runQuery, queryResult]
 
 	mu      sync.Mutex
 	running map[string]int // statements by the project's uid
@@ -56,26 +59,23 @@ type queries struct {
 func (f *Tables) declareQuery(r *core.Registry) {
 	q := &queries{tables: f, running: map[string]int{}, settings: QuerySettings{
 		Timeout: config.Duration(time.Minute), MaxTimeout: config.Duration(10 * time.Minute), MaxRows: 10_000, AtOnce: 8,
+		Keep: config.Duration(24 * time.Hour),
 	}}
 	r.Settings.Section("queries", &q.settings)
-	operation.Stream(r.Operations, operation.Spec{
-		Name: "query", Route: "POST /projects/{id}/query", Role: eider.ProjectRead, Target: "project", Slow: true,
-		Summary: "Run a statement", Errors: queryErrors,
-		Description: "Accept chooses the form: application/json, application/x-ndjson, text/csv or application/vnd.apache.arrow.stream. " +
-			"Rows are sent while they are computed; a statement that fails then cuts the connection. mode write needs project_write.",
-	}, q.run)
-	q.write = operation.Effect(r.Operations, operation.Spec{
-		Name: "query", ID: "query_write", Route: operation.Internal + " /projects/{id}/query", Role: eider.ProjectWrite, Target: "project", Errors: queryErrors,
-	}, operation.Steps[runQuery, *writePlan, executed]{
-		Intent: q.planWrite, Claims: func(p *writePlan) []metadata.Claim {
-			return []metadata.Claim{{Resource: operation.ProjectResource(p.Project.UID)}}
-		},
-		Effect: q.execute, Applied: q.isExecuted, Undo: q.isNotExecuted,
-		Outcome: q.conclude, Revert: func(context.Context, *operation.Tx, *writePlan) error { return nil },
-	})
+	spec := operation.Spec{Name: "query", Target: "project", Errors: queryErrors, Slow: true, Async: true, Route: operation.Internal + " /projects/{id}/query"}
+	q.declareWrite(r, spec)
+	q.declareJob(r, spec)
+	spec.Route, spec.Role = "POST /projects/{id}/query", eider.ProjectRead
+	spec.Summary = "Run a statement"
+	spec.Description = "Accept chooses the form: application/json, application/x-ndjson, text/csv or application/vnd.apache.arrow.stream. " +
+		"Rows are sent while they are computed; a statement that fails then cuts the connection. mode write needs project_write, and is one " +
+		"transaction: with an Idempotency-Key it happens once. As a job, the rows are its result where they are JSON of at most 48 KiB, " +
+		"else a stored file that the result names."
+	operation.StreamOr(r.Operations, spec, q.divert, q.run)
 }
 
 var queryErrors = []eider.Code{
+	eider.ProjectIsLocked, eider.QuotaExceeded, eider.DuplicateKeyValue,
 	eider.QueryFailed, eider.StatementNotAllowed, eider.QueryTimeout, eider.OutOfMemory, eider.TooManyQueries, eider.ProjectRestarted, eider.NotAcceptable,
 }
 
@@ -97,16 +97,45 @@ var forms = []form{
 	{worker.FormCSV, "text/csv"}, {worker.FormArrow, "application/vnd.apache.arrow.stream"},
 }
 
+// divert names what a call is that is not answered by its rows: a statement that
+// writes is an effect, and so is one whose rows are kept.
+func (q *queries) divert(call *operation.Call, in runQuery, async bool) (*operation.Declared, error) {
+	describeSQL(call, redact(in.SQL))
+	as, err := accepted(in.Accept)
+	switch {
+	case err != nil:
+		return nil, err
+	case in.Mode == "write":
+		call.Detail("mode", "write")
+		if as.worker != worker.FormJSON {
+			return nil, eider.Errorf(eider.NotAcceptable, "a statement that writes is answered in JSON alone")
+		}
+		return q.write.Declared(), nil
+	case async:
+		return q.job.Declared(), nil
+	}
+	return nil, nil
+}
+
 func (q *queries) run(ctx context.Context, _ *operation.View, in runQuery) (*operation.Content, error) {
-	call := operation.From(ctx)
-	describeSQL(call, in.SQL)
 	as, err := accepted(in.Accept)
 	if err != nil {
 		return nil, err
 	}
-	if in.Mode == "write" {
-		return q.runWrite(ctx, call, in, as)
+	answer, err := q.start(ctx, in, as, nil)
+	if err != nil {
+		return nil, err
 	}
+	return &operation.Content{
+		Type: contentType(as), Length: -1, Write: answer.write, Closing: answer.relay,
+		Headers: map[string]string{"Cache-Control": "no-store"},
+	}, nil
+}
+
+// start has a worker begin a statement that reads, and returns once its first
+// rows are there. progress, if there is one, is told of the others.
+func (q *queries) start(ctx context.Context, in runQuery, as form, progress func(fraction float64, rows int64)) (*queryAnswer, error) {
+	call := operation.From(ctx)
 	limit := in.MaxRows
 	if limit == 0 && as.worker == worker.FormJSON {
 		limit = q.settings.MaxRows
@@ -120,18 +149,14 @@ func (q *queries) run(ctx context.Context, _ *operation.View, in runQuery) (*ope
 		return nil, err
 	}
 	for tries := 0; ; tries++ {
-		r, err := q.begin(ctx, call, wire.Request{Op: "query", Args: args}, in.TimeoutMS)
+		r, err := q.begin(ctx, call, wire.Request{Op: "query", Args: args}, in.TimeoutMS, progress)
 		if eider.CodeOf(err) == eider.ProjectRestarted && tries == 0 && ctx.Err() == nil {
 			continue // its neighbour had the worker killed, and nothing was sent yet
 		}
 		if err != nil {
 			return nil, err
 		}
-		answer := &queryAnswer{relay: r, form: as, call: call}
-		return &operation.Content{
-			Type: contentType(as), Length: -1, Write: answer.write, Closing: r,
-			Headers: map[string]string{"Cache-Control": "no-store"},
-		}, nil
+		return &queryAnswer{relay: r, form: as, call: call}, nil
 	}
 }
 
@@ -143,10 +168,9 @@ func contentType(f form) string {
 }
 
 // describeSQL puts into the log what a statement is, without the data in it.
-func describeSQL(call *operation.Call, sql string) {
-	text := redact(sql)
-	call.Detail("fingerprint", fingerprint(text))
-	call.Detail("sql", text)
+func describeSQL(call *operation.Call, redacted string) {
+	call.Detail("fingerprint", fingerprint(redacted))
+	call.Detail("sql", redacted)
 }
 
 func bindable(params []any) (all []json.RawMessage, err error) {
@@ -192,7 +216,7 @@ func (q *queries) enter(uid string) (leave func(), err error) {
 }
 
 // begin has a worker begin a statement, and returns once its first rows are there.
-func (q *queries) begin(ctx context.Context, call *operation.Call, request wire.Request, timeoutMS int64) (*relay, error) {
+func (q *queries) begin(ctx context.Context, call *operation.Call, request wire.Request, timeoutMS int64, progress func(float64, int64)) (*relay, error) {
 	timeout, err := q.timeout(timeoutMS)
 	if err != nil {
 		return nil, err
@@ -202,6 +226,7 @@ func (q *queries) begin(ctx context.Context, call *operation.Call, request wire.
 		return nil, err
 	}
 	r := newRelay(ctx, timeout)
+	r.progress = progress
 	go func() {
 		defer leave()
 		r.run(q.tables.databases, projectdb.Of(*call.Project), request)

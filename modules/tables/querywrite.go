@@ -3,10 +3,11 @@ package tables
 import (
 	"context"
 	"encoding/json"
-	"io"
 	"time"
 
 	"github.com/eiderdb/eider"
+	"github.com/eiderdb/eider/core"
+	"github.com/eiderdb/eider/core/metadata"
 	"github.com/eiderdb/eider/core/operation"
 	"github.com/eiderdb/eider/core/projectdb"
 	"github.com/eiderdb/eider/core/projectdb/worker"
@@ -21,11 +22,12 @@ type executed struct {
 	ElapsedMS int64                `json:"elapsed_ms"`
 }
 
-// writePlan is a statement that writes. Its text is not in the log, nor in the
-// plan: a call is settled by its id alone.
+// writePlan is a statement that writes. It holds nothing of the data in its text:
+// a call is settled by its id alone.
 type writePlan struct {
 	Project projectdb.Project `json:"project"`
 	Call    string            `json:"call"`
+	SQL     string            `json:"sql"` // redacted
 
 	args    worker.Execute
 	timeout time.Duration
@@ -33,36 +35,21 @@ type writePlan struct {
 	out     worker.Executed
 }
 
-// runWrite runs a statement that writes as an effect of its own, with a row of
-// its own and its call's id in the project's file.
-func (q *queries) runWrite(ctx context.Context, call *operation.Call, in runQuery, as form) (*operation.Content, error) {
-	call.Detail("mode", "write")
-	if call.Actor.Role < eider.ProjectWrite {
-		return nil, eider.Errorf(eider.Forbidden, "this key may not do that: mode write needs the role %s", eider.ProjectWrite)
-	}
-	if as.worker != worker.FormJSON {
-		return nil, eider.Errorf(eider.NotAcceptable, "a statement that writes is answered in JSON alone")
-	}
-	out, err := q.write.Do(ctx, q.tables.pipeline, call.Actor, call.Project.ID, in)
-	if err != nil {
-		return nil, err
-	}
-	body, err := json.Marshal(out)
-	if err != nil {
-		return nil, err
-	}
-	return &operation.Content{
-		Type: "application/json", Length: int64(len(body)), Headers: map[string]string{"Cache-Control": "no-store"},
-		Write: func(_ context.Context, w io.Writer) error {
-			_, err := w.Write(body)
-			return err
+// declareWrite declares the statement that writes: one transaction, with its
+// call's id in the project's file.
+func (q *queries) declareWrite(r *core.Registry, spec operation.Spec) {
+	spec.ID, spec.Role = "query_write", eider.ProjectWrite
+	q.write = operation.Effect(r.Operations, spec, operation.Steps[runQuery, *writePlan, executed]{
+		Intent: q.planWrite, Claims: func(p *writePlan) []metadata.Claim {
+			return []metadata.Claim{{Resource: operation.ProjectResource(p.Project.UID)}}
 		},
-	}, nil
+		Effect: q.execute, Applied: q.isExecuted, Undo: q.isNotExecuted,
+		Outcome: q.conclude, Revert: func(context.Context, *operation.Tx, *writePlan) error { return nil },
+	})
 }
 
 func (q *queries) planWrite(ctx context.Context, _ *operation.Tx, in runQuery) (*writePlan, error) {
 	call := operation.From(ctx)
-	describeSQL(call, in.SQL)
 	timeout, err := q.timeout(in.TimeoutMS)
 	if err != nil {
 		return nil, err
@@ -76,7 +63,7 @@ func (q *queries) planWrite(ctx context.Context, _ *operation.Tx, in runQuery) (
 		limit = q.settings.MaxRows
 	}
 	return &writePlan{
-		Project: projectdb.Of(*call.Project), Call: call.ID, timeout: timeout, begun: time.Now(),
+		Project: projectdb.Of(*call.Project), Call: call.ID, SQL: redact(in.SQL), timeout: timeout, begun: time.Now(),
 		args: worker.Execute{SQL: in.SQL, Params: params, MaxRows: limit},
 	}, nil
 }
@@ -106,7 +93,10 @@ func (q *queries) isNotExecuted(ctx context.Context, p *writePlan) error {
 }
 
 func (q *queries) conclude(ctx context.Context, tx *operation.Tx, p *writePlan) (executed, error) {
-	operation.From(ctx).Detail("affected_rows", p.out.Affected)
+	call := operation.From(ctx)
+	describeSQL(call, p.SQL)
+	call.Detail("mode", "write")
+	call.Detail("affected_rows", p.out.Affected)
 	out := executed{Columns: p.out.Columns, Rows: p.out.Rows, Affected: p.out.Affected, Truncated: p.out.Truncated}
 	if !p.begun.IsZero() {
 		out.ElapsedMS = time.Since(p.begun).Milliseconds()

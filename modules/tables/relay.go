@@ -34,6 +34,8 @@ type relay struct {
 	end     worker.QueryEnd
 	err     error
 
+	progress func(fraction float64, rows int64) // may be nil
+
 	// The statement's time runs only while it computes.
 	mu    sync.Mutex
 	left  time.Duration
@@ -59,7 +61,7 @@ var errAbandoned = errors.New("nobody waits for the rows")
 func (r *relay) run(databases *projectdb.Supervisor, project projectdb.Project, request wire.Request) {
 	defer close(r.done)
 	defer r.timer.Stop()
-	r.err = databases.Run(r.ctx, project, request, projectdb.Sinks{Head: r.takeHead, Data: r.take}, &r.end)
+	r.err = databases.Run(r.ctx, project, request, projectdb.Sinks{Head: r.takeHead, Data: r.take, Progress: r.progress}, &r.end)
 	if r.err != nil {
 		r.err = r.why(r.err)
 	}

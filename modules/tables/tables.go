@@ -24,7 +24,6 @@ import (
 // Tables is the module.
 type Tables struct {
 	databases *projectdb.Supervisor
-	pipeline  *operation.Pipeline
 	dir       string // the data folder
 	blobs     *blob.Local
 	stored    core.FileRegister
@@ -66,7 +65,7 @@ const filesDir = "files"
 
 // Provision takes what the handlers need of the kernel.
 func (f *Tables) Provision(_ context.Context, k *core.Kernel) error {
-	f.databases, f.pipeline, f.dir, f.log = k.Databases, k.Pipeline, k.Dir, k.Log
+	f.databases, f.dir, f.log = k.Databases, k.Dir, k.Log
 	f.stored = k.Stored
 	f.blobs = blob.NewLocal(filepath.Join(k.Dir, filesDir), k.Files)
 	return nil

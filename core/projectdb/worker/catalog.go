@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
@@ -227,38 +226,4 @@ func exists(ctx context.Context, conn *duck.Conn, bucket, name string) (yes bool
 		SELECT (EXISTS (SELECT 1 FROM duckdb_tables() WHERE database_name = '`+database+`' AND schema_name = $1 AND lower(table_name) = lower($2))
 			OR EXISTS (SELECT 1 FROM duckdb_views() WHERE database_name = '`+database+`' AND schema_name = $1 AND lower(view_name) = lower($2)))::VARCHAR`,
 		bucket, name)
-}
-
-// measure counts what the database holds. It never fails a change, which is
-// durable by then.
-func (t *task) measure(ctx context.Context) *Measured {
-	t.measuring.Lock()
-	defer t.measuring.Unlock()
-	m := Measured{At: time.Now().UnixNano()}
-	err := t.read(ctx, func(conn *duck.Conn) error {
-		return answer(ctx, conn, &m, `
-			SELECT to_json({
-				tables: (SELECT count(*) FROM duckdb_tables() WHERE `+ofBuckets+`),
-				buckets: (SELECT count(*) FROM duckdb_schemas() WHERE `+ofBuckets+`),
-				rows: (SELECT coalesce(sum(estimated_size), 0)::BIGINT FROM duckdb_tables() WHERE `+ofBuckets+`)
-			})::VARCHAR`)
-	})
-	if err != nil {
-		t.log.Error("the database could not be measured", "error", err)
-		return nil
-	}
-	for _, name := range []string{databaseFile, databaseFile + ".wal"} {
-		if info, err := os.Stat(t.path(name)); err == nil {
-			m.Size += info.Size()
-		}
-	}
-	return &m
-}
-
-func measured(ctx context.Context, t *task) (any, error) {
-	m := t.measure(ctx)
-	if m == nil {
-		return nil, eider.Errorf(eider.StorageUnavailable, "the project's database cannot be used now")
-	}
-	return m, nil
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -145,13 +146,17 @@ func (t *task) answer(ctx context.Context, conn *duck.Conn, p presentation, limi
 		return end, sendErr
 	}
 	out := &outgoing{w: t}
-	r := p.renderer(out, columns, b.Schema())
+	r, told := p.renderer(out, columns, b.Schema()), time.Now()
 	for batch := first; err == nil && !end.Truncated; batch, err = b.Next() {
 		if batch, end.Truncated = cut(batch, limit, end.Rows); batch.NumRows() > 0 {
 			err = r.rows(batch)
 		}
 		end.Rows += batch.NumRows()
 		batch.Release()
+		if time.Since(told) > tellEvery {
+			t.progress(share(end.Rows, limit), end.Rows)
+			told = time.Now()
+		}
 		if err == nil {
 			err = out.flushLate()
 		}
@@ -163,6 +168,18 @@ func (t *task) answer(ctx context.Context, conn *duck.Conn, p presentation, limi
 		return end, err
 	}
 	return end, errors.Join(r.end(), out.flush())
+}
+
+// tellEvery is how often it is told how many rows were sent.
+const tellEvery = 250 * time.Millisecond
+
+// share is how much of a limited answer is sent; of how many rows another has
+// nobody knows.
+func share(rows, limit int64) float64 {
+	if limit <= 0 {
+		return 0
+	}
+	return float64(rows) / float64(limit)
 }
 
 // cut shortens a batch to what is left of a limit.

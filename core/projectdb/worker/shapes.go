@@ -42,7 +42,7 @@ type Measured struct {
 	Size    int64 `json:"size"`
 	Tables  int64 `json:"tables"`
 	Buckets int64 `json:"buckets"`
-	Rows    int64 `json:"rows"` // deleted ones may count until their space is used again
+	Rows    int64 `json:"rows"` // counted, or where the tables are many an estimate: deleted ones may count for a while
 }
 
 // Changed is the result of every change. What concerns it alone is set.
