@@ -19,6 +19,7 @@ import (
 	"github.com/eiderdb/eider/modules/projects"
 	"github.com/eiderdb/eider/modules/recovery"
 	"github.com/eiderdb/eider/modules/server"
+	"github.com/eiderdb/eider/modules/stats"
 	"github.com/eiderdb/eider/modules/tables"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -28,7 +29,7 @@ import (
 var version = "dev"
 
 func modules() []core.Module {
-	return []core.Module{server.New(), projects.New(), keys.New(), files.New(), tables.New(), jobs.New(), audit.New(), recovery.New()}
+	return []core.Module{server.New(), projects.New(), keys.New(), files.New(), tables.New(), jobs.New(), audit.New(), stats.New(), recovery.New()}
 }
 
 func main() {

@@ -120,7 +120,7 @@ func (a *App) Load(src config.Sources) error { return a.Registry.Settings.Load(s
 var workerCommand = []string{"/proc/self/exe", "worker"}
 
 // housekeeping names the tables that change without a log row of their own.
-var housekeeping = []string{"api_keys", "sink_cursors", "idempotency_keys", "jobs", "file_checks"}
+var housekeeping = []string{"api_keys", "sink_cursors", "idempotency_keys", "jobs", "stats", "file_checks"}
 
 // Open opens the data folder and provisions the modules. Nothing runs yet.
 func (a *App) Open(ctx context.Context) (err error) {

@@ -310,6 +310,15 @@ func (t *Table[R]) Insert(tx *Tx, row R) error {
 	return t.stage(tx, key, nil, &row)
 }
 
+// Update stages a changed row that the caller knows to be there, in a table
+// without unique indexes. It saves the look-up of a table that is not hot.
+func (t *Table[R]) Update(tx *Tx, row R) error {
+	if len(t.def.Unique) > 0 {
+		panic("metadata: table " + t.def.Name + " has unique indexes, whose old values are not known")
+	}
+	return t.stage(tx, t.def.Key(&row), &row, &row)
+}
+
 // has reports whether the hot table has a committed row with the key.
 func (t *Table[R]) has(key string) bool {
 	t.mu.RLock()

@@ -159,7 +159,7 @@ func readCursor(text, sort string) (*row, error) {
 
 type projectStatsIn struct {
 	projectPath
-	Refresh bool `query:"refresh" json:"-" doc:"Measure the database file now instead of telling what is recorded"`
+	Refresh bool `query:"refresh" json:"-" doc:"Measure the database now and record it, instead of telling what is recorded"`
 }
 
 type projectStats struct {
@@ -176,7 +176,18 @@ type projectStats struct {
 }
 
 func (p *Projects) stats(ctx context.Context, v *operation.View, in projectStatsIn) (projectStats, error) {
-	project := operation.From(ctx).Project
+	call := operation.From(ctx)
+	project := call.Project
+	if in.Refresh {
+		if err := p.recount(ctx, call); err != nil {
+			return projectStats{}, err
+		}
+		counted, err := p.rows.Get(ctx, v, project.UID)
+		if err != nil {
+			return projectStats{}, err
+		}
+		project = &counted.Project
+	}
 	held, err := p.usage.Of(ctx, v, project.UID)
 	if err != nil {
 		return projectStats{}, err
@@ -192,8 +203,17 @@ func (p *Projects) stats(ctx context.Context, v *operation.View, in projectStats
 		QueriesToday: counts["query"], ImportsToday: counts["import_table"], UpdatedAt: project.UpdatedAt,
 	}
 	if in.Refresh {
-		s.SizeBytes, err = p.folders.databaseSize(project.DBPath)
 		s.UpdatedAt = now()
 	}
-	return s, err
+	return s, nil
+}
+
+// recount measures the database and keeps what it holds, by an operation of its
+// own. Where a change is under way, that one records what it leaves.
+func (p *Projects) recount(ctx context.Context, call *operation.Call) error {
+	_, err := p.measureOp.Do(ctx, p.pipeline, call.Actor, call.Project.ID, projectPath{ID: call.Project.ID})
+	if eider.CodeOf(err) == eider.OperationInProgress {
+		return nil
+	}
+	return err
 }
