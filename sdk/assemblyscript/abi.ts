@@ -1,0 +1,33 @@
+// What crosses the border: buffers that stay where they are while the host uses
+// them, and answers as `ptr << 32 | len`.
+
+import { Json } from "./json";
+import { take } from "./plugin";
+
+let input: ArrayBuffer = new ArrayBuffer(4096);
+let output: ArrayBuffer = new ArrayBuffer(0);
+
+export function eider_abi_version(): i32 {
+  return 1 << 16;
+}
+
+export function eider_alloc(size: i32): usize {
+  if (size > input.byteLength) input = new ArrayBuffer(size);
+  return changetype<usize>(input);
+}
+
+export function eider_configure(ptr: usize, len: i32): u64 {
+  const by = take;
+  if (by === null) return 0;
+  const text = by(new Json(given(ptr, len)));
+  return text == "" ? 0 : give(text);
+}
+
+export function given(ptr: usize, len: i32): string {
+  return String.UTF8.decodeUnsafe(ptr, len);
+}
+
+export function give(text: string): u64 {
+  output = String.UTF8.encode(text, false, String.UTF8.ErrorMode.REPLACE); // half a character is no UTF-8
+  return (<u64>changetype<usize>(output) << 32) | output.byteLength;
+}

@@ -1,0 +1,13 @@
+// What a policy exports: `export * from "./sdk/policy"`.
+
+import { give, given } from "./abi";
+import { readEvent } from "./event";
+import { decide } from "./plugin";
+
+export { eider_abi_version, eider_alloc, eider_configure } from "./abi";
+
+// A plugin without a function has no answer, which the host takes for malformed.
+export function eider_decide(ptr: usize, len: i32): u64 {
+  const by = decide;
+  return by === null ? 0 : give(by(readEvent(given(ptr, len))).toJSON());
+}

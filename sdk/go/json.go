@@ -1,0 +1,244 @@
+package plugin
+
+import (
+	"math"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// JSON is a JSON text that is read where it is asked, without reflection and
+// without a tree: looking up a member of a small object costs less than a
+// microsecond in a guest. "" is a value that is not there. The host sends valid
+// texts; of others it reads what it can and takes the rest for missing.
+type JSON string
+
+// Get returns the member that the names lead to, "" if there is none.
+func (j JSON) Get(names ...string) JSON {
+	for _, name := range names {
+		found := JSON("")
+		j.members(func(key string, value JSON) bool {
+			if key == name {
+				found = value
+			}
+			return true // as encoding/json: of two of one name the last counts
+		})
+		j = found
+	}
+	return j
+}
+
+// Each calls yield with the members of an object or, with "" for the name, the
+// elements of an array, until it returns false.
+func (j JSON) Each(yield func(name string, value JSON) bool) { j.members(yield) }
+
+// Exists reports whether there is a value, and not null.
+func (j JSON) Exists() bool { return j != "" && j != "null" }
+
+// String returns the text of a string, "" for any other value.
+func (j JSON) String() string {
+	s, _, ok := unquote(string(j))
+	if !ok {
+		return ""
+	}
+	return s
+}
+
+// Int returns an integer, and false for any other value.
+func (j JSON) Int() (int64, bool) {
+	if n, err := strconv.ParseInt(string(j), 10, 64); err == nil {
+		return n, true
+	}
+	// 1e3 and 2.0 are integers too, as far as a float is exact.
+	f, ok := j.Float()
+	if !ok || f != math.Trunc(f) || math.Abs(f) > 1<<53 {
+		return 0, false
+	}
+	return int64(f), true
+}
+
+// Float returns a number, and false for any other value.
+func (j JSON) Float() (float64, bool) {
+	if j == "" || j[0] != '-' && (j[0] < '0' || j[0] > '9') {
+		return 0, false
+	}
+	f, err := strconv.ParseFloat(string(j), 64)
+	return f, err == nil
+}
+
+// Bool reports whether the value is true.
+func (j JSON) Bool() bool { return j == "true" }
+
+// Strings returns the strings of an array.
+func (j JSON) Strings() []string {
+	var all []string
+	j.members(func(_ string, value JSON) bool {
+		if strings.HasPrefix(string(value), `"`) {
+			all = append(all, value.String())
+		}
+		return true
+	})
+	return all
+}
+
+// Quote returns a text as a JSON string.
+func Quote(text string) JSON {
+	b := append(make([]byte, 0, len(text)+2), '"')
+	for _, r := range text { // what is no UTF-8 becomes U+FFFD
+		switch {
+		case r == '"' || r == '\\':
+			b = append(b, '\\', byte(r))
+		case r < 0x20 || r == 0x2028 || r == 0x2029:
+			const hex = "0123456789abcdef"
+			b = append(b, '\\', 'u', hex[r>>12&15], hex[r>>8&15], hex[r>>4&15], hex[r&15])
+		default:
+			b = utf8.AppendRune(b, r)
+		}
+	}
+	return JSON(append(b, '"'))
+}
+
+// members walks over one level of an object or an array.
+func (j JSON) members(yield func(name string, value JSON) bool) {
+	s := space(string(j))
+	if s == "" || s[0] != '{' && s[0] != '[' {
+		return
+	}
+	object := s[0] == '{'
+	s = space(s[1:])
+	for s != "" && s[0] != '}' && s[0] != ']' {
+		name := ""
+		if object {
+			var ok bool
+			if name, s, ok = unquote(s); !ok {
+				return
+			}
+			if s = space(s); s == "" || s[0] != ':' {
+				return
+			}
+			s = space(s[1:])
+		}
+		end := skip(s)
+		if end == 0 || !yield(name, JSON(s[:end])) {
+			return
+		}
+		if s = space(s[end:]); s != "" && s[0] == ',' {
+			s = space(s[1:])
+		}
+	}
+}
+
+func space(s string) string {
+	for s != "" && (s[0] == ' ' || s[0] == '\n' || s[0] == '\t' || s[0] == '\r') {
+		s = s[1:]
+	}
+	return s
+}
+
+// skip returns the length of the value that s begins with, 0 if there is none. It
+// counts brackets and calls nothing of itself, so depth costs no stack.
+func skip(s string) int {
+	depth := 0
+	for i := 0; i < len(s); i++ {
+		switch s[i] {
+		case '"':
+			n := skipString(s[i:])
+			if n == 0 {
+				return 0
+			}
+			i += n - 1
+			if depth == 0 {
+				return i + 1
+			}
+		case '{', '[':
+			depth++
+		case '}', ']':
+			if depth == 0 {
+				return i
+			}
+			if depth--; depth == 0 {
+				return i + 1
+			}
+		case ',', ' ', '\n', '\t', '\r', ':':
+			if depth == 0 {
+				return i
+			}
+		}
+	}
+	if depth > 0 {
+		return 0
+	}
+	return len(s)
+}
+
+func skipString(s string) int {
+	for i := 1; i < len(s); i++ {
+		switch s[i] {
+		case '\\':
+			i++
+		case '"':
+			return i + 1
+		}
+	}
+	return 0
+}
+
+// unquote returns the string that s begins with, and what follows it.
+func unquote(s string) (text, rest string, ok bool) {
+	if s == "" || s[0] != '"' {
+		return "", s, false
+	}
+	n := skipString(s)
+	if n == 0 {
+		return "", s, false
+	}
+	text, rest = s[1:n-1], s[n:]
+	if strings.IndexByte(text, '\\') < 0 {
+		return text, rest, true
+	}
+	b := make([]byte, 0, len(text))
+	for i := 0; i < len(text); i++ {
+		if text[i] != '\\' {
+			b = append(b, text[i])
+			continue
+		}
+		i++
+		if at := strings.IndexByte(`"\/bfnrt`, text[i]); at >= 0 {
+			b = append(b, "\"\\/\b\f\n\r\t"[at])
+			continue
+		}
+		r, used := escaped(text[i:])
+		if used == 0 {
+			return "", s, false
+		}
+		b = utf8.AppendRune(b, r)
+		i += used - 1
+	}
+	return string(b), rest, true
+}
+
+// escaped reads uXXXX, and the second half behind it if it is the first of two. A
+// half alone is U+FFFD.
+func escaped(s string) (rune, int) {
+	first, ok := hex4(s)
+	if !ok {
+		return 0, 0
+	}
+	if first < 0xD800 || first > 0xDFFF {
+		return first, 5
+	}
+	if len(s) > 10 && s[5] == '\\' {
+		if second, ok := hex4(s[6:]); ok && first < 0xDC00 && second >= 0xDC00 && second <= 0xDFFF {
+			return (first-0xD800)<<10 | (second - 0xDC00) + 0x10000, 11
+		}
+	}
+	return utf8.RuneError, 5
+}
+
+func hex4(s string) (rune, bool) {
+	if len(s) < 5 || s[0] != 'u' {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(s[1:5], 16, 32)
+	return rune(n), err == nil
+}

@@ -1,0 +1,359 @@
+//! JSON, as far as plugins need it: integers of 64 bits stay exact, and neither
+//! depth nor rubbish ends in a trap.
+
+/// A JSON value. What is deeper than 64 levels is read as `Null`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Json {
+    /// null, and what is not there
+    #[default]
+    Null,
+    /// true or false
+    Bool(bool),
+    /// a number without a fraction that fits
+    Int(i64),
+    /// any other number
+    Float(f64),
+    /// a string
+    Str(String),
+    /// an array
+    Array(Vec<Json>),
+    /// an object, its members in their order
+    Object(Vec<(String, Json)>),
+}
+
+static NULL: Json = Json::Null;
+
+const DEEPEST: usize = 64;
+
+impl Json {
+    /// Reads a text, `None` if it is no JSON.
+    pub fn parse(text: &str) -> Option<Json> {
+        let mut parser = Parser { text, at: 0 };
+        let value = parser.value(0)?;
+        parser.space();
+        (parser.at == text.len()).then(|| value)
+    }
+
+    /// The member of that name, `Null` if there is none. Of two of one name the last counts.
+    pub fn get(&self, name: &str) -> &Json {
+        match self {
+            Json::Object(members) => members.iter().rev().find(|(n, _)| n == name).map_or(&NULL, |(_, v)| v),
+            _ => &NULL,
+        }
+    }
+
+    /// The member that the names lead to, `Null` if there is none.
+    pub fn path(&self, names: &[&str]) -> &Json {
+        names.iter().fold(self, |value, name| value.get(name))
+    }
+
+    /// The text of a string, "" for any other value.
+    pub fn str(&self) -> &str {
+        match self {
+            Json::Str(s) => s,
+            _ => "",
+        }
+    }
+
+    /// An integer, `None` for any other value.
+    pub fn int(&self) -> Option<i64> {
+        match *self {
+            Json::Int(n) => Some(n),
+            Json::Float(f) if f.trunc() == f && f.abs() <= 9007199254740992.0 => Some(f as i64),
+            _ => None,
+        }
+    }
+
+    /// A number, `None` for any other value.
+    pub fn float(&self) -> Option<f64> {
+        match *self {
+            Json::Int(n) => Some(n as f64),
+            Json::Float(f) => Some(f),
+            _ => None,
+        }
+    }
+
+    /// Whether the value is true.
+    pub fn bool(&self) -> bool {
+        *self == Json::Bool(true)
+    }
+
+    /// Whether the value is null or not there.
+    pub fn is_null(&self) -> bool {
+        *self == Json::Null
+    }
+
+    /// The elements of an array, none for any other value.
+    pub fn items(&self) -> &[Json] {
+        match self {
+            Json::Array(items) => items,
+            _ => &[],
+        }
+    }
+
+    /// The strings of an array.
+    pub fn strings(&self) -> Vec<String> {
+        let strings = self.items().iter().filter(|v| matches!(v, Json::Str(_)));
+        strings.map(|v| v.str().to_string()).collect()
+    }
+
+    /// Moves the member out; copying each text would cost as much as reading it.
+    pub(crate) fn take(&mut self, name: &str) -> Json {
+        match self {
+            Json::Object(members) => {
+                members.iter_mut().rev().find(|(n, _)| n == name).map_or(Json::Null, |(_, v)| std::mem::take(v))
+            }
+            _ => Json::Null,
+        }
+    }
+
+    pub(crate) fn text(&mut self, name: &str) -> String {
+        match self.take(name) {
+            Json::Str(s) => s,
+            _ => String::new(),
+        }
+    }
+
+    pub(crate) fn number(&self, name: &str) -> i64 {
+        self.get(name).int().unwrap_or(0)
+    }
+}
+
+impl std::fmt::Display for Json {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Json::Null => f.write_str("null"),
+            Json::Bool(b) => write!(f, "{}", b),
+            Json::Int(n) => write!(f, "{}", n),
+            Json::Float(x) if x.is_finite() => write!(f, "{}", x),
+            Json::Float(_) => f.write_str("null"),
+            Json::Str(s) => f.write_str(&quote(s)),
+            Json::Array(items) => {
+                f.write_str("[")?;
+                for (i, item) in items.iter().enumerate() {
+                    write!(f, "{}{}", if i > 0 { "," } else { "" }, item)?;
+                }
+                f.write_str("]")
+            }
+            Json::Object(members) => {
+                f.write_str("{")?;
+                for (i, (name, value)) in members.iter().enumerate() {
+                    write!(f, "{}{}:{}", if i > 0 { "," } else { "" }, quote(name), value)?;
+                }
+                f.write_str("}")
+            }
+        }
+    }
+}
+
+/// Returns a text as a JSON string.
+pub fn quote(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => {
+                out.push('\\');
+                out.push(c);
+            }
+            c if (c as u32) < 0x20 => out.push_str(&format!("\\u{:04x}", c as u32)),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+struct Parser<'a> {
+    text: &'a str,
+    at: usize,
+}
+
+impl<'a> Parser<'a> {
+    fn peek(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    fn space(&mut self) {
+        while matches!(self.peek(), Some(b' ' | b'\n' | b'\t' | b'\r')) {
+            self.at += 1;
+        }
+    }
+
+    fn eat(&mut self, word: &str) -> Option<()> {
+        self.text.as_bytes()[self.at..].starts_with(word.as_bytes()).then(|| self.at += word.len())
+    }
+
+    fn value(&mut self, depth: usize) -> Option<Json> {
+        self.space();
+        match self.peek()? {
+            b'n' => self.eat("null").map(|_| Json::Null),
+            b't' => self.eat("true").map(|_| Json::Bool(true)),
+            b'f' => self.eat("false").map(|_| Json::Bool(false)),
+            b'"' => self.string().map(Json::Str),
+            b'{' | b'[' if depth == DEEPEST => self.skip(),
+            b'[' => self.array(depth),
+            b'{' => self.object(depth),
+            _ => self.number(),
+        }
+    }
+
+    fn array(&mut self, depth: usize) -> Option<Json> {
+        let mut items = Vec::new();
+        self.at += 1;
+        self.space();
+        while self.eat("]").is_none() {
+            if !items.is_empty() {
+                self.eat(",")?;
+            }
+            items.push(self.value(depth + 1)?);
+            self.space();
+        }
+        Some(Json::Array(items))
+    }
+
+    fn object(&mut self, depth: usize) -> Option<Json> {
+        let mut members = Vec::new();
+        self.at += 1;
+        self.space();
+        while self.eat("}").is_none() {
+            if !members.is_empty() {
+                self.eat(",")?;
+                self.space();
+            }
+            let name = self.string()?;
+            self.space();
+            self.eat(":")?;
+            members.push((name, self.value(depth + 1)?));
+            self.space();
+        }
+        Some(Json::Object(members))
+    }
+
+    /// Steps over what is too deep, without a stack of its own.
+    fn skip(&mut self) -> Option<Json> {
+        let mut open = 0;
+        loop {
+            match self.peek()? {
+                b'"' => {
+                    self.string()?;
+                    continue;
+                }
+                b'{' | b'[' => open += 1,
+                b'}' | b']' => open -= 1,
+                _ => {}
+            }
+            self.at += 1;
+            if open == 0 {
+                return Some(Json::Null);
+            }
+        }
+    }
+
+    fn number(&mut self) -> Option<Json> {
+        let from = self.at;
+        while matches!(self.peek(), Some(b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E')) {
+            self.at += 1;
+        }
+        let text = &self.text[from..self.at];
+        if text.starts_with('+') || text.starts_with('.') {
+            return None;
+        }
+        match text.parse::<i64>() {
+            Ok(n) => Some(Json::Int(n)),
+            Err(_) => text.parse::<f64>().ok().map(Json::Float),
+        }
+    }
+
+    fn string(&mut self) -> Option<String> {
+        self.eat("\"")?;
+        let mut out = String::new();
+        loop {
+            let from = self.at;
+            while !matches!(self.peek()?, b'"' | b'\\') {
+                self.at += 1;
+            }
+            out.push_str(&self.text[from..self.at]);
+            self.at += 1;
+            if self.text.as_bytes()[self.at - 1] == b'"' {
+                return Some(out);
+            }
+            self.escape(&mut out)?;
+        }
+    }
+
+    fn escape(&mut self, out: &mut String) -> Option<()> {
+        let c = self.peek()?;
+        self.at += 1;
+        out.push(match c {
+            b'"' | b'\\' | b'/' => c as char,
+            b'b' => '\u{8}',
+            b'f' => '\u{c}',
+            b'n' => '\n',
+            b'r' => '\r',
+            b't' => '\t',
+            b'u' => self.unicode()?,
+            _ => return None,
+        });
+        Some(())
+    }
+
+    /// Half a character alone is U+FFFD.
+    fn unicode(&mut self) -> Option<char> {
+        let first = self.hex4()?;
+        if (0xD800..0xDC00).contains(&first) && self.text.as_bytes()[self.at..].starts_with(b"\\u") {
+            let back = self.at;
+            self.at += 2;
+            let second = self.hex4()?;
+            if (0xDC00..0xE000).contains(&second) {
+                return char::from_u32(((first - 0xD800) << 10 | (second - 0xDC00)) + 0x10000);
+            }
+            self.at = back;
+        }
+        Some(char::from_u32(first).unwrap_or('\u{FFFD}'))
+    }
+
+    fn hex4(&mut self) -> Option<u32> {
+        let digits = self.text.get(self.at..self.at + 4)?;
+        self.at += 4;
+        if !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return None;
+        }
+        u32::from_str_radix(digits, 16).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_read_and_written() {
+        let text = r#"{"a":[1,-2.5,true,null,"x\"\\\u0001é"],"b":{"c":9223372036854775807}}"#;
+        let json = Json::parse(text).unwrap();
+        assert_eq!(json.to_string(), text);
+        assert_eq!(json.path(&["b", "c"]).int(), Some(i64::MAX));
+        assert_eq!(Json::parse(r#" "\ud83e\udd86 \ud83e" "#).unwrap().str(), "🦆 \u{FFFD}");
+        assert_eq!(Json::parse("1e3").unwrap().int(), Some(1000));
+    }
+
+    #[test]
+    fn what_is_no_json_is_refused() {
+        for text in ["", "{", "[1", "[1,]", "{\"a\"}", "\"\\x\"", "nul", "1 2", "\"\\u12\"", "-", "{\"a\":1,}", "+1"] {
+            assert_eq!(Json::parse(text), None, "{}", text);
+        }
+    }
+
+    #[test]
+    fn depth_costs_no_stack() {
+        let deep = format!("{}\"]\"{}", "[".repeat(100_000), "]".repeat(100_000));
+        let mut json = &Json::parse(&deep).unwrap();
+        let mut levels = 0;
+        while let Json::Array(items) = json {
+            json = &items[0];
+            levels += 1;
+        }
+        assert_eq!((levels, json), (DEEPEST, &Json::Null));
+        assert_eq!(Json::parse(&"[".repeat(100_000)), None);
+    }
+}
