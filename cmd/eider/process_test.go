@@ -141,6 +141,11 @@ func contents(t testing.TB, dir string) map[string]string {
 			all[name+"/"] = ""
 			return nil
 		}
+		if d.Type() == fs.ModeSymlink {
+			to, err := os.Readlink(path)
+			all[name] = "-> " + to
+			return err
+		}
 		text, err := os.ReadFile(path)
 		all[name] = fmt.Sprintf("%d bytes, %x", len(text), sha256.Sum256(text))
 		return err

@@ -103,6 +103,18 @@ func TestStartThatMustFail(t *testing.T) {
 			mustDo(t, os.WriteFile(path, nil, 0o600))
 			return nil, func() { mustDo(t, os.Remove(path)) }
 		}},
+		{"a trash that is a link", 4, "trash is a symbolic link", func(t *testing.T, dir string) ([]string, func()) {
+			path, elsewhere := filepath.Join(dir, "trash"), t.TempDir()
+			mustDo(t, os.Remove(path))
+			mustDo(t, os.Symlink(elsewhere, path))
+			mustDo(t, os.WriteFile(filepath.Join(elsewhere, "file"), nil, 0o600))
+			return nil, func() {
+				if names := listing(t, elsewhere); names != "file" {
+					t.Errorf("behind the link there is left %q", names)
+				}
+				mustDo(t, os.Remove(path))
+			}
+		}},
 		{"full disk", 5, "there is no room", func(*testing.T, string) ([]string, func()) {
 			return []string{noFileGrows}, func() {}
 		}},

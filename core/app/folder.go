@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/eiderdb/eider"
@@ -32,7 +33,7 @@ const (
 	AdminSocket = "admin.sock"
 )
 
-var dataFolders = []string{"duckdb", "files", "plugins", "backups", "archive", "trash", "lost+found", auditDir}
+var dataFolders = []string{"duckdb", "files", "plugins", "backups", "archive", trashFolder, "lost+found", auditDir}
 
 // openFolder makes the data folder, takes its lock and begins to watch its room.
 func (a *App) openFolder() error {
@@ -102,8 +103,16 @@ func (a *App) folders() []string {
 	return all
 }
 
+// trashFolder is where what shall be deleted is moved, and deleted.
+const trashFolder = "trash"
+
 // makeFolders makes what is missing and proves that each folder can be written.
+// The trash must be a folder of its own: through a link the server would delete
+// what is somebody else's.
 func (a *App) makeFolders() error {
+	if info, err := os.Lstat(a.Settings.path(trashFolder)); err == nil && info.Mode()&fs.ModeSymlink != 0 {
+		return fmt.Errorf("the folder %s is a symbolic link, and what it holds is deleted: %w", trashFolder, syscall.ENOTDIR)
+	}
 	for _, dir := range a.folders() {
 		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
 			if err := a.options.Files.MkdirAll(dir, 0o700); err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/eiderdb/eider"
 	"github.com/eiderdb/eider/core/audit"
 	"github.com/eiderdb/eider/core/disk"
+	"github.com/google/uuid"
 )
 
 // The names in the data folder and in a project's folder.
@@ -249,6 +250,9 @@ func (f folders) syncMove(from, to string) error {
 // unfinished call moved there may have to come back: those calls are asked for
 // once the trash was read, because a call that moves a folder in the meantime
 // would be missing among those asked for before.
+//
+// Nothing but what has a call's name is deleted. Whatever else is there was put
+// there by somebody else, and may be all that there is of it.
 func (f folders) emptyTrash(unfinished func() []audit.Row) error {
 	entries, err := os.ReadDir(f.path(trashDir))
 	if err != nil {
@@ -260,11 +264,18 @@ func (f folders) emptyTrash(unfinished func() []audit.Row) error {
 	}
 	var failed []error
 	for _, e := range entries {
-		if call, _, _ := strings.Cut(e.Name(), "."); !held[call] { // what belongs to the call has an ending
+		call, _, _ := strings.Cut(e.Name(), ".") // what belongs to the call has an ending
+		if isCall(call) && !held[call] {
 			failed = append(failed, f.files.RemoveAll(f.path(trashDir, e.Name())))
 		}
 	}
 	return errors.Join(failed...)
+}
+
+// isCall reports whether a name can be the id of a call.
+func isCall(name string) bool {
+	id, err := uuid.Parse(name)
+	return err == nil && id.String() == name
 }
 
 func (f folders) databaseSize(path string) (int64, error) {

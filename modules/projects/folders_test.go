@@ -38,7 +38,7 @@ func newDesk(t *testing.T) *desk {
 	d := &desk{t: t}
 	d.folders = folders{root: root, template: template, files: &disk.FS{Hook: d.hook}}
 	project := eider.Project{ID: "sales", UID: "01970000-0000-7abc-9123-456789abcdef", Name: "Sales", Status: eider.ProjectActive}
-	d.plan = projectPlan{Call: "call-1", UID: project.UID, ID: project.ID, Folder: folderOf(project), Sidecar: newSidecar(project, 0)}
+	d.plan = projectPlan{Call: "01970000-0000-7abc-8123-00000000ca11", UID: project.UID, ID: project.ID, Folder: folderOf(project), Sidecar: newSidecar(project, 0)}
 	return d
 }
 
@@ -271,6 +271,31 @@ func TestTrashOfAnUnfinishedCallIsKept(t *testing.T) {
 	must(t, d.undiscard(d.plan))
 	if there, err := d.complete(d.plan.Folder); err != nil || !there {
 		t.Errorf("the folder is there: %v, %v", there, err)
+	}
+}
+
+// The trash may be a link to what is not ours, or somebody may have kept there
+// what is. Only what purges have moved there is deleted.
+func TestTrashKeepsWhatNoCallMovedThere(t *testing.T) {
+	d := newDesk(t)
+	must(t, d.purged())
+	must(t, os.Rename(d.path(trashDir), d.path("elsewhere")))
+	must(t, os.Symlink(d.path("elsewhere"), d.path(trashDir)))
+	names := []string{"passwd", "ssl", ".hidden", "sales.1", strings.ToUpper(d.plan.Call), "{" + d.plan.Call + "}"}
+	for _, name := range names {
+		must(t, os.Mkdir(d.path("elsewhere", name), 0o700))
+		must(t, os.WriteFile(d.path("elsewhere", name, "file"), nil, 0o600))
+	}
+	must(t, d.emptyTrash(noCalls))
+	var left []string
+	entries, err := os.ReadDir(d.path("elsewhere"))
+	must(t, err)
+	for _, e := range entries {
+		left = append(left, e.Name())
+	}
+	slices.Sort(names)
+	if !slices.Equal(left, names) {
+		t.Errorf("there is left %q, want %q", left, names)
 	}
 }
 
