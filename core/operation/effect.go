@@ -48,6 +48,7 @@ func (p *Pipeline) effect(ctx context.Context, c *Call, e *effectSteps) (any, er
 	}
 	if err := p.undo(finish, c, e, *intent, failure); err != nil {
 		p.later(c, err, func(ctx context.Context) error {
+			c.Detail("settled", "undone")
 			err := p.undo(c.context(ctx), c, e, *intent, failure)
 			if errors.Is(err, ErrApplied) {
 				return p.settle(ctx, c, e, *intent)
