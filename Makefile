@@ -10,7 +10,7 @@ TORTURE_ROUNDS ?= 200
 .PHONY: help run build test race bench lint torture docs check-tools
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1 \2/p' $(MAKEFILE_LIST) | while read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
 
 run: build ## build, serve on 127.0.0.1:8080 from ./data, and make a sample project
 	@scripts/run
