@@ -120,6 +120,9 @@ func DenyRate(reason string, retryAfterMS int64) Decision {
 	return Decision{verdict: deny, code: rateLimits, reason: reason, retryAfterMS: retryAfterMS}
 }
 
+// IsDeny reports whether the operation is refused.
+func (d Decision) IsDeny() bool { return d.verdict == deny }
+
 // String returns the decision in words, for tests.
 func (d Decision) String() string {
 	verdict := [...]string{"allow", "deny", "warn"}[d.verdict]
