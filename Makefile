@@ -7,7 +7,7 @@ GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.1.4
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 TORTURE_ROUNDS ?= 200
 
-.PHONY: help run build test race bench lint torture docs check-tools
+.PHONY: help run plugins build test race bench lint torture docs check-tools
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1 \2/p' $(MAKEFILE_LIST) | while read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
@@ -15,7 +15,10 @@ help: ## list the targets
 run: build ## build, serve on 127.0.0.1:8080 from ./data, and make a sample project
 	@scripts/run
 
-build: check-tools ## build bin/eider
+plugins: ## build the built-in plugins, which `make build` embeds
+	scripts/build-plugins
+
+build: check-tools plugins ## build bin/eider, its plugins within
 	$(GO) build -tags $(TAGS) -ldflags "-X main.version=$(VERSION)" -o bin/eider ./cmd/eider
 
 test: check-tools lint ## everything: linters, unit, integration, end to end, the kernel under -race

@@ -14,7 +14,7 @@ var layers = map[string][]string{
 	"core":     {".", "core"},
 	"modules":  {".", "core"},
 	"examples": {".", "core"},
-	"cmd":      {".", "core", "modules"},
+	"cmd":      {".", "core", "modules", "sdk", "plugins"},
 	"bench":    {".", "core", "bench"},
 	"sdk":      {".", "sdk"},
 	"plugins":  {".", "sdk"},

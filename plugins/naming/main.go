@@ -60,11 +60,11 @@ func compile(kind string, text plugin.JSON) (*regexp.Regexp, error) {
 	if !text.Exists() {
 		return nil, nil
 	}
-	re, err := regexp.Compile(`^(?:` + text.String() + `)$`)
-	if err != nil {
+	// First alone, so that "a)|(b" does not become an expression by what is put around it.
+	if _, err := regexp.Compile(text.String()); err != nil {
 		return nil, errors.New(kind + ": " + err.Error())
 	}
-	return re, nil
+	return regexp.MustCompile(`^(?:` + text.String() + `)$`), nil
 }
 
 func (n naming) decide(e *plugin.Event) plugin.Decision {
