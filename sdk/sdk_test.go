@@ -19,6 +19,9 @@ func TestNewPluginsAreBuiltFromTheirOwnFolder(t *testing.T) {
 				t.Fatalf("%v\n%s", err, log)
 			}
 			for _, kind := range Kinds() {
+				if language == "go" && kind == "sink" {
+					continue // audit-webhook is one
+				}
 				dir := filepath.Join(t.TempDir(), "mine")
 				if err := Init(dir, "my-plugin", language, kind); err != nil {
 					t.Fatal(err)
