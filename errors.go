@@ -99,6 +99,12 @@ const (
 	ProjectRestarted     Code = "project_restarted"
 )
 
+// The codes that plugins answer besides.
+const (
+	PluginNotFound Code = "plugin_not_found"
+	PluginRefused  Code = "plugin_refused"
+)
+
 // FieldError says what is wrong with one field of a request. It never repeats
 // the refused value, which may be a secret.
 type FieldError struct {

@@ -33,6 +33,7 @@ import (
 	"github.com/eiderdb/eider/core/operation"
 	"github.com/eiderdb/eider/core/projectdb"
 	"github.com/eiderdb/eider/core/usage"
+	"github.com/eiderdb/eider/core/wasm"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 )
@@ -139,6 +140,7 @@ type Kernel struct {
 	// Databases runs statements in projects' databases, each in its worker.
 	Databases *projectdb.Supervisor
 	Usage     *usage.Book
+	Plugins   *wasm.Host
 	Log       *slog.Logger
 	Tracer    trace.Tracer
 	Meter     metric.Meter

@@ -16,6 +16,7 @@ import (
 	"github.com/eiderdb/eider/modules/files"
 	"github.com/eiderdb/eider/modules/jobs"
 	"github.com/eiderdb/eider/modules/keys"
+	"github.com/eiderdb/eider/modules/plugins"
 	"github.com/eiderdb/eider/modules/projects"
 	"github.com/eiderdb/eider/modules/recovery"
 	"github.com/eiderdb/eider/modules/server"
@@ -29,7 +30,7 @@ import (
 var version = "dev"
 
 func modules() []core.Module {
-	return []core.Module{server.New(), projects.New(), keys.New(), files.New(), tables.New(), jobs.New(), audit.New(), stats.New(), recovery.New()}
+	return []core.Module{server.New(), projects.New(), keys.New(), files.New(), tables.New(), jobs.New(), plugins.New(), audit.New(), stats.New(), recovery.New()}
 }
 
 func main() {

@@ -29,6 +29,7 @@ import (
 	"github.com/eiderdb/eider/core/projectdb"
 	"github.com/eiderdb/eider/core/telemetry"
 	"github.com/eiderdb/eider/core/usage"
+	"github.com/eiderdb/eider/core/wasm"
 	"github.com/eiderdb/eider/core/web"
 )
 
@@ -36,8 +37,13 @@ import (
 type Options struct {
 	Version string
 	Modules []core.Module
-	// Policies are native policies; tests and later the plugin host fill it.
+	// Policies are native policies; those of the settings come beside them.
 	Policies []policy.Item
+	// Builtin reads a file of the plugins that the binary brings; nil: it brings none.
+	Builtin func(name string) ([]byte, error)
+	// PluginCache is where compiled plugins are kept, instead of the data folder, in
+	// tests.
+	PluginCache string
 	// Files are the file operations; the zero value is the real file system.
 	Files *disk.FS
 	// Telemetry replaces what the settings ask for, in tests.
@@ -67,6 +73,7 @@ type App struct {
 	followers *audit.Followers
 	urls      *auth.URLs
 	databases *projectdb.Supervisor
+	plugins   *wasm.Host
 	register  core.ProjectRegister
 	stored    core.FileRegister // nil where no module registers files
 	fatal     chan error
@@ -96,6 +103,7 @@ func New(o Options) (*App, error) {
 	r.Migrate(usage.Migrations()...)
 	r.Migrate(operation.Migrations()...)
 	r.Migrate(job.Migrations()...)
+	r.Migrate(wasm.Migrations()...)
 	for _, m := range o.Modules {
 		if err := m.Declare(r); err != nil {
 			return nil, fmt.Errorf("declare module %s: %w", m.Name(), err)
@@ -120,7 +128,7 @@ func (a *App) Load(src config.Sources) error { return a.Registry.Settings.Load(s
 var workerCommand = []string{"/proc/self/exe", "worker"}
 
 // housekeeping names the tables that change without a log row of their own.
-var housekeeping = []string{"api_keys", "sink_cursors", "idempotency_keys", "jobs", "stats", "file_checks"}
+var housekeeping = []string{"api_keys", "sink_cursors", "idempotency_keys", "jobs", "stats", "file_checks", "plugin_state"}
 
 // Open opens the data folder and provisions the modules. Nothing runs yet.
 func (a *App) Open(ctx context.Context) (err error) {
@@ -160,7 +168,8 @@ func (a *App) openKernel(ctx context.Context) error {
 	cursors := audit.NewCursors()
 	records := operation.NewIdempotency(time.Duration(a.Settings.Idempotency.Keep))
 	jobs := job.New(a.Settings.Jobs.MaxRunning)
-	a.Registry.Tables = append(a.Registry.Tables, jobs.Table, keys.Table(), book.Table, cursors, records.Table())
+	remembered := wasm.NewKV()
+	a.Registry.Tables = append(a.Registry.Tables, remembered.Table, jobs.Table, keys.Table(), book.Table, cursors, records.Table())
 	if err := a.withRoom(func() error { return a.openStore(ctx, log, signer) }); err != nil {
 		return err
 	}
@@ -189,9 +198,12 @@ func (a *App) openKernel(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := a.openPlugins(ctx, remembered, chain, book); err != nil {
+		return err
+	}
 	a.Kernel = &core.Kernel{
 		Dir: a.Settings.Top.DataDir, Files: a.options.Files, View: a.store.View(), Pipeline: pipeline, Audit: log, Signer: signer,
-		Keys: keys, URLs: a.urls, Databases: a.databases, Jobs: jobs, Usage: book, Log: t.Log, Tracer: t.Tracer, Meter: t.Meter, Space: space, Template: own.template,
+		Keys: keys, URLs: a.urls, Databases: a.databases, Jobs: jobs, Usage: book, Plugins: a.plugins, Log: t.Log, Tracer: t.Tracer, Meter: t.Meter, Space: space, Template: own.template,
 		Register: a.register, Stored: a.stored, AuditDir: a.Settings.path(auditDir), Folders: a.folders(), MakeFolders: a.makeFolders, Stopping: a.stopping, Version: a.options.Version,
 		Checks: func() []check.Source { return a.Registry.Checks },
 	}
@@ -277,6 +289,9 @@ func (a *App) Close() error {
 	if a.stopFollowers != nil { // they read what the pipeline wrote last
 		a.stopFollowers()
 		a.followersStopped.Wait()
+	}
+	if a.plugins != nil {
+		failed = append(failed, a.plugins.Close(context.Background()))
 	}
 	if a.store != nil {
 		failed = append(failed, a.store.Close())

@@ -83,6 +83,7 @@ func (a *App) details() map[string]bool {
 		"clock":          a.Kernel.Audit.Behind() <= clockSlack,
 		"log_followers":  a.followers.Failing() == nil,
 		"checkpoint":     a.Kernel.Audit.Proven(),
+		"plugins":        a.plugins.Healthy(),
 		"settled":        len(a.Kernel.Pipeline.Stuck()) == 0,
 		"accepts_writes": a.store.Ready() == nil && !a.Kernel.Space.Low() && !a.Web.Draining(),
 	}
@@ -290,7 +291,7 @@ func tag(path string) string {
 	name := "server"
 	for _, part := range strings.Split(strings.Trim(path, "/"), "/") {
 		switch part {
-		case "projects", "api-keys", "operations":
+		case "projects", "api-keys", "operations", "plugins":
 			name = part
 		}
 	}

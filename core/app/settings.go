@@ -11,6 +11,7 @@ import (
 	"github.com/eiderdb/eider/core/config"
 	"github.com/eiderdb/eider/core/projectdb"
 	"github.com/eiderdb/eider/core/telemetry"
+	"github.com/eiderdb/eider/core/wasm"
 	"github.com/eiderdb/eider/core/web"
 )
 
@@ -30,6 +31,7 @@ type Settings struct {
 	Idempotency idempotencySettings
 	Jobs        jobSettings
 	Projects    projectdb.Settings
+	Plugins     wasm.Settings
 }
 
 type top struct {
@@ -158,6 +160,7 @@ func (s *Settings) declare(r *core.Registry) {
 	r.Settings.Section("idempotency", &s.Idempotency)
 	r.Settings.Section("jobs", &s.Jobs)
 	r.Settings.Section("projects", &s.Projects)
+	r.Settings.Section("plugins", &s.Plugins)
 }
 
 func (s *Settings) path(parts ...string) string {

@@ -12,6 +12,7 @@ import (
 	"github.com/eiderdb/eider"
 	"github.com/eiderdb/eider/core/audit"
 	"github.com/eiderdb/eider/core/metadata"
+	"github.com/eiderdb/eider/core/schema"
 	"github.com/eiderdb/eider/core/usage"
 	"github.com/google/uuid"
 	"go.opentelemetry.io/otel/trace"
@@ -43,7 +44,10 @@ type Call struct {
 	resource string
 	outcome  string // the policies' verdicts, JSON
 	warnings []string
-	input    json.RawMessage
+	method   string
+	source   schema.Source
+	input    json.RawMessage // for the policies, once they were asked
+	adds     usage.Amounts
 	ticket   *usage.Ticket
 
 	idempotency *claimed
@@ -82,7 +86,7 @@ func newCall(p *Pipeline, d *Declared, r *Request) *Call {
 	c := &Call{
 		ID: uuid.Must(uuid.NewV7()).String(), Operation: d, Actor: r.Actor, RequestID: r.RequestID,
 		SourceIP: r.SourceIP, Body: r.Body, Length: r.Length, ContentType: r.Source.ContentType,
-		pipeline: p, set: p.Set, begun: r.Begun, details: map[string]any{}, input: r.Source.Body,
+		pipeline: p, set: p.Set, begun: r.Begun, details: map[string]any{}, method: r.Method, source: r.Source,
 	}
 	if c.begun.IsZero() {
 		c.begun = time.Now()

@@ -353,7 +353,7 @@ func (p *Pipeline) allow(ctx context.Context, c *Call, in any) error {
 	if c.Project != nil {
 		uid = c.Project.UID
 	}
-	c.ticket = p.Usage.Reserve(uid, adds)
+	c.ticket, c.adds = p.Usage.Reserve(uid, adds), adds
 	return p.ask(ctx, c)
 }
 
@@ -361,18 +361,23 @@ func (p *Pipeline) allow(ctx context.Context, c *Call, in any) error {
 // the new amounts: a body of unknown length grows while it is read.
 func (c *Call) Extend(ctx context.Context, a usage.Amounts) error {
 	c.ticket.Extend(a)
+	c.adds = c.adds.Plus(a)
 	return c.pipeline.ask(ctx, c)
 }
 
 func (p *Pipeline) ask(ctx context.Context, c *Call) error {
 	ctx, span := p.Tracer.Start(ctx, "policy", trace.WithAttributes(attribute.Int("eider.policies", p.Policies.Len())))
 	defer span.End()
-	if p.Policies.Len() == 0 {
+	if p.Policies.Len() == 0 || c.Operation.Ungoverned {
 		return nil
+	}
+	if err := c.given(); err != nil {
+		return err
 	}
 	q := policy.Question{
 		Operation: c.Operation.Name, Actor: c.Actor, ResourceType: c.Operation.Target, ResourceID: c.resource,
-		Project: c.Project, RequestID: c.RequestID, SourceIP: c.SourceIP, Input: c.input,
+		Project: c.Project, RequestID: c.RequestID, SourceIP: c.SourceIP, Method: c.method, Route: c.Operation.pattern(),
+		Time: c.begun, Input: c.input, Adds: c.adds,
 	}
 	var err error
 	if q.ProjectUsage, q.ServerUsage, err = c.ticket.Seen(ctx, p.Store.View()); err != nil {
@@ -386,6 +391,16 @@ func (p *Pipeline) ask(ctx context.Context, c *Call) error {
 	if verdict.Denial != nil {
 		span.SetAttributes(attribute.String("eider.denied_by", verdict.Denial.Plugin))
 		return verdict.Denial
+	}
+	return nil
+}
+
+// given makes of the request what policies are told of it.
+func (c *Call) given() (err error) {
+	if c.input == nil && c.Operation.Input != nil {
+		if c.input, err = c.Operation.Input.Given(c.source); err != nil {
+			return fmt.Errorf("what the policies are told: %w", err)
+		}
 	}
 	return nil
 }

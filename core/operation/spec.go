@@ -83,6 +83,9 @@ type Spec struct {
 	// Frees marks an operation that gives space back: it goes on when the disk
 	// is nearly full.
 	Frees bool
+	// Ungoverned operations are not asked of policies: they are what a policy that
+	// denies everything is mended by.
+	Ungoverned bool
 	// Tagged answers an ETag over the body and honours If-None-Match.
 	Tagged bool
 	// Slow marks an operation that may take over 50 ms: it is cancelled when
@@ -131,9 +134,15 @@ func (d *Declared) Routes() [][2]string {
 // OnProject reports whether the operation concerns the project that its path
 // names as {id}.
 func (d *Declared) OnProject() bool {
+	path := d.pattern()
+	return path == "/projects/{id}" || strings.HasPrefix(path, "/projects/{id}/")
+}
+
+// pattern returns the path of the first route, without a query.
+func (d *Declared) pattern() string {
 	_, path, _ := strings.Cut(d.Route, " ")
 	path, _, _ = strings.Cut(path, "?")
-	return path == "/projects/{id}" || strings.HasPrefix(path, "/projects/{id}/")
+	return path
 }
 
 // Set is all that was declared.

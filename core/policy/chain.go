@@ -6,11 +6,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"log/slog"
 	"path"
 	"runtime/debug"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/eiderdb/eider"
@@ -32,12 +34,14 @@ const (
 type Item struct {
 	Name       string
 	Version    string
+	SHA256     string // of a hosted policy's module
 	Policy     Policy
 	Mode       Mode
 	FailOpen   bool     // allow where the policy cannot decide; false denies
 	Priority   int      // higher is asked first; equal ones by name
 	Operations []string // globs of operation names; none means all
 	Projects   []string // globs of project ids; none means all
+	Percent    int      // of projects, by a hash of their uid; 0 means 100
 }
 
 func (i *Item) check() error {
@@ -62,10 +66,21 @@ func (i *Item) concerns(q *Question) bool {
 	if !matches(i.Operations, q.Operation) {
 		return false
 	}
-	if len(i.Projects) == 0 {
+	if len(i.Projects) > 0 && (q.Project == nil || !matches(i.Projects, q.Project.ID)) {
+		return false
+	}
+	if i.Percent == 0 || i.Percent >= 100 {
 		return true
 	}
-	return q.Project != nil && matches(i.Projects, q.Project.ID)
+	return q.Project != nil && share(i.Name, q.Project.UID) < uint32(i.Percent)
+}
+
+// share puts a project into one of a hundred parts, which are others for each
+// policy: the same projects must not be the first to try everything.
+func share(policy, uid string) uint32 {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(policy + "\x00" + uid)) // it cannot fail
+	return h.Sum32() % 100
 }
 
 func matches(globs []string, name string) bool {
@@ -79,17 +94,25 @@ func matches(globs []string, name string) bool {
 
 // Chain is the policies in the order in which they are asked.
 type Chain struct {
-	items []Item
+	items atomic.Pointer[[]Item]
+	fixed []Item // those it was made with
 	log   *slog.Logger
 }
 
 // NewChain returns the chain of the items, or an error that names what is wrong
 // with one of them.
 func NewChain(items []Item, log *slog.Logger) (*Chain, error) {
+	c := &Chain{fixed: slices.Clone(items), log: log}
+	return c, c.Replace(nil)
+}
+
+// Replace makes the chain ask those items, beside the ones it was made with.
+// Questions that are being asked are asked to their end by those before.
+func (c *Chain) Replace(items []Item) error {
 	var ordered []Item
-	for _, i := range items {
+	for _, i := range slices.Concat(c.fixed, items) {
 		if err := i.check(); err != nil {
-			return nil, fmt.Errorf("policy %s: %w", i.Name, err)
+			return fmt.Errorf("policy %s: %w", i.Name, err)
 		}
 		if i.Mode != Off {
 			ordered = append(ordered, i)
@@ -98,16 +121,19 @@ func NewChain(items []Item, log *slog.Logger) (*Chain, error) {
 	slices.SortStableFunc(ordered, func(a, b Item) int {
 		return cmp.Or(cmp.Compare(b.Priority, a.Priority), cmp.Compare(a.Name, b.Name))
 	})
-	return &Chain{ordered, log}, nil
+	c.items.Store(&ordered)
+	return nil
 }
 
 // Verdict is what the chain decided, as the log row shows it.
 type Verdict struct {
 	Plugin     string `json:"plugin"`
 	Version    string `json:"version,omitempty"`
+	SHA256     string `json:"sha256,omitempty"`
 	Mode       Mode   `json:"mode"`
 	Outcome    string `json:"outcome"` // deny, warn, would_deny, error
 	Reason     string `json:"reason"`
+	Fuel       int64  `json:"fuel,omitempty"`
 	DecisionID string `json:"decision_id"`
 }
 
@@ -139,7 +165,10 @@ func (o *Outcome) JSON() string {
 }
 
 // Len returns how many policies may be asked.
-func (c *Chain) Len() int { return len(c.items) }
+func (c *Chain) Len() int { return len(*c.items.Load()) }
+
+// Items returns the policies in the order in which they are asked.
+func (c *Chain) Items() []Item { return slices.Clone(*c.items.Load()) }
 
 // Ask asks the policies that the question concerns, and stops at the first
 // enforced denial. A policy that panics could not decide. If ctx ends, the
@@ -147,19 +176,23 @@ func (c *Chain) Len() int { return len(c.items) }
 // and no word for failure makes an answer of a question that nobody waits for.
 func (c *Chain) Ask(ctx context.Context, q *Question) Outcome {
 	var o Outcome
-	for i := range c.items {
-		item := &c.items[i]
+	items := *c.items.Load()
+	for i := range items {
+		item := &items[i]
 		if !item.concerns(q) {
 			continue
 		}
-		d, err := item.decide(ctx, q)
+		d, err := item.ask(ctx, q)
 		if ctx.Err() != nil {
 			o.Denial = eider.Errorf(eider.Cancelled, "the request ended before policy %s had decided", item.Name).Because(ctx.Err())
 			return o
 		}
 		if err != nil {
 			c.log.WarnContext(ctx, "a policy could not decide", "policy", item.Name, "operation", q.Operation, "error", err)
-			d = Decision{Deny: !item.FailOpen, Reason: "the policy could not decide"}
+			d = Decision{Deny: !item.FailOpen, Reason: "the policy could not decide", Fuel: d.Fuel}
+			if u := Unable(""); errors.As(err, &u) {
+				d.Reason += ": " + string(u)
+			}
 		}
 		o.add(item, d, err != nil)
 		if o.Denial != nil {
@@ -167,6 +200,22 @@ func (c *Chain) Ask(ctx context.Context, q *Question) Outcome {
 		}
 	}
 	return o
+}
+
+// dryPatience is how long a call waits for a policy that can deny it nothing.
+const dryPatience = 100 * time.Millisecond
+
+func (i *Item) ask(ctx context.Context, q *Question) (Decision, error) {
+	if i.Mode != DryRun {
+		return i.decide(ctx, q)
+	}
+	ctx, cancel := context.WithTimeout(ctx, dryPatience)
+	defer cancel()
+	d, err := i.decide(ctx, q)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = Unable("it took too long")
+	}
+	return d, err
 }
 
 // decide asks the policy, and waits for its answer until ctx ends.
@@ -200,7 +249,10 @@ func (o *Outcome) add(item *Item, d Decision, failed bool) {
 	if !d.Deny && !failed && len(d.Warning) == 0 {
 		return
 	}
-	v := Verdict{Plugin: item.Name, Version: item.Version, Mode: item.Mode, Reason: d.Reason, DecisionID: uuid.NewString()}
+	v := Verdict{
+		Plugin: item.Name, Version: item.Version, SHA256: item.SHA256, Mode: item.Mode, Reason: d.Reason, Fuel: d.Fuel,
+		DecisionID: uuid.NewString(),
+	}
 	switch {
 	case d.Deny && item.Mode == Enforce:
 		v.Outcome = "deny"

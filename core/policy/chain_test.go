@@ -199,7 +199,7 @@ func TestADenialCarriesItsCodeAndItsReason(t *testing.T) {
 		if err := json.Unmarshal([]byte(o.JSON()), &row); err != nil {
 			t.Fatal(err)
 		}
-		want := Verdict{"x", "1.2", Enforce, "deny", c.decision.Reason, e.DecisionID}
+		want := Verdict{Plugin: "x", Version: "1.2", Mode: Enforce, Outcome: "deny", Reason: c.decision.Reason, DecisionID: e.DecisionID}
 		if row != want || e.DecisionID == "" {
 			t.Errorf("the row shows %+v, want %+v", row, want)
 		}

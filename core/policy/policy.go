@@ -10,6 +10,7 @@ package policy
 import (
 	"context"
 	"encoding/json"
+	"time"
 
 	"github.com/eiderdb/eider"
 	"github.com/eiderdb/eider/core/usage"
@@ -24,12 +25,17 @@ type Question struct {
 	Project      *eider.Project // nil for an operation on the server
 	RequestID    string
 	SourceIP     string
-	Input        json.RawMessage // the validated body, or null
+	Method       string          // of the request, CALL for what the server does by itself
+	Route        string          // the pattern, never the path
+	Time         time.Time       // of the call
+	Input        json.RawMessage // the validated input as one object, or null
 
 	// What the project and the server would hold with this call, calls that
 	// were admitted before it included.
 	ProjectUsage usage.Amounts
 	ServerUsage  usage.Amounts
+	// Adds is what this call itself adds to them.
+	Adds usage.Amounts
 }
 
 // Decision is a policy's answer. The zero value allows.
@@ -39,7 +45,15 @@ type Decision struct {
 	Reason  string
 	Retry   int      // seconds until it is worth another try, 0 if unknown
 	Warning []string // what an allowed call is told
+	Fuel    int64    // what a hosted policy has used to decide
 }
+
+// Unable is an error of a policy whose text the caller may read: why it could not
+// decide.
+type Unable string
+
+// Error returns the text.
+func (u Unable) Error() string { return string(u) }
 
 // Policy decides. It must return within its own bounds and when ctx ends, changes
 // nothing of the question, keeps nothing of it, and may be called by many

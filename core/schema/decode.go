@@ -278,3 +278,36 @@ func checkMediaType(contentType string) error {
 	}
 	return eider.Errorf(eider.UnsupportedMediaType, "the body must be application/json, in UTF-8")
 }
+
+// Given returns what a request that was decoded has said, as one JSON object: the
+// members of its body and the parameters of its path and query by their names. It
+// is null where there are none.
+func (d *Description) Given(src Source) (json.RawMessage, error) {
+	members := map[string]json.RawMessage{}
+	if d.HasBody() && len(src.Body) > 0 {
+		if err := json.Unmarshal(src.Body, &members); err != nil {
+			return nil, err
+		}
+	}
+	for i := range d.params {
+		p := &d.params[i]
+		if p.in == "header" {
+			continue
+		}
+		values := p.values(src)
+		if len(values) == 0 {
+			continue
+		}
+		value, _, err := p.parse(values)
+		if err != nil {
+			return nil, err
+		}
+		if members[p.name], err = json.Marshal(value); err != nil {
+			return nil, err
+		}
+	}
+	if len(members) == 0 {
+		return nil, nil
+	}
+	return json.Marshal(members)
+}

@@ -1,0 +1,119 @@
+package fuel
+
+import (
+	"errors"
+	"math"
+	"unicode/utf8"
+)
+
+// reader reads the binary format. The first thing that is wrong stays in err, and
+// what is read from then on is zero.
+type reader struct {
+	b   []byte
+	at  int
+	err error
+}
+
+var (
+	errShort  = errors.New("it ends too early")
+	errNumber = errors.New("a number is too long")
+)
+
+func (r *reader) fail(err error) {
+	if r.err == nil {
+		r.err = err
+		r.at = len(r.b)
+	}
+}
+
+func (r *reader) done() bool { return r.err != nil || r.at >= len(r.b) }
+
+func (r *reader) byte() byte {
+	if r.at >= len(r.b) {
+		r.fail(errShort)
+		return 0
+	}
+	r.at++
+	return r.b[r.at-1]
+}
+
+func (r *reader) take(n int) []byte {
+	if n < 0 || n > len(r.b)-r.at {
+		r.fail(errShort)
+		return nil
+	}
+	r.at += n
+	return r.b[r.at-n : r.at]
+}
+
+// u32 reads an unsigned LEB128 number of at most 32 bits.
+func (r *reader) u32() uint32 {
+	var v uint64
+	for shift := 0; shift < 35; shift += 7 {
+		c := r.byte()
+		v |= uint64(c&0x7f) << shift
+		if c < 0x80 {
+			if v > math.MaxUint32 {
+				r.fail(errNumber)
+				return 0
+			}
+			return uint32(v)
+		}
+	}
+	r.fail(errNumber)
+	return 0
+}
+
+// skipSigned passes a signed LEB128 number of at most so many bits.
+func (r *reader) skipSigned(bits int) {
+	for range (bits + 6) / 7 {
+		if r.byte() < 0x80 {
+			return
+		}
+	}
+	r.fail(errNumber)
+}
+
+// count reads the length of a vector whose items have at least one byte each, so
+// that a module cannot say more than it holds.
+func (r *reader) count() int {
+	n := r.u32()
+	if int64(n) > int64(len(r.b)-r.at) {
+		r.fail(errShort)
+		return 0
+	}
+	return int(n)
+}
+
+func (r *reader) name() string {
+	b := r.take(r.count())
+	if !utf8.Valid(b) {
+		r.fail(errors.New("a name is no UTF-8"))
+	}
+	return string(b)
+}
+
+func appendU32(b []byte, v uint32) []byte {
+	for v >= 0x80 {
+		b = append(b, byte(v)|0x80)
+		v >>= 7
+	}
+	return append(b, byte(v))
+}
+
+func appendS64(b []byte, v int64) []byte {
+	for {
+		c := byte(v & 0x7f)
+		v >>= 7
+		if (v == 0 && c&0x40 == 0) || (v == -1 && c&0x40 != 0) {
+			return append(b, c)
+		}
+		b = append(b, c|0x80)
+	}
+}
+
+func appendName(b []byte, s string) []byte { return append(appendU32(b, uint32(len(s))), s...) }
+
+func appendSection(b []byte, id byte, content []byte) []byte {
+	return append(appendU32(append(b, id), uint32(len(content))), content...)
+}

@@ -1,0 +1,90 @@
+// Package fuel writes a counter into a WebAssembly module, so that whatever it
+// does comes to an end after a known amount of work, the same on every machine.
+//
+// Each function and each loop takes fuel where it is entered, one unit and one
+// more for every sixteen instructions that are its own; what works on memory or
+// tables in bulk takes it by size. Where none is left the code runs into
+// `unreachable`, with the counter below zero: by that a host tells it from a trap
+// of the guest's own. The host sets the counter through an exported global, before
+// anything of the module runs: the start section is turned into an export.
+//
+// A host's own deadline would be simpler, but leaves compiled code at every loop
+// header, which makes guests 4 to 8 times slower, and misses a recursion without
+// loops; and its verdict depends on the machine.
+//
+// Always true: a module that is valid stays valid and computes the same, as long
+// as its fuel lasts. The package validates only what it must know: the host
+// compiles the original first, or a guest could name the global that is added. It
+// knows no runtime.
+package fuel
+
+import (
+	"errors"
+	"fmt"
+)
+
+// The names that are added to a module's exports. A module may have none of them,
+// nor any other that begins with the prefix.
+const (
+	Counter = "eider_fuel"
+	Start   = "eider:start"
+
+	prefix = "eider:"
+)
+
+// Limits bound what a module may be made of; 0 means the default.
+type Limits struct {
+	Bytes       int    // of the module, 32 MiB
+	Functions   int    // 100,000
+	Globals     int    // 10,000
+	Tables      int    // 64
+	Elements    uint32 // of each table, 65,536: larger ones are cut, if they begin smaller
+	Data        int    // segments, 50,000
+	Segments    int    // of elements, 10,000
+	MemoryPages uint32 // of 64 KiB, 4096; a larger maximum is cut
+}
+
+func (l Limits) withDefaults() Limits {
+	set := func(v *int, d int) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	set(&l.Bytes, 32<<20)
+	set(&l.Functions, 100_000)
+	set(&l.Globals, 10_000)
+	set(&l.Tables, 64)
+	set(&l.Data, 50_000)
+	set(&l.Segments, 10_000)
+	if l.Elements == 0 {
+		l.Elements = 65_536
+	}
+	if l.MemoryPages == 0 {
+		l.MemoryPages = 4096
+	}
+	return l
+}
+
+// Module is what was found out about a module on the way.
+type Module struct {
+	Bytes    []byte // the module with its counter
+	HasStart bool   // it has an export named Start, to be called once, first
+	Imports  []Import
+	Exports  []string // of the original
+}
+
+// Import is a function that the module asks for.
+type Import struct{ Module, Name string }
+
+// ErrModule is in every error of Rewrite: the module, not the caller, is at fault.
+var ErrModule = errors.New("the module cannot be used")
+
+// Rewrite returns the module with the counter in it. It keeps nothing of the
+// bytes it is given, and never panics on them.
+func Rewrite(module []byte, limits Limits) (Module, error) {
+	w := &rewriter{limits: limits.withDefaults()}
+	if err := w.run(module); err != nil {
+		return Module{}, fmt.Errorf("%w: %w", ErrModule, err)
+	}
+	return Module{Bytes: w.out, HasStart: w.start != nil, Imports: w.imports, Exports: w.exports}, nil
+}

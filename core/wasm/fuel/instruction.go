@@ -1,0 +1,135 @@
+package fuel
+
+import (
+	"errors"
+	"fmt"
+)
+
+// instruction reads one, counts it for its region, and notes what must be paid
+// for where it stands.
+func (f *function) instruction(r *reader) {
+	from := r.at
+	f.open[len(f.open)-1].instr++
+	switch op := r.byte(); {
+	case op == opBlock || op == opIf:
+		r.skipSigned(33)
+		f.open = append(f.open, f.open[len(f.open)-1])
+	case op == opLoop:
+		r.skipSigned(33)
+		f.enter(r.at)
+	case op == opEnd:
+		f.open = f.open[:len(f.open)-1]
+	case op == opMemoryGrow:
+		r.byte()
+		f.bulk = append(f.bulk, bulk{from, r.at, 10, true}) // 64 KiB in units of 64 bytes
+	case op == opGlobalGet || op == opGlobalSet:
+		if i := r.u32(); r.err == nil && int64(i) >= int64(f.w.globals) {
+			r.fail(fmt.Errorf("it names global %d, which is not there", i))
+		}
+	case op == opPrefixBulk:
+		f.bulkInstruction(r, from)
+	case op == opPrefixSIMD:
+		skipSIMD(r)
+	default:
+		skipImmediates(r, op)
+	}
+}
+
+// bulkInstruction reads what follows 0xfc. Bytes count by 64, elements of tables one
+// by one.
+func (f *function) bulkInstruction(r *reader, from int) {
+	note := func(shift int, grows bool) { f.bulk = append(f.bulk, bulk{from, r.at, shift, grows}) }
+	switch op := r.u32(); op {
+	case 0, 1, 2, 3, 4, 5, 6, 7: // conversions
+	case 8: // memory.init
+		r.u32()
+		r.byte()
+		note(-6, false)
+	case 10: // memory.copy
+		r.take(2)
+		note(-6, false)
+	case 11: // memory.fill
+		r.byte()
+		note(-6, false)
+	case 9, 13: // data.drop, elem.drop
+		r.u32()
+	case 12, 14: // table.init, table.copy
+		r.u32()
+		r.u32()
+		note(0, false)
+	case 15: // table.grow
+		r.u32()
+		note(0, true)
+	case 16: // table.size
+		r.u32()
+	case 17: // table.fill
+		r.u32()
+		note(0, false)
+	default:
+		r.fail(fmt.Errorf("instruction 0xfc %d is unknown", op))
+	}
+}
+
+func skipImmediates(r *reader, op byte) {
+	switch {
+	case op == 0x0c || op == 0x0d || op == 0x10: // br, br_if, call
+		r.u32()
+	case op == 0x0e: // br_table
+		for range r.count() {
+			r.u32()
+		}
+		r.u32()
+	case op == 0x11: // call_indirect
+		r.u32()
+		r.u32()
+	case op == 0x1c: // select with types
+		r.take(r.count())
+	case op >= 0x20 && op <= 0x26: // locals, tables
+		r.u32()
+	case op >= 0x28 && op <= 0x3e: // loads and stores
+		skipMemory(r)
+	case op == 0x3f: // memory.size
+		r.byte()
+	case op == opI32Const:
+		r.skipSigned(32)
+	case op == opI64Const:
+		r.skipSigned(64)
+	case op == 0x43: // f32.const
+		r.take(4)
+	case op == 0x44: // f64.const
+		r.take(8)
+	case op >= 0x45 && op <= 0xc4: // arithmetic
+	case op == 0xd0: // ref.null
+		r.byte()
+	case op == 0xd2: // ref.func
+		r.u32()
+	case op <= 0x01 || op == opElse || op == 0x0f || op == 0x1a || op == 0x1b || op == 0xd1:
+		// unreachable, nop, else, return, drop, select, ref.is_null
+	default:
+		r.fail(fmt.Errorf("instruction %#x is not taken", op))
+	}
+}
+
+func skipMemory(r *reader) {
+	if r.u32() >= 64 && r.err == nil {
+		r.fail(errors.New("it names a second memory"))
+	}
+	r.u32()
+}
+
+func skipSIMD(r *reader) {
+	switch op := r.u32(); {
+	case op <= 11 || op == 92 || op == 93: // loads and stores
+		skipMemory(r)
+	case op == 12 || op == 13: // v128.const, i8x16.shuffle
+		r.take(16)
+	case op >= 21 && op <= 34: // lanes
+		r.byte()
+	case op >= 84 && op <= 91: // loads and stores of lanes
+		skipMemory(r)
+		r.byte()
+	case op <= 255:
+	default:
+		r.fail(fmt.Errorf("instruction 0xfd %d is not taken", op))
+	}
+}

@@ -1,0 +1,317 @@
+package fuel
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// The ids of sections.
+const (
+	secCustom, secType, secImport, secFunction, secTable, secMemory, secGlobal, secExport byte = 0, 1, 2, 3, 4, 5, 6, 7
+	secStart, secElement, secCode, secData, secDataCount                                  byte = 8, 9, 10, 11, 12
+)
+
+var order = map[byte]int{
+	secType: 1, secImport: 2, secFunction: 3, secTable: 4, secMemory: 5, secGlobal: 6, secExport: 7,
+	secStart: 8, secElement: 9, secDataCount: 10, secCode: 11, secData: 12,
+}
+
+// rewriter goes through the sections in their order, copies most, and changes
+// those on its way that concern it.
+type rewriter struct {
+	limits Limits
+	out    []byte
+	last   int // place of the section before, in order
+
+	params    []int    // number of parameters, by type
+	functions []uint32 // types of the module's own functions
+	imported  int      // number of imported functions
+	imports   []Import
+	exports   []string
+	globals   int
+	memories  int
+	counter   uint32 // index of the global that is added
+	start     *uint32
+}
+
+var header = []byte{0, 'a', 's', 'm', 1, 0, 0, 0}
+
+func (w *rewriter) run(module []byte) error {
+	if len(module) > w.limits.Bytes {
+		return fmt.Errorf("it has %d bytes, at most %d are taken", len(module), w.limits.Bytes)
+	}
+	if !bytes.HasPrefix(module, header) {
+		return errors.New("it is no WebAssembly module of version 1")
+	}
+	if err := w.scan(module); err != nil {
+		return err
+	}
+	w.out = append(make([]byte, 0, len(module)+len(module)/5+64), header...)
+	r := &reader{b: module, at: len(header)}
+	for !r.done() {
+		id := r.byte()
+		content := r.take(r.count())
+		if r.err != nil {
+			break
+		}
+		if err := w.section(id, content); err != nil {
+			return fmt.Errorf("section %d: %w", id, err)
+		}
+	}
+	if r.err != nil {
+		return r.err
+	}
+	return w.before(len(order) + 1)
+}
+
+// scan finds what is needed before it stands: which function starts, and exports.
+func (w *rewriter) scan(module []byte) error {
+	r := &reader{b: module, at: len(header)}
+	for !r.done() {
+		id := r.byte()
+		s := &reader{b: r.take(r.count())}
+		switch id {
+		case secStart:
+			f := s.u32()
+			w.start = &f
+			if s.at != len(s.b) {
+				return errors.New("the start section is malformed")
+			}
+		}
+		if s.err != nil {
+			return s.err
+		}
+	}
+	return r.err
+}
+
+// section copies a section, or what it becomes.
+func (w *rewriter) section(id byte, content []byte) error {
+	if id == secCustom {
+		return w.custom(content)
+	}
+	place, known := order[id]
+	if !known {
+		return errors.New("it is unknown")
+	}
+	if place <= w.last {
+		return errors.New("it is out of order or there twice")
+	}
+	if err := w.before(place); err != nil {
+		return err
+	}
+	w.last = place
+	r := &reader{b: content}
+	var changed []byte
+	switch id {
+	case secType:
+		w.types(r)
+	case secImport:
+		w.importSection(r)
+	case secFunction:
+		w.functionSection(r)
+	case secTable:
+		changed = w.tables(r)
+	case secMemory:
+		changed = w.memory(r)
+	case secGlobal:
+		changed = w.global(r)
+	case secExport:
+		changed = w.export(r)
+	case secStart:
+		return nil // it is an export now
+	case secElement:
+		w.atMost(r, "element segments", w.limits.Segments)
+	case secDataCount, secData:
+		w.atMost(r, "data segments", w.limits.Data)
+	case secCode:
+		changed = w.code(r)
+	}
+	if r.err != nil {
+		return r.err
+	}
+	if changed == nil {
+		changed = content
+	}
+	w.out = appendSection(w.out, id, changed)
+	return nil
+}
+
+// custom keeps the names of functions, which make traps readable, and nothing
+// else: offsets into the code are not what they were.
+func (w *rewriter) custom(content []byte) error {
+	r := &reader{b: content}
+	if r.name() == "name" && r.err == nil {
+		w.out = appendSection(w.out, secCustom, content)
+	}
+	return r.err
+}
+
+// before adds the sections that the module lacks and that stand before place.
+func (w *rewriter) before(place int) error {
+	if w.last < order[secGlobal] && place > order[secGlobal] {
+		if err := w.section(secGlobal, []byte{0}); err != nil {
+			return err
+		}
+	}
+	if w.last < order[secExport] && place > order[secExport] {
+		return w.section(secExport, []byte{0})
+	}
+	return nil
+}
+
+func (w *rewriter) atMost(r *reader, what string, limit int) int {
+	n := r.u32()
+	if r.err == nil && int64(n) > int64(limit) {
+		r.fail(fmt.Errorf("%d %s, at most %d are taken", n, what, limit))
+	}
+	if r.err != nil {
+		return 0
+	}
+	return int(n)
+}
+
+func (w *rewriter) types(r *reader) {
+	for range r.count() {
+		if form := r.byte(); form != 0x60 && r.err == nil {
+			r.fail(fmt.Errorf("a type of form %#x", form))
+		}
+		n := r.count()
+		r.take(n)
+		r.take(r.count())
+		if r.err != nil {
+			return
+		}
+		w.params = append(w.params, n)
+	}
+}
+
+func (w *rewriter) importSection(r *reader) {
+	for range w.atMost(r, "imports", w.limits.Functions) {
+		i := Import{r.name(), r.name()}
+		if kind := r.byte(); kind != 0 && r.err == nil {
+			r.fail(fmt.Errorf("import %s.%s is no function", i.Module, i.Name))
+		}
+		r.u32()
+		if r.err != nil {
+			return
+		}
+		w.imports = append(w.imports, i)
+	}
+	w.imported = len(w.imports)
+}
+
+func (w *rewriter) functionSection(r *reader) {
+	for range w.atMost(r, "functions", w.limits.Functions) {
+		t := r.u32()
+		if r.err == nil && int(t) >= len(w.params) {
+			r.fail(fmt.Errorf("a function of type %d, which is not there", t))
+		}
+		if r.err != nil {
+			return
+		}
+		w.functions = append(w.functions, t)
+	}
+}
+
+// bounds reads limits, and cuts the maximum.
+func (w *rewriter) bounds(r *reader, what string, most uint32) []byte {
+	flag := r.byte()
+	if flag > 1 && r.err == nil {
+		r.fail(fmt.Errorf("a %s of kind %d", what, flag))
+	}
+	least, limit := r.u32(), most
+	if flag == 1 {
+		limit = r.u32()
+		if limit < least && r.err == nil {
+			r.fail(fmt.Errorf("a %s whose minimum is over its maximum", what))
+		}
+	}
+	if least > most && r.err == nil {
+		r.fail(fmt.Errorf("a %s of %d, at most %d are taken", what, least, most))
+	}
+	return appendU32(appendU32([]byte{1}, least), min(limit, most))
+}
+
+func (w *rewriter) tables(r *reader) []byte {
+	n := w.atMost(r, "tables", w.limits.Tables)
+	out := appendU32(nil, uint32(n))
+	for range n {
+		out = append(out, r.byte())
+		out = append(out, w.bounds(r, "table", w.limits.Elements)...)
+	}
+	return out
+}
+
+func (w *rewriter) memory(r *reader) []byte {
+	w.memories = w.atMost(r, "memories", 1)
+	out := appendU32(nil, uint32(w.memories))
+	for range w.memories {
+		out = append(out, w.bounds(r, "memory", w.limits.MemoryPages)...)
+	}
+	return out
+}
+
+// global adds the counter behind the module's own globals: it begins at zero, so
+// that nothing runs before the host has set it.
+func (w *rewriter) global(r *reader) []byte {
+	w.globals = w.atMost(r, "globals", w.limits.Globals)
+	w.counter = uint32(w.globals)
+	out := append(appendU32(nil, uint32(w.globals)+1), r.b[r.at:]...)
+	return append(out, typeI64, 1, opI64Const, 0, opEnd)
+}
+
+func (w *rewriter) export(r *reader) []byte {
+	n := w.atMost(r, "exports", w.limits.Functions)
+	rest := r.at
+	for range n {
+		name := r.name()
+		r.byte()
+		r.u32()
+		if name == Counter || strings.HasPrefix(name, prefix) {
+			r.fail(fmt.Errorf("an export has the name %q, which is the host's", name))
+		}
+		if r.err != nil {
+			return nil
+		}
+		w.exports = append(w.exports, name)
+	}
+	if r.at != len(r.b) {
+		r.fail(errors.New("bytes follow the last export"))
+		return nil
+	}
+	added := uint32(1)
+	if w.start != nil {
+		added = 2
+	}
+	out := append(appendU32(nil, uint32(n)+added), r.b[rest:]...)
+	out = appendU32(append(appendName(out, Counter), 3), w.counter)
+	if w.start != nil {
+		out = appendU32(append(appendName(out, Start), 0), *w.start)
+	}
+	return out
+}
+
+func (w *rewriter) code(r *reader) []byte {
+	n := w.atMost(r, "functions", w.limits.Functions)
+	if n != len(w.functions) && r.err == nil {
+		r.fail(fmt.Errorf("%d functions are declared and %d have code", len(w.functions), n))
+	}
+	out := appendU32(make([]byte, 0, len(r.b)+len(r.b)/5), uint32(n))
+	for i := range n {
+		if r.err != nil {
+			return nil
+		}
+		body := &reader{b: r.take(r.count())}
+		f := function{w: w, params: w.params[w.functions[i]]}
+		text := f.rewrite(body)
+		if body.err != nil {
+			r.fail(fmt.Errorf("function %d: %w", w.imported+i, body.err))
+			return nil
+		}
+		out = append(appendU32(out, uint32(len(text))), text...)
+	}
+	return out
+}

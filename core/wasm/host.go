@@ -1,0 +1,171 @@
+package wasm
+
+import (
+	"cmp"
+	"context"
+	"crypto/ed25519"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/eiderdb/eider"
+	"github.com/eiderdb/eider/core/policy"
+	"github.com/eiderdb/eider/core/usage"
+	"github.com/tetratelabs/wazero"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
+)
+
+// Options is what a host is made of.
+type Options struct {
+	Dir              string // the data folder: paths of items begin there
+	Cache            string // folder of compiled modules, which only the server may write to
+	Log              *slog.Logger
+	Tracer           trace.Tracer
+	Meter            metric.Meter
+	KV               *KV
+	Metadata         Metadata
+	Keys             []ed25519.PublicKey
+	RequireSignature bool
+	// Builtin reads a file of the plugins that the binary brings, by the plugin's
+	// name and the file's; nil: it brings none.
+	Builtin func(name string) ([]byte, error)
+	// Chain is told which policies there are, whenever that changes.
+	Chain *policy.Chain
+}
+
+// Metadata is what a plugin may ask of the register.
+type Metadata struct {
+	Project func(id string) (eider.Project, bool)
+	Usage   func(ctx context.Context, scope string) (usage.Amounts, error)
+}
+
+// Host holds the plugins of a server.
+type Host struct {
+	Options
+	cache   wazero.CompilationCache
+	metrics instruments
+	plugins []*Plugin // in the order of the settings
+}
+
+// New returns a host with the items, none of which is loaded yet.
+func New(o Options, items []Item) (*Host, error) {
+	if err := os.MkdirAll(o.Cache, 0o700); err != nil {
+		return nil, fmt.Errorf("make the cache of plugins: %w", err)
+	}
+	cache, err := wazero.NewCompilationCacheWithDir(filepath.Join(o.Cache, "compiled"))
+	if err != nil {
+		return nil, fmt.Errorf("open the cache of plugins: %w", err)
+	}
+	h := &Host{Options: o, cache: cache}
+	if h.metrics, err = newInstruments(o.Meter); err != nil {
+		return nil, err
+	}
+	for _, item := range items {
+		h.plugins = append(h.plugins, newPlugin(h, item))
+	}
+	return h, nil
+}
+
+// ParseKeys reads ed25519 public keys in base64.
+func ParseKeys(texts []string) ([]ed25519.PublicKey, error) { return parseKeys(texts) }
+
+// Start loads the plugins and says which policies there are. One that cannot be
+// loaded keeps nobody else down: it cannot decide, and that is all.
+func (h *Host) Start(ctx context.Context) error {
+	for _, p := range h.plugins {
+		if err := p.Load(ctx); err != nil {
+			h.Log.Error("a plugin could not be loaded", "plugin", p.Name(), "error", err)
+		}
+	}
+	return h.refresh()
+}
+
+// refresh tells the chain what has changed.
+func (h *Host) refresh() error {
+	if h.Chain == nil {
+		return nil
+	}
+	var items []policy.Item
+	for _, p := range h.plugins {
+		if item, ok := p.chained(); ok {
+			items = append(items, item)
+		}
+	}
+	return h.Chain.Replace(items)
+}
+
+// Ordered returns the plugins as they are asked: by priority, then by name.
+func (h *Host) Ordered() []*Plugin {
+	all := slices.Clone(h.plugins)
+	slices.SortStableFunc(all, func(a, b *Plugin) int {
+		return cmp.Or(cmp.Compare(b.item.Priority, a.item.Priority), cmp.Compare(a.item.Name, b.item.Name))
+	})
+	return all
+}
+
+// Plugin returns the one with the name, nil if there is none.
+func (h *Host) Plugin(name string) *Plugin {
+	for _, p := range h.plugins {
+		if p.Name() == name {
+			return p
+		}
+	}
+	return nil
+}
+
+// Healthy reports whether every plugin that is to do something can.
+func (h *Host) Healthy() bool {
+	for _, p := range h.plugins {
+		if s := p.State(); s != "ready" && s != "off" {
+			return false
+		}
+	}
+	return true
+}
+
+// Close lets go of everything. Calls that run end first.
+func (h *Host) Close(ctx context.Context) error {
+	var failed []error
+	for _, p := range h.plugins {
+		failed = append(failed, p.close(ctx))
+	}
+	return errors.Join(append(failed, h.cache.Close(ctx))...)
+}
+
+// read answers a question of metadata_read.
+func (m *Metadata) read(ctx context.Context, question []byte) ([]byte, int64) {
+	var q struct{ Get, ID string }
+	if err := json.Unmarshal(question, &q); err != nil {
+		return nil, codeMalformed
+	}
+	var answer struct {
+		Project *EventProject `json:"project,omitempty"`
+		Usage   usage.Amounts `json:"usage"`
+	}
+	scope := usage.Server
+	switch q.Get {
+	case "server":
+	case "project":
+		p, ok := m.Project(q.ID)
+		if !ok {
+			return nil, codeNotFound
+		}
+		answer.Project, scope = projectOf(&p), p.UID
+	default:
+		return nil, codeMalformed
+	}
+	var err error
+	if answer.Usage, err = m.Usage(ctx, scope); err != nil {
+		return nil, codeFailed
+	}
+	text, err := json.Marshal(answer)
+	if err != nil {
+		return nil, codeFailed
+	}
+	return text, 0
+}

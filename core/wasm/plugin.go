@@ -1,0 +1,245 @@
+package wasm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/eiderdb/eider/core/policy"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+)
+
+const errNotLoaded = policy.Unable("it is not loaded")
+
+// Plugin is an item of the settings and the version of it that is loaded, if any.
+type Plugin struct {
+	host *Host
+	item Item
+
+	current atomic.Pointer[version] // nil: nothing is loaded
+	figures figures
+
+	mu     sync.Mutex // held while it is loaded or its mode changes
+	mode   policy.Mode
+	failed error // why the last load failed
+}
+
+func newPlugin(h *Host, item Item) *Plugin { return &Plugin{host: h, item: item, mode: item.mode()} }
+
+// Name returns the item's name.
+func (p *Plugin) Name() string { return p.item.Name }
+
+// Load reads the plugin anew and, if it proves itself, puts it in the place of the
+// version before; calls that run there end there. If it does not, the version
+// before stays.
+func (p *Plugin) Load(ctx context.Context) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	v, err := p.host.load(ctx, p.item)
+	if err != nil {
+		p.failed = err
+		return err
+	}
+	old := p.current.Swap(v)
+	p.failed = nil
+	p.host.Log.Info("a plugin is loaded", "plugin", p.item.Name, "version", v.manifest.Version, "sha256", v.sha256)
+	if old != nil {
+		return old.end(context.WithoutCancel(ctx))
+	}
+	return nil
+}
+
+// Reload is Load for a plugin that runs: what it is asked about may have changed.
+func (p *Plugin) Reload(ctx context.Context) error {
+	return errors.Join(p.Load(ctx), p.host.refresh())
+}
+
+// SetMode changes the mode until the server starts again.
+func (p *Plugin) SetMode(m policy.Mode) {
+	p.mu.Lock()
+	p.mode = m
+	p.mu.Unlock()
+	if err := p.host.refresh(); err != nil { // every item was checked when it was loaded
+		p.host.Log.Error("the mode of a plugin could not be changed", "plugin", p.item.Name, "error", err)
+	}
+}
+
+// Item returns the plugin as the settings have it.
+func (p *Plugin) Item() Item { return p.item }
+
+// Fail says what becomes of a call that the plugin could not decide: closed or
+// open.
+func (p *Plugin) Fail() string {
+	if p.item.Fail != "" {
+		return p.item.Fail
+	}
+	if v := p.current.Load(); v != nil && v.manifest.Kind == Sink {
+		return "open"
+	}
+	return "closed"
+}
+
+// Loaded is what is known of the version that is loaded.
+type Loaded struct {
+	Manifest         Manifest
+	SHA256, SignedBy string
+}
+
+// Loaded returns what is loaded, false if nothing is.
+func (p *Plugin) Loaded() (Loaded, bool) {
+	v := p.current.Load()
+	if v == nil {
+		return Loaded{}, false
+	}
+	return Loaded{v.manifest, v.sha256, v.signedBy}, true
+}
+
+// Mode returns the mode.
+func (p *Plugin) Mode() policy.Mode {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.mode
+}
+
+// chained returns the plugin as the chain has it, false where it is no policy.
+func (p *Plugin) chained() (policy.Item, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	i := policy.Item{
+		Name: p.item.Name, Policy: p, Mode: p.mode, FailOpen: p.item.Fail == "open", Priority: p.item.Priority,
+		Projects: p.item.Projects, Percent: p.item.Percent,
+	}
+	if v := p.current.Load(); v != nil {
+		i.Version, i.SHA256, i.Operations = v.manifest.Version, v.sha256, v.manifest.Operations
+		return i, v.manifest.Kind == Policy
+	}
+	// What could not be loaded may be a sink, of which nothing is asked.
+	s, err := p.host.read(p.item.Path)
+	if err == nil {
+		i.Operations = s.parsed.Operations
+	}
+	return i, err != nil || s.parsed.Kind == Policy
+}
+
+var _ policy.Policy = (*Plugin)(nil)
+
+// Decide asks a guest, unless the manifest's expression says that it need not be.
+func (p *Plugin) Decide(ctx context.Context, q *policy.Question) (policy.Decision, error) {
+	ctx, span := p.host.Tracer.Start(ctx, "plugin "+p.item.Name, trace.WithAttributes(attribute.String("eider.plugin", p.item.Name)))
+	defer span.End()
+	begun := time.Now()
+	d, v, err := p.ask(ctx, eventOf(q), nil)
+	outcome := outcomeOf(d, err)
+	span.SetAttributes(attribute.String("eider.decision", outcome), attribute.Int64("eider.fuel", d.Fuel))
+	if v != nil {
+		span.SetAttributes(attribute.String("eider.plugin_version", v.manifest.Version))
+	}
+	if err != nil {
+		span.SetStatus(codes.Error, "the plugin could not decide")
+	}
+	p.count(ctx, outcome, time.Since(begun), d.Fuel, err)
+	return d, err
+}
+
+// Try asks about an event without any effect: what the guest keeps in kv is
+// forgotten, and nothing is counted.
+func (p *Plugin) Try(ctx context.Context, e *Event) (policy.Decision, error) {
+	if v := p.current.Load(); v != nil && v.manifest.Kind != Policy {
+		return policy.Decision{}, fmt.Errorf("plugin %s is no policy", p.item.Name)
+	}
+	d, _, err := p.ask(ctx, e, newSpace(""))
+	return d, err
+}
+
+// ask takes a guest, asks it, and gives it back or buries it. Where a version was
+// replaced meanwhile, the next one is asked.
+func (p *Plugin) ask(ctx context.Context, e *Event, instead *space) (policy.Decision, *version, error) {
+	for {
+		v := p.current.Load()
+		if v == nil {
+			return policy.Decision{}, nil, errNotLoaded
+		}
+		if instead == nil && !v.filter.passes(eventView{e}) {
+			return policy.Decision{}, v, nil
+		}
+		g, err := v.pool.take(ctx)
+		if errors.Is(err, errClosed) && p.current.Load() != v {
+			continue
+		}
+		if err != nil {
+			return policy.Decision{}, v, err
+		}
+		g.instead = instead
+		d, sound, err := g.decide(ctx, e)
+		g.instead = nil
+		if sound {
+			v.pool.give(g)
+		} else {
+			v.pool.bury(g, err)
+		}
+		return d, v, err
+	}
+}
+
+// decide asks the guest. sound is false if it may not be used again.
+func (g *guest) decide(ctx context.Context, e *Event) (d policy.Decision, sound bool, err error) {
+	message, err := e.encode(g.flat, g.event[:0])
+	if err != nil {
+		return d, true, err
+	}
+	g.event = message
+	given := g.v.callFuel()
+	g.begin(ctx, given, decideWithin)
+	defer func() { g.running = nil }()
+	answer, err := g.exchange(message)
+	d.Fuel = g.used(given)
+	if errors.Is(err, errNoRoom) {
+		return d, true, err
+	}
+	if err != nil {
+		return d, false, err
+	}
+	fuel := d.Fuel
+	if d, err = decodeDecision(g.flat, answer); err != nil {
+		err = &failure{errMalformed, err}
+	}
+	d.Fuel = fuel
+	return d, err == nil, err
+}
+
+func outcomeOf(d policy.Decision, err error) string {
+	switch {
+	case err != nil:
+		return "error"
+	case d.Deny:
+		return "deny"
+	case len(d.Warning) > 0:
+		return "warn"
+	}
+	return "allow"
+}
+
+// State says how the plugin is doing: off, ready, failed, or not_loaded.
+func (p *Plugin) State() string {
+	if p.Mode() == policy.Off {
+		return "off"
+	}
+	v := p.current.Load()
+	if v == nil {
+		return "not_loaded"
+	}
+	state, _, _, _, _ := v.pool.state()
+	return state
+}
+
+func (p *Plugin) close(ctx context.Context) error {
+	if v := p.current.Swap(nil); v != nil {
+		return v.end(ctx)
+	}
+	return nil
+}

@@ -1,0 +1,257 @@
+package wasm
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/eiderdb/eider/core/policy"
+)
+
+const (
+	startWithin   = 10 * time.Second // by the clock, for host calls while a guest starts
+	decideWithin  = time.Second
+	deliverWithin = time.Minute
+
+	patience = 2 * time.Second // for a guest that is ready
+
+	deathsAllowed = 10 // in a row, before the plugin is failed
+	backOffFrom   = 2
+	backOffFirst  = 50 * time.Millisecond
+	backOffMost   = 10 * time.Second
+	failedFor     = time.Minute
+)
+
+const errFailed = policy.Unable("it keeps failing")
+
+// errClosed says that another version has taken this one's place.
+var errClosed = errors.New("the pool is closed")
+
+// pool holds the guests of one version that wait for a call, the one that has waited
+// longest first: with the newest first some never run and others always.
+type pool struct {
+	make func(context.Context) (*guest, error)
+	log  *slog.Logger
+	rest func(d time.Duration) <-chan time.Time // between tries; tests replace it
+
+	ready chan *guest
+	done  chan struct{} // closed when no guest is wanted any more
+	wg    sync.WaitGroup
+
+	mu     sync.Mutex
+	closed bool
+	out    int   // guests that a call has
+	held   int64 // the most that one has held, in bytes
+	deaths int   // in a row
+	made   int64
+	buried int64
+	failed bool
+	last   error // why the newest dead guest died
+}
+
+func newPool(size int, log *slog.Logger, make_ func(context.Context) (*guest, error)) *pool {
+	return &pool{make: make_, log: log, rest: time.After, ready: make(chan *guest, size), done: make(chan struct{})}
+}
+
+// fill makes as many guests as there is room for, the first of which exists.
+func (p *pool) fill(first *guest) {
+	p.mu.Lock()
+	p.made++
+	p.mu.Unlock()
+	p.ready <- first
+	for range cap(p.ready) - 1 {
+		p.replace()
+	}
+}
+
+// take returns a guest. It waits for one, unless they keep dying.
+func (p *pool) take(ctx context.Context) (*guest, error) {
+	select {
+	case g := <-p.ready:
+		return p.taken(g)
+	default:
+	}
+	p.mu.Lock()
+	failed := p.failed
+	p.mu.Unlock()
+	if failed {
+		return nil, errFailed
+	}
+	late := time.NewTimer(patience)
+	defer late.Stop()
+	select {
+	case g := <-p.ready:
+		return p.taken(g)
+	case <-p.done:
+		return nil, errClosed
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-late.C:
+		return nil, policy.Unable("none of its guests is free")
+	}
+}
+
+// taken counts the guest, unless the pool was closed meanwhile: then the guest goes
+// the way of the others.
+func (p *pool) taken(g *guest) (*guest, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		_ = g.close() // nobody can use it any more
+		return nil, errClosed
+	}
+	p.out++
+	p.wg.Add(1)
+	return g, nil
+}
+
+// give takes a guest back that has answered.
+func (p *pool) give(g *guest) {
+	defer p.wg.Done()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.out--
+	p.held = max(p.held, int64(g.mem.Size()))
+	p.deaths, p.failed = 0, false
+	if p.closed {
+		_ = g.close()
+		return
+	}
+	p.ready <- g
+}
+
+// bury throws a guest away that has failed, and has another one made.
+func (p *pool) bury(g *guest, why error) {
+	defer p.wg.Done()
+	p.mu.Lock()
+	p.out--
+	p.died(why)
+	p.buried++
+	p.mu.Unlock()
+	p.wg.Add(1)
+	go func() {
+		defer p.wg.Done()
+		_ = g.close()
+	}()
+	p.replace()
+}
+
+func (p *pool) died(why error) {
+	p.deaths++
+	p.last = why
+	if p.deaths >= deathsAllowed && !p.failed {
+		p.failed = true
+		p.log.Error("a plugin keeps failing and is tried once a minute", "deaths", p.deaths, "error", why)
+	}
+}
+
+// replace makes a guest in the background, after a pause where guests keep dying.
+func (p *pool) replace() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return
+	}
+	p.wg.Add(1)
+	go func() {
+		defer p.wg.Done()
+		for p.pause() {
+			g, err := p.make(context.Background())
+			if err == nil {
+				p.born(g)
+				return
+			}
+			p.mu.Lock()
+			p.died(err)
+			p.mu.Unlock()
+			p.log.Warn("a guest could not be made", "error", err)
+		}
+	}()
+}
+
+// pause waits before a guest is made, and reports whether one is still wanted.
+func (p *pool) pause() bool {
+	p.mu.Lock()
+	deaths, failed := p.deaths, p.failed
+	p.mu.Unlock()
+	var d time.Duration
+	switch {
+	case failed:
+		d = failedFor
+	case deaths > backOffFrom:
+		d = min(backOffFirst<<min(deaths-backOffFrom-1, 16), backOffMost)
+	}
+	if d == 0 {
+		select {
+		case <-p.done:
+			return false
+		default:
+			return true
+		}
+	}
+	select {
+	case <-p.done:
+		return false
+	case <-p.rest(d):
+		return true
+	}
+}
+
+func (p *pool) born(g *guest) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.made++
+	p.failed = false
+	if p.closed {
+		_ = g.close()
+		return
+	}
+	p.ready <- g
+}
+
+// close ends the pool once the guests that are out have come back; until then
+// they finish their calls. It does not wait: done is called at the end.
+func (p *pool) close(done func()) {
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		return
+	}
+	p.closed = true
+	close(p.done)
+	p.mu.Unlock()
+	for {
+		select {
+		case g := <-p.ready:
+			_ = g.close()
+			continue
+		default:
+		}
+		break
+	}
+	go func() {
+		p.wg.Wait()
+		done()
+	}()
+}
+
+// state says how the pool is doing.
+func (p *pool) state() (state string, last error, made, buried int64, waiting int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	state = "ready"
+	if p.failed {
+		state = "failed"
+	}
+	return state, p.last, p.made, p.buried, len(p.ready)
+}
+
+// memory returns what the guests that wait hold together, and what those that are
+// out would if they held as much.
+func (p *pool) memory() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.held * int64(p.out+len(p.ready))
+}

@@ -1,0 +1,310 @@
+package wasm
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/eiderdb/eider/core/wasm/fuel"
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/experimental"
+	"github.com/tetratelabs/wazero/imports/wasi_snapshot_preview1"
+)
+
+// version is a plugin as it was loaded once: reloading makes another one.
+type version struct {
+	item     Item
+	host     *Host
+	manifest Manifest
+	sha256   string
+	signedBy string
+	config   []byte
+	granted  []string
+	filter   *filter
+	sender   *sender // nil without http
+	kv       *space  // nil without kv
+	lines    *lines
+
+	runtime  wazero.Runtime
+	compiled wazero.CompiledModule
+	hasStart bool
+	pool     *pool
+}
+
+// source is what lies at an item's path.
+type source struct {
+	manifest, module, signature []byte
+	parsed                      Manifest
+}
+
+// read reads manifest, module and signature.
+func (h *Host) read(path string) (source, error) {
+	var s source
+	read := os.ReadFile
+	if name, builtin := strings.CutPrefix(path, "builtin:"); builtin {
+		if h.Builtin == nil {
+			return s, fmt.Errorf("this binary has no plugins of its own: it was built without them (make build)")
+		}
+		path, read = name, h.Builtin
+	} else if !filepath.IsAbs(path) {
+		path = filepath.Join(h.Dir, path)
+	}
+	folder := path
+	if ext := filepath.Ext(path); ext == ".wasm" || ext == ".yaml" {
+		folder = filepath.Dir(path)
+	}
+	var err error
+	if s.manifest, err = read(filepath.Join(folder, "plugin.yaml")); err != nil {
+		return s, err
+	}
+	if s.parsed, err = ParseManifest(s.manifest); err != nil {
+		return s, err
+	}
+	module := filepath.Join(folder, s.parsed.Module)
+	if filepath.Ext(path) == ".wasm" {
+		module = path
+	}
+	if s.module, err = read(module); err != nil {
+		return s, err
+	}
+	s.signature, err = read(filepath.Join(folder, "plugin.sig"))
+	if errors.Is(err, os.ErrNotExist) {
+		err = nil
+	}
+	return s, err
+}
+
+// load makes a version of an item, with one guest that has proven itself.
+func (h *Host) load(ctx context.Context, item Item) (*version, error) {
+	s, err := h.read(item.Path)
+	if err != nil {
+		return nil, err
+	}
+	v := &version{item: item, host: h, manifest: s.parsed, sha256: digest(s.module)}
+	if err := v.trust(s); err != nil {
+		return nil, err
+	}
+	if item.Fuel > 0 {
+		v.manifest.Limits.Fuel = int64(item.Fuel)
+	}
+	if item.Memory > 0 {
+		v.manifest.Limits.Memory = item.Memory
+	}
+	if v.config, err = v.manifest.configure(item.Config); err != nil {
+		return nil, err
+	}
+	if err := v.grant(); err != nil {
+		return nil, err
+	}
+	if v.filter, err = newFilter(v.manifest); err != nil {
+		return nil, err
+	}
+	if err := v.compile(ctx, s.module); err != nil {
+		return nil, errors.Join(err, v.end(ctx))
+	}
+	if err := v.prove(ctx); err != nil {
+		return nil, errors.Join(err, v.end(ctx))
+	}
+	return v, nil
+}
+
+func (v *version) trust(s source) error {
+	if pin := v.item.SHA256; pin != "" && !strings.EqualFold(pin, v.sha256) {
+		return fmt.Errorf("the module's sha256 is %s, and %s is pinned", v.sha256, strings.ToLower(pin))
+	}
+	if len(s.signature) == 0 || len(v.host.Keys) == 0 {
+		if v.host.RequireSignature {
+			return fmt.Errorf("%w: there is no plugin.sig", ErrSignature)
+		}
+		return nil
+	}
+	key, err := Verify(v.host.Keys, s.module, s.manifest, string(s.signature))
+	if err != nil {
+		return err
+	}
+	v.signedBy = digest(key)[:16]
+	return nil
+}
+
+// grant gives what both the manifest asks for and the operator allows.
+func (v *version) grant() error {
+	for _, c := range v.item.Capabilities {
+		if !slices.Contains(v.manifest.Capabilities, c) {
+			return fmt.Errorf("capability %s is granted, and the manifest does not ask for it", c)
+		}
+		v.granted = append(v.granted, c)
+	}
+	v.lines = newLines(v.host.Log.With("plugin", v.item.Name), v.has(capLog))
+	if v.has(capKV) {
+		v.kv = v.host.KV.space(v.item.Name)
+	}
+	if v.has(capHTTP) {
+		var err error
+		if v.sender, err = newSender(v.manifest.HTTP.Hosts, v.item.HTTPHosts, v.item.HTTPPrivate); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (v *version) has(capability string) bool { return slices.Contains(v.granted, capability) }
+
+func (v *version) startFuel() int64 { return v.manifest.Limits.StartFuel }
+func (v *version) callFuel() int64  { return v.manifest.Limits.Fuel }
+
+// compile makes machine code of the module, through what is kept on disk.
+func (v *version) compile(ctx context.Context, module []byte) error {
+	pages := uint32(v.manifest.Limits.Memory / pageSize)
+	metered, err := v.host.meter(ctx, module, pages)
+	if err != nil {
+		return err
+	}
+	if err := checkImports(metered.Imports); err != nil {
+		return err
+	}
+	v.hasStart = metered.HasStart
+	v.runtime = wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfig().
+		WithCompilationCache(v.host.cache).WithMemoryLimitPages(pages).WithDebugInfoEnabled(false))
+	if _, err := wasi_snapshot_preview1.Instantiate(ctx, v.runtime); err != nil {
+		return fmt.Errorf("wasi: %w", err)
+	}
+	if err := bind(ctx, v.runtime); err != nil {
+		return err
+	}
+	v.compiled, err = v.runtime.CompileModule(compiling(ctx), metered.Bytes)
+	if err != nil {
+		return fmt.Errorf("compile the module: %w", err)
+	}
+	return nil
+}
+
+func compiling(ctx context.Context) context.Context {
+	return experimental.WithCompilationWorkers(ctx, runtime.GOMAXPROCS(0))
+}
+
+// meter returns the module with fuel in it. One that was seen before comes from
+// the folder of the cache, which only the server writes to.
+func (h *Host) meter(ctx context.Context, module []byte, pages uint32) (fuel.Module, error) {
+	limits := fuel.Limits{MemoryPages: pages}
+	metered, err := fuel.Rewrite(module, limits)
+	if err != nil {
+		return metered, err
+	}
+	proof := filepath.Join(h.Cache, "valid-"+digest(module))
+	if _, err := os.Stat(proof); err == nil {
+		return metered, nil
+	}
+	// The interpreter validates as the compiler does, and is quicker with it.
+	r := wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfigInterpreter().WithMemoryLimitPages(pages).WithDebugInfoEnabled(false))
+	defer r.Close(ctx)
+	if _, err := r.CompileModule(ctx, module); err != nil {
+		return metered, fmt.Errorf("%w: it is not valid: %w", fuel.ErrModule, err)
+	}
+	if err := os.WriteFile(proof, nil, 0o600); err != nil {
+		h.Log.Warn("the cache of plugins cannot be written", "error", err)
+	}
+	return metered, nil
+}
+
+// checkImports refuses a module that asks for what nobody has.
+func checkImports(imports []fuel.Import) error {
+	for _, i := range imports {
+		switch i.Module {
+		case "wasi_snapshot_preview1":
+		case hostModule:
+			if !slices.ContainsFunc(hostFunctions, func(f hostFunction) bool { return f.name == i.Name }) {
+				return fmt.Errorf("it imports %s.%s, which this server does not have", i.Module, i.Name)
+			}
+		case "env":
+			if i.Name != "abort" {
+				return fmt.Errorf("it imports %s.%s, which this server does not have", i.Module, i.Name)
+			}
+		default:
+			return fmt.Errorf("it imports from %s, which this server does not have", cut(i.Module, 64))
+		}
+	}
+	return nil
+}
+
+func (v *version) moduleConfig() wazero.ModuleConfig {
+	c := wazero.NewModuleConfig().WithName("").WithStartFunctions().WithStdin(bytes.NewReader(nil))
+	var out io.Writer = io.Discard
+	if v.has(capLog) {
+		out = v.lines
+	}
+	c = c.WithStdout(out).WithStderr(out)
+	if v.has(capClock) {
+		c = c.WithSysWalltime().WithSysNanotime()
+	}
+	return c
+}
+
+// prove makes the first guest and, of a policy, asks it about an event that never
+// was: what it decides does not matter, that it decides does. It sees no kv.
+func (v *version) prove(ctx context.Context) error {
+	kv := v.kv
+	if kv != nil {
+		v.kv = newSpace("")
+	}
+	first, err := newGuest(ctx, v)
+	if err != nil {
+		return err
+	}
+	if v.manifest.Kind == Policy {
+		if _, _, err := first.decide(ctx, selfTest()); err != nil {
+			return errors.Join(fmt.Errorf("the self-test: %w", err), first.close())
+		}
+	}
+	v.kv = kv
+	if kv != nil { // it may remember what it saw
+		if err := first.close(); err != nil {
+			return err
+		}
+		if first, err = newGuest(ctx, v); err != nil {
+			return err
+		}
+	}
+	size := v.item.Guests
+	if size == 0 {
+		size = runtime.GOMAXPROCS(0)
+	}
+	v.pool = newPool(size, v.host.Log.With("plugin", v.item.Name), func(ctx context.Context) (*guest, error) { return newGuest(ctx, v) })
+	v.pool.fill(first)
+	return nil
+}
+
+func selfTest() *Event {
+	return &Event{
+		Operation: "self_test", TimeMS: 1764225600000, Actor: EventActor{Type: "system", Name: "self-test", Role: "admin"},
+		Resource: EventResource{Type: "server"}, Request: EventRequest{ID: "self-test", Method: "CALL", Route: "/"},
+		Project: &EventProject{ID: "self-test", UID: "00000000-0000-7000-8000-000000000000", Name: "self-test", Status: "active", Settings: rawJSON("{}")},
+		Input:   rawJSON("{}"),
+	}
+}
+
+// end lets go of everything, once no call uses it any more.
+func (v *version) end(ctx context.Context) error {
+	if v.pool != nil {
+		v.pool.close(func() { _ = v.release(ctx) })
+		return nil
+	}
+	return v.release(ctx)
+}
+
+func (v *version) release(ctx context.Context) error {
+	v.lines.flush()
+	if v.sender != nil {
+		v.sender.close()
+	}
+	if v.runtime != nil {
+		return v.runtime.Close(ctx)
+	}
+	return nil
+}

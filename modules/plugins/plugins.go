@@ -1,0 +1,247 @@
+// Package plugins shows the plugins that the settings name, loads them anew and
+// changes their modes while the server runs.
+//
+// core/wasm holds them and the chain of policies asks them; this package only
+// gives operators a hand on both. No policy is asked about its operations: they
+// are what a policy that denies everything is mended by.
+package plugins
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+
+	"github.com/eiderdb/eider"
+	"github.com/eiderdb/eider/core"
+	"github.com/eiderdb/eider/core/metadata"
+	"github.com/eiderdb/eider/core/operation"
+	"github.com/eiderdb/eider/core/policy"
+	"github.com/eiderdb/eider/core/wasm"
+)
+
+// Plugins is the module.
+type Plugins struct{ host *wasm.Host }
+
+// New returns the module.
+func New() *Plugins { return &Plugins{} }
+
+var (
+	_ core.Module      = (*Plugins)(nil)
+	_ core.Provisioner = (*Plugins)(nil)
+)
+
+// Name returns "plugins".
+func (p *Plugins) Name() string { return "plugins" }
+
+// Declare lists the operations; the handlers follow in this order.
+func (p *Plugins) Declare(r *core.Registry) error {
+	operation.Read(r.Operations, operation.Spec{
+		Name: "list_plugins", Route: "GET /plugins", Role: eider.Admin, Target: "plugin", Ungoverned: true,
+		Summary: "List plugins in the order in which they are asked",
+	}, p.list)
+	operation.Read(r.Operations, operation.Spec{
+		Name: "get_plugin", Route: "GET /plugins/{name}", Role: eider.Admin, Target: "plugin", Ungoverned: true,
+		Summary: "Show one plugin, its manifest and how it has done", Errors: []eider.Code{eider.PluginNotFound},
+	}, p.get)
+	operation.Write(r.Operations, operation.Spec{
+		Name: "set_plugin_mode", Route: "PUT /plugins/{name}/mode", Role: eider.Admin, Target: "plugin", Ungoverned: true, Frees: true,
+		Summary: "Change what a plugin's answers do", Errors: []eider.Code{eider.PluginNotFound},
+		Description: "Holds until the server starts again: then the settings say.",
+	}, p.setMode)
+	operation.Effect(r.Operations, operation.Spec{
+		Name: "load_plugin", Route: "POST /plugins/{name}/reload", Role: eider.Admin, Target: "plugin", Ungoverned: true, Frees: true,
+		Slow: true, Summary: "Load a plugin anew from its files", Errors: []eider.Code{eider.PluginNotFound, eider.PluginRefused},
+		Description: "Calls that run end with the version that they began with. A version that fails its self-test is refused, and the one before stays.",
+	}, operation.Steps[named, loading, Plugin]{
+		Intent: p.plan, Claims: claims, Effect: p.load, Applied: p.loaded, Undo: nothing, Outcome: p.shown, Revert: unchanged,
+	})
+	operation.Read(r.Operations, operation.Spec{
+		Name: "test_plugin", Route: "POST /plugins/{name}/test", Role: eider.Admin, Target: "plugin", Ungoverned: true,
+		Summary: "Ask a policy about a made-up event", Errors: []eider.Code{eider.PluginNotFound, eider.PluginRefused},
+		Description: "Without effect: nothing is counted, and the policy's memory is empty and forgotten. Members of the event that are left out are empty.",
+	}, p.test)
+	return nil
+}
+
+// Provision takes the host.
+func (p *Plugins) Provision(_ context.Context, k *core.Kernel) error {
+	p.host = k.Plugins
+	return nil
+}
+
+// Plugin is a plugin as the API shows it.
+type Plugin struct {
+	Name         string         `json:"name"`
+	Kind         string         `json:"kind" enum:"policy,sink,unknown"`
+	Version      string         `json:"version"`
+	SHA256       string         `json:"sha256"`
+	SignedBy     string         `json:"signed_by,omitempty" doc:"The first half of the sha256 of the trusted key"`
+	Mode         policy.Mode    `json:"mode" enum:"enforce,warn,dry_run,off"`
+	Fail         string         `json:"fail" enum:"closed,open"`
+	Priority     int            `json:"priority"`
+	Projects     []string       `json:"projects"`
+	Percent      int            `json:"percent"`
+	Capabilities []string       `json:"capabilities" doc:"Those that are granted"`
+	State        string         `json:"state" enum:"ready,failed,not_loaded,off"`
+	Manifest     *wasm.Manifest `json:"manifest,omitempty"`
+	wasm.Figures
+}
+
+type pluginList struct {
+	Plugins []Plugin `json:"plugins"`
+	Total   int      `json:"total"`
+}
+
+func (p *Plugins) list(context.Context, *operation.View, struct{}) (pluginList, error) {
+	l := pluginList{Plugins: []Plugin{}}
+	for _, one := range p.host.Ordered() {
+		l.Plugins = append(l.Plugins, shown(one))
+	}
+	l.Total = len(l.Plugins)
+	return l, nil
+}
+
+type named struct {
+	Name string `path:"name" json:"-"`
+}
+
+func (p *Plugins) find(ctx context.Context, name string) (*wasm.Plugin, error) {
+	operation.From(ctx).Resource(name)
+	found := p.host.Plugin(name)
+	if found == nil {
+		return nil, eider.Errorf(eider.PluginNotFound, "the settings name no such plugin")
+	}
+	return found, nil
+}
+
+func (p *Plugins) get(ctx context.Context, _ *operation.View, in named) (Plugin, error) {
+	found, err := p.find(ctx, in.Name)
+	if err != nil {
+		return Plugin{}, err
+	}
+	return shown(found), nil
+}
+
+func shown(p *wasm.Plugin) Plugin {
+	i := p.Item()
+	out := Plugin{
+		Name: i.Name, Kind: "unknown", Mode: p.Mode(), Fail: p.Fail(), Priority: i.Priority, Projects: i.Projects, Percent: i.Percent,
+		Capabilities: i.Capabilities, State: p.State(), Figures: p.Figures(),
+	}
+	if out.Percent == 0 {
+		out.Percent = 100
+	}
+	if out.Projects == nil {
+		out.Projects = []string{}
+	}
+	if out.Capabilities == nil {
+		out.Capabilities = []string{}
+	}
+	if v, ok := p.Loaded(); ok {
+		out.Kind, out.Version, out.SHA256, out.SignedBy, out.Manifest = v.Manifest.Kind, v.Manifest.Version, v.SHA256, v.SignedBy, &v.Manifest
+	}
+	return out
+}
+
+type setMode struct {
+	Name string `path:"name" json:"-"`
+	Mode string `json:"mode" required:"true" enum:"enforce,warn,dry_run,off"`
+}
+
+func (p *Plugins) setMode(ctx context.Context, tx *operation.Tx, in setMode) (Plugin, error) {
+	found, err := p.find(ctx, in.Name)
+	if err != nil {
+		return Plugin{}, err
+	}
+	call := operation.From(ctx)
+	call.Detail("mode", in.Mode)
+	call.Detail("before", found.Mode())
+	out := shown(found)
+	out.Mode = policy.Mode(in.Mode)
+	tx.After(func() { found.SetMode(out.Mode) })
+	return out, nil
+}
+
+type loading struct {
+	Name string `json:"name"`
+}
+
+func (p *Plugins) plan(ctx context.Context, _ *operation.Tx, in named) (loading, error) {
+	_, err := p.find(ctx, in.Name)
+	return loading(in), err
+}
+
+func claims(l loading) []metadata.Claim {
+	return []metadata.Claim{{Resource: "plugin:" + l.Name}}
+}
+
+func (p *Plugins) load(ctx context.Context, l loading) error {
+	found, err := p.find(ctx, l.Name)
+	if err != nil {
+		return err
+	}
+	if err := found.Reload(ctx); err != nil {
+		return eider.Errorf(eider.PluginRefused, "the plugin is refused: %v", err).Because(err)
+	}
+	return nil
+}
+
+// loaded is asked after a crash alone: the start has loaded what there is.
+func (p *Plugins) loaded(context.Context, loading) (bool, error) { return true, nil }
+
+func nothing(context.Context, loading) error { return nil }
+
+func unchanged(context.Context, *operation.Tx, loading) error { return nil }
+
+func (p *Plugins) shown(ctx context.Context, _ *operation.Tx, l loading) (Plugin, error) {
+	found := p.host.Plugin(l.Name)
+	if found == nil { // the settings have changed since the crash
+		return Plugin{Name: l.Name}, nil
+	}
+	out := shown(found)
+	call := operation.From(ctx)
+	call.Resource(l.Name)
+	call.Detail("version", out.Version)
+	call.Detail("sha256", out.SHA256)
+	return out, nil
+}
+
+type testPlugin struct {
+	Name  string          `path:"name" json:"-"`
+	Event json.RawMessage `json:"event" required:"true" schema:"object" doc:"As docs/plugin-abi.md describes it"`
+}
+
+type tested struct {
+	Decision     string     `json:"decision" enum:"allow,deny,warn"`
+	Reason       string     `json:"reason"`
+	Code         eider.Code `json:"code,omitempty"`
+	RetryAfterMS int64      `json:"retry_after_ms,omitempty"`
+	Fuel         int64      `json:"fuel"`
+}
+
+func (p *Plugins) test(ctx context.Context, _ *operation.View, in testPlugin) (tested, error) {
+	found, err := p.find(ctx, in.Name)
+	if err != nil {
+		return tested{}, err
+	}
+	var e wasm.Event
+	if err := json.Unmarshal(in.Event, &e); err != nil {
+		return tested{}, eider.Invalid("event", "is no event: %v", err)
+	}
+	d, err := found.Try(ctx, &e)
+	if err != nil {
+		reason := "it could not decide"
+		if u := policy.Unable(""); errors.As(err, &u) {
+			reason = string(u)
+		}
+		return tested{}, eider.Errorf(eider.PluginRefused, "plugin %s: %s", in.Name, reason).Because(err)
+	}
+	out := tested{Decision: "allow", Reason: d.Reason, Fuel: d.Fuel}
+	switch {
+	case d.Deny:
+		out.Decision, out.Code, out.RetryAfterMS = "deny", d.Code, int64(d.Retry)*1000
+	case len(d.Warning) > 0:
+		out.Decision = "warn"
+	}
+	return out, nil
+}
