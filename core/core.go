@@ -18,6 +18,7 @@ package core
 
 import (
 	"context"
+	"io"
 	"log/slog"
 	"time"
 
@@ -147,6 +148,12 @@ type Kernel struct {
 	Space     *disk.Space
 	// Checks returns what the modules bring to recovery.
 	Checks func() []check.Source
+	// Snapshot copies the metadata while it is written, each of its files to write with
+	// the ending of its name; see duck.DB.Snapshot.
+	Snapshot func(ctx context.Context, write func(suffix string, r io.Reader) error) error
+	// SettleCopy makes one file of a copy of the metadata, verifies the chain in it and
+	// returns its head. ExamineCopy only verifies.
+	SettleCopy, ExamineCopy func(ctx context.Context, path string) (audit.Head, error)
 	// Template is the file that every new project's database starts as.
 	Template string
 	// AuditDir holds the checkpoints.

@@ -205,7 +205,7 @@ func (a *App) openKernel(ctx context.Context) error {
 		Dir: a.Settings.Top.DataDir, Files: a.options.Files, View: a.store.View(), Pipeline: pipeline, Audit: log, Signer: signer,
 		Keys: keys, URLs: a.urls, Databases: a.databases, Jobs: jobs, Usage: book, Plugins: a.plugins, Log: t.Log, Tracer: t.Tracer, Meter: t.Meter, Space: space, Template: own.template,
 		Register: a.register, Stored: a.stored, AuditDir: a.Settings.path(auditDir), Folders: a.folders(), MakeFolders: a.makeFolders, Stopping: a.stopping, Version: a.options.Version,
-		Checks: func() []check.Source { return a.Registry.Checks },
+		Checks: func() []check.Source { return a.Registry.Checks }, Snapshot: a.engine.Snapshot, SettleCopy: a.settleCopy, ExamineCopy: a.examineCopy,
 	}
 	if err := a.provision(ctx); err != nil {
 		return err
@@ -226,6 +226,9 @@ func (a *App) openStore(ctx context.Context, log *audit.Log, signer *audit.Signe
 		return fmt.Errorf("open %s: %w", metadataFile, blame(err))
 	}
 	a.engine = engine
+	if err := a.backUpBefore(ctx, engine); err != nil {
+		return errors.Join(err, engine.Close())
+	}
 	var e metadata.Engine = &guarded{engine, newest, a.Settings.path(metadataFile), a.Settings.path(auditDir)}
 	if a.options.Engine != nil {
 		e = a.options.Engine(e)

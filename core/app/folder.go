@@ -201,8 +201,12 @@ func (a *App) repairRow(r audit.Repair) audit.Row {
 	if err != nil {
 		details = nil
 	}
+	name, actor := "repair", "repair --wal"
+	if r.Operation != "" {
+		name, actor = r.Operation, r.Operation
+	}
 	return audit.Row{
-		CallID: "repair-" + r.At.UTC().Format(time.RFC3339), ActorType: eider.ActorSystem, ActorName: "repair --wal",
-		Operation: "repair", ResourceType: "metadata", Status: eider.StatusSuccess, Details: string(details),
+		CallID: name + "-" + r.At.UTC().Format(time.RFC3339), ActorType: eider.ActorSystem, ActorName: actor,
+		Operation: name, ResourceType: "metadata", Status: eider.StatusSuccess, Details: string(details),
 	}
 }

@@ -22,6 +22,12 @@ type Repair struct {
 	Kept  string    `json:"original_kept_as"`
 	Bytes int64     `json:"wal_bytes_dropped"`
 	At    time.Time `json:"at"`
+
+	// Operation is what to call it in the log, where it is no repair: restore or
+	// rebuild. Either begins a new epoch, which Epoch names.
+	Operation string `json:"operation,omitempty"`
+	Epoch     string `json:"epoch,omitempty"`
+	From      string `json:"from,omitempty"` // the backup
 }
 
 // WriteRepair leaves the word in dir.

@@ -102,6 +102,20 @@ func (f *FS) CopyFile(path, from string, perm os.FileMode) error {
 	})
 }
 
+// CreateFrom makes a new file with what a reader gives and syncs it, not its folder.
+// It fails as CreateFile does.
+func (f *FS) CreateFrom(path string, r io.Reader, perm os.FileMode) error {
+	return f.create(path, perm, func(w *os.File) error {
+		_, err := io.Copy(w, r)
+		return err
+	})
+}
+
+// Link gives a file a second name on the same file system. It syncs no folder.
+func (f *FS) Link(from, to string) error {
+	return f.step("link", from, to, func() error { return os.Link(from, to) })
+}
+
 func (f *FS) create(path string, perm os.FileMode, write func(*os.File) error) error {
 	var w *os.File
 	err := f.step("create", path, "", func() (err error) {
@@ -194,4 +208,23 @@ func IsFull(err error) bool {
 // IsReadOnly reports whether an error says that nothing may be written here.
 func IsReadOnly(err error) bool {
 	return errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.EACCES) || errors.Is(err, syscall.EPERM)
+}
+
+// ErrNotEmpty says that a folder holds something.
+var ErrNotEmpty = errors.New("the folder is not empty")
+
+// MustBeEmpty returns ErrNotEmpty for a folder that holds anything; one that does
+// not exist holds nothing.
+func MustBeEmpty(path string) error {
+	entries, err := os.ReadDir(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if len(entries) > 0 {
+		return fmt.Errorf("%s: %w", path, ErrNotEmpty)
+	}
+	return nil
 }

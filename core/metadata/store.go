@@ -157,6 +157,10 @@ func (s *Store) load(ctx context.Context) error {
 // View returns a reader of what is committed.
 func (s *Store) View() *View { return &View{s} }
 
+// NewView returns a reader of an engine that has no store, for who looks into a
+// backup.
+func NewView(e Engine) *View { return &View{&Store{engine: e}} }
+
 // Ready returns why the store refuses writes, nil if it does not.
 func (s *Store) Ready() error {
 	if down := s.down.Load(); down != nil {

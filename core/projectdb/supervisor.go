@@ -245,6 +245,21 @@ func (s *Supervisor) CloseProject(ctx context.Context, uid string) error {
 	return nil
 }
 
+// Hold keeps the project's worker, opened if need be, until release is called: it
+// makes no checkpoint, so that database and log can be copied, in this order. Held
+// reports whether it was the same worker all the time; if not, the copy is none.
+func (s *Supervisor) Hold(ctx context.Context, p Project) (held func() bool, release func(), err error) {
+	worker, release, err := s.acquire(ctx, p)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := worker.run(ctx, wire.Request{Op: "ping"}, Sinks{}, nil); err != nil {
+		release()
+		return nil, nil, err
+	}
+	return func() bool { return !worker.gone() }, release, nil
+}
+
 // tend closes what is idle.
 func (s *Supervisor) tend() {
 	defer s.tended.Done()

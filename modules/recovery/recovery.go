@@ -8,6 +8,7 @@ package recovery
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/eiderdb/eider"
 	"github.com/eiderdb/eider/core"
@@ -20,7 +21,23 @@ import (
 
 // Settings is the section "recovery".
 type Settings struct {
-	CheckRate config.Size `koanf:"check_rate" doc:"How many bytes a second a deep check reads at most; 0: no limit"`
+	CheckRate      config.Size     `koanf:"check_rate" doc:"How many bytes a second a deep check reads at most; 0: no limit"`
+	BackupDir      string          `koanf:"backup_dir" doc:"Where backups are kept; empty: backups in the data folder. On another file system storage files are copied, not linked"`
+	BackupEvery    config.Duration `koanf:"backup_every" doc:"How often a backup is made; 0: only when asked for"`
+	BackupKeep     int             `koanf:"backup_keep" doc:"How many whole backups are kept; older ones are removed"`
+	BackupProjects bool            `koanf:"backup_projects" doc:"Scheduled backups hold the projects' databases"`
+	BackupFiles    bool            `koanf:"backup_files" doc:"Scheduled backups hold the storage files"`
+}
+
+// Validate refuses what would keep nothing, or back up without end.
+func (s *Settings) Validate() error {
+	if every := time.Duration(s.BackupEvery); every != 0 && every < time.Minute {
+		return fmt.Errorf("backup_every must be 0 or at least 1m")
+	}
+	if s.BackupKeep < 1 {
+		return fmt.Errorf("backup_keep must be at least 1")
+	}
+	return nil
 }
 
 // Recovery is the module.
@@ -29,10 +46,18 @@ type Recovery struct {
 	kernel    *core.Kernel
 	abandonOp *operation.Handle[stuckCall, operation.Nothing]
 	totalOp   *operation.Handle[miscount, operation.Nothing]
+	backups   *metadata.Table[Backup]
+	backupOp  *operation.Handle[makeBackup, Backup]
+	expireOp  *operation.Handle[backupPath, operation.Nothing]
 }
 
 // New returns the module.
-func New() *Recovery { return &Recovery{settings: Settings{CheckRate: 256 << 20}} }
+func New() *Recovery {
+	return &Recovery{
+		settings: Settings{CheckRate: 256 << 20, BackupEvery: config.Duration(24 * time.Hour), BackupKeep: 7, BackupProjects: true, BackupFiles: true},
+		backups:  newBackups(),
+	}
+}
 
 var (
 	_ core.Module      = (*Recovery)(nil)
@@ -81,6 +106,7 @@ func (r *Recovery) Declare(reg *core.Registry) error {
 	r.totalOp = operation.Write(reg.Operations, operation.Spec{
 		Name: "repair", ID: "repair_totals", Route: operation.Internal + " /repair/totals", Role: eider.Admin, Target: "server", Frees: true,
 	}, r.addToTotals)
+	r.declareBackups(reg)
 	return nil
 }
 

@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/eiderdb/eider/core/duck"
@@ -37,6 +38,8 @@ type Engine struct {
 	mu   sync.RWMutex // guards db against Reopen
 	db   *duck.DB
 	conn *duck.Conn // the writer's
+
+	snapshots atomic.Int32 // that are being made
 
 	busy  time.Time // until when a checkpoint that failed is not tried again
 	wrote bool      // anything, so that closing may fold the write-ahead log
@@ -248,7 +251,7 @@ const (
 // 100 MB takes six seconds to replay at the next start.
 func (e *Engine) Maintain(ctx context.Context) error {
 	size, err := e.db.WALSize()
-	if err != nil || size < e.options.CheckpointSize || time.Now().Before(e.busy) {
+	if err != nil || size < e.options.CheckpointSize || time.Now().Before(e.busy) || e.snapshots.Load() > 0 {
 		return err
 	}
 	if err := e.db.Checkpoint(ctx); err != nil {

@@ -1,0 +1,99 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/eiderdb/eider/core/app"
+	"github.com/eiderdb/eider/modules/recovery"
+	"github.com/spf13/cobra"
+)
+
+func backupCommand(f *flags) *cobra.Command {
+	var metadataOnly, asJSON bool
+	c := &cobra.Command{
+		Use: "backup", Short: "Make a backup, also of a server that runs", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			var made recovery.Backup
+			body := map[string]any{"projects": !metadataOnly, "files": !metadataOnly}
+			if err := f.askWith(c, "POST", "/admin/backups", body, &made); err != nil {
+				return err
+			}
+			if asJSON {
+				return json.NewEncoder(c.OutOrStdout()).Encode(made)
+			}
+			_, err := fmt.Fprintf(c.OutOrStdout(), "backup %s: %d files, %d bytes, up to row %d of the log\n", made.ID, made.Entries, made.SizeBytes, made.LogID)
+			return err
+		},
+	}
+	c.Flags().BoolVar(&metadataOnly, "metadata-only", false, "leave out the projects' databases and the storage files")
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	list := &cobra.Command{
+		Use: "list", Short: "List backups, newest first", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			var all struct{ Backups []recovery.Backup }
+			if err := f.ask(c, "GET", "/admin/backups", &all); err != nil {
+				return err
+			}
+			for _, b := range all.Backups {
+				fmt.Fprintf(c.OutOrStdout(), "%s %-9s row %d, %d files, %d bytes\n", b.ID, b.Status, b.LogID, b.Entries, b.SizeBytes)
+			}
+			return nil
+		},
+	}
+	verify := &cobra.Command{
+		Use: "verify ID", Short: "Read a backup again, open its metadata and verify the log in it", Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			var v recovery.Verified
+			if err := f.ask(c, "POST", "/admin/backups/"+args[0]+"/verify", &v); err != nil {
+				return err
+			}
+			for _, problem := range v.Problems {
+				fmt.Fprintln(c.OutOrStdout(), problem)
+			}
+			if !v.Verified {
+				return fmt.Errorf("backup %s is damaged", v.ID)
+			}
+			_, err := fmt.Fprintf(c.OutOrStdout(), "backup %s is whole: %d files, up to row %d of the log\n", v.ID, v.Entries, v.LogID)
+			return err
+		},
+	}
+	c.AddCommand(list, verify)
+	return c
+}
+
+func restoreCommand(f *flags) *cobra.Command {
+	return &cobra.Command{
+		Use: "restore BACKUP", Short: "Make an empty data folder of a backup's folder, and check and repair it", Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			from, err := filepath.Abs(args[0])
+			if err != nil {
+				return err
+			}
+			a, err := f.load(app.Options{})
+			if err != nil {
+				return err
+			}
+			tell := func(int, int) {}
+			if isTerminal() {
+				tell = func(done, of int) { fmt.Fprintf(os.Stderr, "\r%d of %d files", done, of) }
+			}
+			done, err := a.Restore(c.Context(), from, tell)
+			if err != nil {
+				return err
+			}
+			out := c.OutOrStdout()
+			fmt.Fprintf(out, "restored %s: %d files, %d bytes, up to row %d of the log\n", done.Backup, done.Entries, done.Bytes, done.LogID)
+			for _, wrong := range done.Damaged {
+				fmt.Fprintf(out, "damaged in the backup: %s\n", wrong)
+			}
+			fmt.Fprintln(out, "root key and signing key are new: backups do not hold them")
+			if err := f.repairAll(c, true, true, nil, false); err != nil {
+				return err
+			}
+			return nil
+		},
+	}
+}

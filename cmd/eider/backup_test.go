@@ -1,0 +1,264 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/eiderdb/eider/core/app"
+	"github.com/eiderdb/eider/core/app/apptest"
+	"github.com/eiderdb/eider/core/disk"
+	"github.com/eiderdb/eider/core/telemetry"
+)
+
+// restored restores a backup and starts a server on it.
+func restored(t *testing.T, from string) (*apptest.Server, app.Restored) {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "data")
+	f := &flags{dataDir: dir}
+	a, err := f.load(app.Options{Telemetry: telemetry.Discard()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	done, err := a.Restore(t.Context(), from, func(int, int) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return apptest.Start(t, dir, app.Options{Modules: modules(), Version: "test"}, nil), done
+}
+
+// What was acknowledged before a backup began is in it, with the chain whole,
+// although everything is written meanwhile; and once a restore is repaired, register
+// and folders agree.
+func TestBackupUnderLoadRestoresWhatWasThereBefore(t *testing.T) {
+	s := start(t, nil)
+	key := project(t, s, "busy")
+	s.Want(201, key, "POST /projects/busy/buckets", `{"name":"b"}`)
+	s.Want(201, key, "POST /projects/busy/buckets/b/tables", `{"name":"t","columns":[{"name":"n","type":"BIGINT"}]}`)
+	write := func(n int) {
+		s.Want(200, key, "POST /projects/busy/query", fmt.Sprintf(`{"mode":"write","sql":"INSERT INTO b.t VALUES (%d)"}`, n))
+	}
+	for n := range 20 {
+		write(n)
+	}
+	file, _ := stored(t, s, key, "busy", "kept", "bytes that are kept")
+	project(t, s, "quiet")
+
+	stop := make(chan struct{})
+	var load sync.WaitGroup
+	for worker := range 3 {
+		load.Go(func() {
+			for n := 0; ; n++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				write(1000*worker + n)
+				stored(t, s, key, "busy", fmt.Sprintf("f%d-%d", worker, n), "some bytes")
+				project(t, s, fmt.Sprintf("p%d-%d", worker, n))
+			}
+		})
+	}
+	head := s.App.Kernel.Audit.Head().ID
+	made := s.Want(201, s.Root, "POST /admin/backups", "")
+	close(stop)
+	load.Wait()
+	id := made.Text("id")
+	if made.Text("status") != "complete" || made.JSON["log_id"].(float64) < float64(head) {
+		t.Errorf("it answered %s, and began at row %d", made.Body, head)
+	}
+	if v := s.Want(200, s.Root, "POST /admin/backups/"+id+"/verify", ""); v.JSON["verified"] != true {
+		t.Errorf("verifying answered %s", v.Body)
+	}
+	if l := s.Want(200, s.Root, "GET /admin/backups", ""); l.JSON["total"] != 1.0 || l.List("backups")[0]["id"] != id {
+		t.Errorf("the list is %s", l.Body)
+	}
+	again := s.Want(201, s.Root, "POST /admin/backups", "") // mostly links
+	if v := s.Want(200, s.Root, "POST /admin/backups/"+again.Text("id")+"/verify", ""); v.JSON["verified"] != true {
+		t.Errorf("verifying the second answered %s", v.Body)
+	}
+
+	r, done := restored(t, filepath.Join(s.Dir, "backups", id))
+	if len(done.Damaged) > 0 || done.Epoch == "" {
+		t.Errorf("the restore says %+v", done)
+	}
+	repaired := r.Want(200, r.Root, "POST /admin/repair", `{"dry_run":false,"deep":true}`)
+	if repaired.JSON["failed"] != 0.0 {
+		t.Errorf("the repair answered %s", repaired.Body)
+	}
+	wantFindings(t, r.Want(200, r.Root, "GET /health/consistency?deep=true", ""))
+	r.Want(401, s.Root, "GET /projects", "") // the root key is new
+	r.Want(200, key, "GET /projects/busy", "")
+	if got := r.Want(200, key, "GET /projects/busy/files/"+file+"/download", ""); string(got.Body) != "bytes that are kept" {
+		t.Errorf("the file is %q", got.Body)
+	}
+	rows := r.Want(200, key, "POST /projects/busy/query", `{"sql":"SELECT count(*) AS n FROM b.t WHERE n < 20"}`)
+	if !strings.Contains(string(rows.Body), "2") {
+		t.Errorf("the table holds %s", rows.Body)
+	}
+	if v := r.Want(200, r.Root, "GET /operations/verify", ""); v.JSON["verified"] != true {
+		t.Errorf("the chain does not hold: %s", v.Body)
+	}
+	row := r.Want(200, r.Root, "GET /operations?operation=restore", "").List("operations")
+	if len(row) != 1 || !strings.Contains(fmt.Sprint(row[0]["details"]), done.Epoch) {
+		t.Errorf("the restore's row is %v", row)
+	}
+	r.Stop()
+	r = apptest.Start(t, r.Dir, options(), nil) // it is a folder like any other
+	wantFindings(t, r.Want(200, r.Root, "GET /health/consistency", ""))
+}
+
+// A backup that finds no room, or a folder that cannot be written, at whatever step,
+// fails with a clear error, leaves no half backup, and the old ones whole.
+func TestBackupThatFailsLeavesTheOldOnesWhole(t *testing.T) {
+	faults := &disk.FS{}
+	s := apptest.Start(t, t.TempDir(), app.Options{Modules: modules(), Version: "test", Files: faults}, nil)
+	key := project(t, s, "p")
+	stored(t, s, key, "p", "f", "bytes")
+	old := s.Want(201, s.Root, "POST /admin/backups", "").Text("id")
+
+	var mu sync.Mutex
+	steps, failAt := 0, -1
+	var errno error
+	faults.Hook = func(op disk.Op) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if !strings.Contains(op.Path+op.To, "/backups/") || op.Kind == "remove" {
+			return nil
+		}
+		if steps++; steps == failAt {
+			return errno
+		}
+		return nil
+	}
+	s.Want(201, s.Root, "POST /admin/backups", "")
+	mu.Lock()
+	all := steps
+	mu.Unlock()
+	for at := 1; at <= all; at += 7 {
+		for _, c := range []struct {
+			errno  error
+			status int
+			code   string
+		}{{syscall.ENOSPC, 507, "storage_full"}, {syscall.EROFS, 503, "storage_unavailable"}} {
+			mu.Lock()
+			steps, failAt, errno = 0, at, c.errno
+			mu.Unlock()
+			a := s.Do(s.Root, "POST /admin/backups", "")
+			if a.Status != c.status || a.Code() != c.code {
+				if errors.Is(c.errno, syscall.EROFS) && a.Status == 201 {
+					continue // a link that cannot be made is a copy
+				}
+				t.Errorf("step %d failed with %v: it answered %d %s", at, c.errno, a.Status, a.Body)
+			}
+		}
+	}
+	mu.Lock()
+	failAt = -1
+	mu.Unlock()
+	entries, err := os.ReadDir(filepath.Join(s.Dir, "backups"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), ".new-") {
+			t.Errorf("%s was left behind", e.Name())
+		}
+	}
+	if v := s.Want(200, s.Root, "POST /admin/backups/"+old+"/verify", ""); v.JSON["verified"] != true {
+		t.Errorf("the old backup is not whole: %s", v.Body)
+	}
+	l := s.Want(200, s.Root, "GET /admin/backups", "")
+	for _, b := range l.List("backups") {
+		if b["status"] != "complete" {
+			t.Errorf("the list has %v", b)
+		}
+	}
+}
+
+// A backup whose bytes were altered says so, and is not restored without a word.
+func TestDamagedBackupIsFound(t *testing.T) {
+	s := start(t, nil)
+	key := project(t, s, "p")
+	stored(t, s, key, "p", "f", "bytes")
+	made := s.Want(201, s.Root, "POST /admin/backups", "").Text("id")
+	dir := filepath.Join(s.Dir, "backups", made)
+	path := filepath.Join(dir, s.Want(200, s.Root, "GET /projects/p", "").Text("db_path"))
+	overwrite(t, path, "no database")
+	v := s.Want(200, s.Root, "POST /admin/backups/"+made+"/verify", "")
+	if v.JSON["verified"] != false || !strings.Contains(string(v.Body), "data.duckdb") {
+		t.Errorf("verifying answered %s", v.Body)
+	}
+	if l := s.Want(200, s.Root, "GET /admin/backups", "").List("backups"); l[0]["status"] != "damaged" {
+		t.Errorf("the list has %v", l)
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "metadata.duckdb"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text[len(text)/2] ^= 1
+	overwrite(t, filepath.Join(dir, "metadata.duckdb"), string(text))
+	a, err := (&flags{dataDir: filepath.Join(t.TempDir(), "data")}).load(app.Options{Telemetry: telemetry.Discard()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.Restore(t.Context(), dir, func(int, int) {}); err == nil || !strings.Contains(err.Error(), "damaged") {
+		t.Errorf("restoring it answered %v", err)
+	}
+	a.Settings.Top.DataDir = s.Dir
+	if _, err := a.Restore(t.Context(), dir, func(int, int) {}); !errors.Is(err, disk.ErrNotEmpty) {
+		t.Errorf("restoring into a folder in use answered %v", err)
+	}
+}
+
+// Of many backups the newest are kept.
+func TestOldBackupsExpire(t *testing.T) {
+	s := start(t, map[string]string{"recovery.backup_keep": "1"})
+	project(t, s, "p")
+	for range 2 {
+		s.Want(201, s.Root, "POST /admin/backups", `{"files":false}`)
+	}
+	first := s.Want(200, s.Root, "GET /admin/backups", "").List("backups")
+	if len(first) != 2 {
+		t.Fatalf("the list has %v", first)
+	}
+	s.Stop()
+	s = apptest.Start(t, s.Dir, app.Options{Modules: modules(), Version: "test"}, map[string]string{"recovery.backup_keep": "1"})
+	apptest.Eventually(t, "the older one expires", func() bool {
+		l := s.Want(200, s.Root, "GET /admin/backups", "").List("backups")
+		return len(l) == 1 && l[0]["id"] == first[0]["id"]
+	})
+	if _, err := os.Stat(filepath.Join(s.Dir, "backups", first[1]["id"].(string))); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("its folder: %v", err)
+	}
+}
+
+// Before the schema changes, the metadata is backed up: the way back to the version
+// that wrote it.
+func TestMigrationIsPrecededByABackup(t *testing.T) {
+	older := modules()
+	older = older[:len(older)-1] // knows no table of backups
+	s := apptest.Start(t, t.TempDir(), app.Options{Modules: older, Version: "older"}, nil)
+	project(t, s, "p")
+	s.Stop()
+	s = apptest.Start(t, s.Dir, app.Options{Modules: modules(), Version: "newer"}, nil)
+	project(t, s, "q")
+	found, err := filepath.Glob(filepath.Join(s.Dir, "backups", "migration-*"))
+	if err != nil || len(found) != 1 {
+		t.Fatalf("backups are %v, %v", found, err)
+	}
+	s.Stop()
+	s = apptest.Start(t, s.Dir, app.Options{Modules: modules(), Version: "newer"}, nil)
+	if again, _ := filepath.Glob(filepath.Join(s.Dir, "backups", "migration-*")); len(again) != 1 {
+		t.Errorf("a start that migrates nothing made %v", again)
+	}
+	r, _ := restored(t, found[0])
+	r.Want(200, r.Root, "GET /projects/p", "")
+	r.Want(404, r.Root, "GET /projects/q", "")
+}

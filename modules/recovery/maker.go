@@ -1,0 +1,310 @@
+package recovery
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/eiderdb/eider"
+	"github.com/eiderdb/eider/core/backup"
+	"github.com/eiderdb/eider/core/metadata"
+	"github.com/eiderdb/eider/core/operation"
+	"github.com/eiderdb/eider/core/projectdb"
+)
+
+// maker makes one backup:
+//
+//	link the storage files that are there
+//	copy the metadata, make one file of it, verify the chain in it
+//	copy the projects' databases, each with its worker held
+//	link the storage files that have come meanwhile
+//	write list and manifest, rename
+//
+// So every file that the copied metadata names is in it, unless it came and went
+// while the metadata was copied; and no database is behind the metadata.
+type maker struct {
+	recovery *Recovery
+	plan     *backupPlan
+	w        *backup.Writer
+	before   map[string]backup.Entry // what the last backup has, by path
+	last     string                  // its folder
+}
+
+func (m *maker) run(ctx context.Context) (err error) {
+	r := m.recovery
+	if m.w, err = backup.NewWriter(r.kernel.Files, r.fresh(m.plan.ID)); err != nil {
+		return err
+	}
+	if err := m.remember(); err != nil {
+		return err
+	}
+	if m.plan.Files {
+		if err := m.linkFiles(ctx); err != nil {
+			return err
+		}
+	}
+	manifest := backup.Manifest{ID: m.plan.ID, CreatedAt: m.plan.CreatedAt, Version: r.kernel.Version, Projects: m.plan.Projects, Files: m.plan.Files}
+	if err := m.copyMetadata(ctx, &manifest); err != nil {
+		return err
+	}
+	if m.plan.Projects {
+		if err := m.copyProjects(ctx); err != nil {
+			return err
+		}
+	}
+	if m.plan.Files {
+		if err := m.linkFiles(ctx); err != nil {
+			return err
+		}
+	}
+	m.plan.manifest, err = m.w.Finish(manifest, r.final(m.plan.ID))
+	return err
+}
+
+// remember reads what the newest whole backup holds of databases. One that cannot be
+// read saves nothing, and that is all.
+func (m *maker) remember() error {
+	m.before = map[string]backup.Entry{}
+	r := m.recovery
+	r.backups.Scan(metadata.Range[Backup]{Order: byNewest, Descending: true}, func(b *Backup) bool {
+		if b.Status == complete && b.Projects {
+			m.last = r.final(b.ID)
+		}
+		return m.last == ""
+	})
+	if m.last == "" {
+		return nil
+	}
+	manifest, err := backup.Read(m.last)
+	if err == nil {
+		err = backup.Contents(m.last, manifest, func(e backup.Entry) error {
+			if e.Of != "" {
+				m.before[e.Path] = e
+			}
+			return nil
+		})
+	}
+	if err != nil {
+		r.kernel.Log.Warn("the last backup cannot be read: nothing of it is used again", "error", err)
+		m.before = map[string]backup.Entry{}
+	}
+	return nil
+}
+
+func (m *maker) copyMetadata(ctx context.Context, manifest *backup.Manifest) error {
+	k := m.recovery.kernel
+	err := k.Snapshot(ctx, func(suffix string, r io.Reader) error {
+		return k.Files.CreateFrom(m.w.Path(backup.Metadata+suffix), &until{ctx, r}, 0o600)
+	})
+	if err != nil {
+		return fmt.Errorf("copy the metadata: %w", err)
+	}
+	head, err := k.SettleCopy(ctx, m.w.Path(backup.Metadata))
+	if err != nil {
+		return fmt.Errorf("open the copy of the metadata: %w", err)
+	}
+	manifest.LogID, manifest.LogHash = head.ID, hex.EncodeToString(head.Hash)
+	for _, suffix := range []string{".wal", ".journal"} { // empty, if DuckDB left one
+		if err := k.Files.RemoveAll(m.w.Path(backup.Metadata + suffix)); err != nil {
+			return err
+		}
+	}
+	return m.w.Add(ctx, backup.Metadata)
+}
+
+// until is a reader that ends with its context.
+type until struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (u *until) Read(p []byte) (int, error) {
+	if err := u.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return u.r.Read(p)
+}
+
+func (m *maker) copyProjects(ctx context.Context) error {
+	var all []eider.Project
+	for p := range m.recovery.kernel.Register.Projects {
+		if p.Status == eider.ProjectActive || p.Status == eider.ProjectLocked || p.Status == eider.ProjectDeleted {
+			all = append(all, p)
+		}
+	}
+	for i, p := range all {
+		if err := m.copyProject(ctx, p); err != nil {
+			return fmt.Errorf("back up project %s: %w", p.ID, err)
+		}
+		operation.From(ctx).Progress(float64(i+1)/float64(len(all)+1), int64(i+1))
+	}
+	return ctx.Err()
+}
+
+// tries is how often a database is copied whose worker ends meanwhile.
+const tries = 3
+
+func (m *maker) copyProject(ctx context.Context, p eider.Project) error {
+	folder := projectdb.Of(p).Folder
+	if err := m.copySidecar(ctx, folder); err != nil {
+		return m.purged(p, err)
+	}
+	if m.unchanged(ctx, p) {
+		return nil
+	}
+	var err error
+	for range tries {
+		var whole bool
+		if whole, err = m.copyHeld(ctx, p); err == nil && whole {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil && eider.CodeOf(err) != eider.ProjectRestarted {
+			break
+		}
+		if err == nil {
+			err = eider.Errorf(eider.ProjectRestarted, "the project's database was restarted")
+		}
+	}
+	return m.purged(p, err)
+}
+
+// purged forgives what is missing of a project that is being purged.
+func (m *maker) purged(p eider.Project, err error) error {
+	if now, ok := m.recovery.kernel.Register.Project(p.ID); err != nil && (!ok || now.UID != p.UID || now.Status == eider.ProjectPurging || now.Status == eider.ProjectPurged) {
+		return nil
+	}
+	return err
+}
+
+func (m *maker) copySidecar(ctx context.Context, folder string) error {
+	name := filepath.Join(folder, "project.json")
+	file, err := os.Open(filepath.Join(m.recovery.kernel.Dir, name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // it is written anew after a restore
+	}
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	return m.w.Put(ctx, name, file, "")
+}
+
+// state tells by length and time whether a database has changed since; "" where it
+// has a log, so that it is not known.
+func (m *maker) state(p eider.Project) string {
+	path := filepath.Join(m.recovery.kernel.Dir, p.DBPath)
+	for _, suffix := range []string{".wal", ".journal"} {
+		if info, err := os.Stat(path + suffix); err == nil && info.Size() > 0 || err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return ""
+		}
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprintf("%d bytes of %d", info.Size(), info.ModTime().UnixNano())
+}
+
+// unchanged takes the last backup's copy of a database that is as it was then.
+func (m *maker) unchanged(ctx context.Context, p eider.Project) bool {
+	known, ok := m.before[p.DBPath]
+	if !ok || known.Of != m.state(p) {
+		return false
+	}
+	return m.w.Link(ctx, p.DBPath, filepath.Join(m.last, p.DBPath), known) == nil
+}
+
+// copyHeld copies data, journal and log, in this order, while the worker is held. It
+// reports whether the worker was the same all the time.
+func (m *maker) copyHeld(ctx context.Context, p eider.Project) (whole bool, err error) {
+	k := m.recovery.kernel
+	held, release, err := k.Databases.Hold(ctx, projectdb.Of(p))
+	if err != nil {
+		return false, err
+	}
+	defer release()
+	of := m.state(p)
+	for _, suffix := range []string{"", ".journal", ".wal"} {
+		if err := m.copyAnew(ctx, p.DBPath+suffix, of); err != nil {
+			return false, err
+		}
+	}
+	return held(), nil
+}
+
+func (m *maker) copyAnew(ctx context.Context, name, of string) error {
+	file, err := os.Open(filepath.Join(m.recovery.kernel.Dir, name))
+	if errors.Is(err, fs.ErrNotExist) && !strings.HasSuffix(name, ".duckdb") {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	if err := m.w.Drop(name); err != nil { // of a try before
+		return err
+	}
+	return m.w.Put(ctx, name, io.LimitReader(file, info.Size()), of)
+}
+
+// linkFiles links the storage files that are whole and not in the backup yet.
+func (m *maker) linkFiles(ctx context.Context) error {
+	root := filepath.Join(m.recovery.kernel.Dir, "files")
+	return filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // it has gone meanwhile
+		}
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		name, err := filepath.Rel(m.recovery.kernel.Dir, path)
+		if err != nil || strings.Contains(filepath.Base(name), ".") || m.w.Has(name) {
+			return err // sidecars go with their bytes; what is being uploaded is not whole
+		}
+		return m.linkFile(ctx, name, path)
+	})
+}
+
+// linkFile links the bytes of a file and what is known of them. Their checksum stands
+// there: they are not read again for every backup.
+func (m *maker) linkFile(ctx context.Context, name, path string) error {
+	text, err := os.ReadFile(path + ".json")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // it is on its way
+	}
+	if err != nil {
+		return err
+	}
+	var known struct {
+		Size   int64  `json:"size_bytes"`
+		SHA256 string `json:"checksum_sha256"`
+	}
+	if err := json.Unmarshal(text, &known); err != nil {
+		return fmt.Errorf("what is known of %s: %w", name, err)
+	}
+	err = m.w.Link(ctx, name, path, backup.Entry{Size: known.Size, SHA256: known.SHA256})
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return m.w.Put(ctx, name+".json", strings.NewReader(string(text)), "")
+}
