@@ -31,8 +31,10 @@ type Applied struct {
 
 // applied waits for the change that runs: it may be the one that is asked for.
 func applied(ctx context.Context, t *task) (any, error) {
-	t.write.Lock()
-	defer t.write.Unlock()
+	if err := t.write.take(ctx); err != nil {
+		return nil, err
+	}
+	defer t.write.pass()
 	var a Applied
 	err := t.read(ctx, func(conn *duck.Conn) error {
 		return answer(ctx, conn, &a, `

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	"github.com/eiderdb/eider"
@@ -59,11 +60,13 @@ type Correlation struct {
 	Coefficient float64 `json:"coefficient"`
 }
 
-// columnsAtOnce bounds a query of statistics; correlated the columns whose pairs
-// are looked at.
+// columnsAtOnce bounds a query of statistics: DuckDB takes 400 MB of addresses for
+// 36 columns, whatever their rows, and 8 MB for 9, and the worker's are limited.
+// correlated bounds the columns whose pairs are looked at, pairsAtOnce a query.
 const (
-	columnsAtOnce = 50
+	columnsAtOnce = 8
 	correlated    = 20
+	pairsAtOnce   = 48
 )
 
 func profile(ctx context.Context, t *task) (any, error) {
@@ -182,9 +185,16 @@ func (p *Profile) correlate(ctx context.Context, conn *duck.Conn, table *Table) 
 				i, j, quote(a), quote(names[j])))
 		}
 	}
-	if len(parts) == 0 {
-		return nil
+	for part := range slices.Chunk(parts, pairsAtOnce) {
+		if err := p.correlatePairs(ctx, conn, table, names, part); err != nil {
+			return err
+		}
 	}
+	return nil
+}
+
+// correlatePairs asks for some pairs in one scan.
+func (p *Profile) correlatePairs(ctx context.Context, conn *duck.Conn, table *Table, names, parts []string) error {
 	text, err := conn.Text(ctx, `SELECT to_json([`+strings.Join(parts, ", ")+`])::VARCHAR FROM `+qualified(table.Bucket, table.Name))
 	if err != nil {
 		return err

@@ -194,11 +194,7 @@ func cut(batch arrow.RecordBatch, limit, before int64) (_ arrow.RecordBatch, sho
 // plainColumns describes what DuckDB does not: the answer of an EXPLAIN.
 func plainColumns(schema *arrow.Schema) (columns []QueryColumn) {
 	for _, field := range schema.Fields() {
-		name := "VARCHAR"
-		if field.Type.ID() != arrow.STRING {
-			name = strings.ToUpper(field.Type.Name())
-		}
-		columns = append(columns, QueryColumn{field.Name, name})
+		columns = append(columns, QueryColumn{field.Name, typeName(field.Type)})
 	}
 	return columns
 }
@@ -313,16 +309,16 @@ func (out *Executed) take(batch arrow.RecordBatch, changes bool, limit int64, si
 		return nil
 	}
 	out.Affected += batch.NumRows()
-	var text strings.Builder
-	if err := array.RecordToJSON(batch, &text); err != nil {
-		return fmt.Errorf("rows as JSON: %w", err)
-	}
-	for line := range strings.Lines(text.String()) {
-		if *size += len(line); int64(len(out.Rows)) >= limit || *size > maxReturned {
+	for i := range int(batch.NumRows()) {
+		row, err := rowJSON(batch, i)
+		if err != nil {
+			return fmt.Errorf("rows as JSON: %w", err)
+		}
+		if *size += len(row); int64(len(out.Rows)) >= limit || *size > maxReturned {
 			out.Truncated = true
 			break
 		}
-		out.Rows = append(out.Rows, json.RawMessage(strings.TrimSpace(line)))
+		out.Rows = append(out.Rows, row)
 	}
 	return nil
 }

@@ -79,8 +79,10 @@ func (t *task) read(ctx context.Context, do func(*duck.Conn) error) error {
 // change that is there can be told from one that is not, whatever became of the
 // worker or the server.
 func (t *task) change(ctx context.Context, do func(*duck.Conn) error) error {
-	t.write.Lock()
-	defer t.write.Unlock()
+	if err := t.write.take(ctx); err != nil {
+		return err
+	}
+	defer t.write.pass()
 	return t.read(ctx, func(conn *duck.Conn) error {
 		if err := conn.Begin(ctx); err != nil {
 			return err
@@ -98,6 +100,23 @@ func (t *task) change(ctx context.Context, do func(*duck.Conn) error) error {
 		return conn.Commit()
 	})
 }
+
+// turn is a lock that a waiting task gives up when it is cancelled: it must end
+// then, or the worker is killed with what it waits for.
+type turn chan struct{}
+
+func newTurn() turn { return make(turn, 1) }
+
+func (t turn) take(ctx context.Context) error {
+	select {
+	case t <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (t turn) pass() { <-t }
 
 // What Eider itself keeps in a project's database. Tenants' SQL cannot name it.
 const (

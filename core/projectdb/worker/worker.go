@@ -34,7 +34,7 @@ type Confine func(wire.Setup) error
 
 // Serve is the life of a worker. It returns when the server has closed its end.
 func Serve(log *slog.Logger, confine Confine) error {
-	return serve(confine, &worker{log: log, ops: operations(), locks: locks})
+	return serve(confine, &worker{log: log, ops: operations(), locks: locks, write: newTurn()})
 }
 
 func serve(confine Confine, w *worker) error {
@@ -98,7 +98,7 @@ type worker struct {
 	failed error // why the database could not be opened
 	ops    map[string]operation
 	locks  func(*worker) []string
-	write  sync.Mutex // one change at a time; reads go on beside it
+	write  turn // one change at a time; reads go on beside it
 
 	measuring sync.Mutex
 }
