@@ -246,6 +246,7 @@ func TestFilesAreRefusedAsTheContractSays(t *testing.T) {
 		{Name: "part of another whole", As: "writer", Do: "PUT " + upload, Body: "da", Headers: []string{"Content-Range: bytes 0-1/5"}, Status: 422, Code: "size_mismatch"},
 		{Name: "part of another length", As: "writer", Do: "PUT " + upload, Body: "dat", Headers: []string{"Content-Range: bytes 0-1/4"}, Status: 422, Code: "validation_failed"},
 		{Name: "no range", As: "writer", Do: "PUT " + upload, Body: "da", Headers: []string{"Content-Range: bytes +0-1/4"}, Status: 422, Code: "validation_failed"},
+		{Name: "part in one step", As: "writer", Do: "POST " + base + "?name=a", Body: "da", Headers: []string{"Content-Range: bytes 0-1/4"}, Status: 422, Code: "validation_failed"},
 		{Name: "form in one step", As: "writer", Do: "POST " + base + "?name=a", Body: formBody, Headers: []string{formType}, Status: 415, Code: "unsupported_media_type"},
 		{Name: "no file", As: "writer", Do: "GET " + base + "/nothing", Status: 404, Code: "file_not_found"},
 		{Name: "path for a file", As: "writer", Do: "GET " + base + "/..%2f..%2froot.key/download", Status: 404, Code: "file_not_found"},

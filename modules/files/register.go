@@ -73,6 +73,7 @@ type putFile struct {
 	ChecksumSHA256 string   `query:"checksum_sha256" json:"-" doc:"Hexadecimal; the file is refused if its bytes have another"`
 	Tag            []string `query:"tag" json:"-" doc:"name:value, repeatable"`
 	Digest         string   `header:"Content-Digest" json:"-" doc:"sha-256 of the body (RFC 9530), checked"`
+	ContentRange   string   `header:"Content-Range" json:"-" doc:"Refused: an upload in parts has to be prepared"`
 }
 
 // putPlan is what a one-step upload makes.
@@ -102,6 +103,9 @@ func (f *Files) beginPut(ctx context.Context, _ *operation.Tx, in putFile) (*put
 	}
 	if strings.HasPrefix(strings.ToLower(in.ContentType), "multipart/form-data") {
 		return nil, eider.Errorf(eider.UnsupportedMediaType, "the body must be the raw bytes; a form is for an upload that was prepared")
+	}
+	if in.ContentRange != "" { // a part must not become the whole
+		return nil, eider.Invalid("Content-Range", "must be absent: an upload in parts has to be prepared")
 	}
 	plan := &putPlan{SHA256: strings.ToLower(in.ChecksumSHA256), Row: row{
 		ProjectUID: call.Project.UID, Blob: newID(),
