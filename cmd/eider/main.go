@@ -22,6 +22,7 @@ import (
 	"github.com/eiderdb/eider/modules/server"
 	"github.com/eiderdb/eider/modules/stats"
 	"github.com/eiderdb/eider/modules/tables"
+	builtin "github.com/eiderdb/eider/plugins"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 )
@@ -57,13 +58,13 @@ func command() *cobra.Command {
 	root.PersistentFlags().StringVar(&f.config, "config", os.Getenv("EIDER_CONFIG"), "YAML file with settings (EIDER_CONFIG)")
 	root.PersistentFlags().StringVar(&f.dataDir, "data-dir", "", "data folder (data_dir, EIDER_DATA_DIR)")
 	root.PersistentFlags().StringVar(&f.listen, "listen", "", "host:port or unix:PATH (http.listen, EIDER_HTTP_LISTEN)")
-	root.AddCommand(serveCommand(f), versionCommand(), configCommand(f), openapiCommand(f), keyCommand(f), checkCommand(f), backupCommand(f), restoreCommand(f), repairCommand(f), auditCommand(f), workerCommand())
+	root.AddCommand(serveCommand(f), versionCommand(), configCommand(f), openapiCommand(f), keyCommand(f), checkCommand(f), backupCommand(f), restoreCommand(f), repairCommand(f), auditCommand(f), pluginCommand(), workerCommand())
 	return root
 }
 
 // load declares everything and reads the settings.
 func (f *flags) load(o app.Options) (*app.App, error) {
-	o.Version, o.Modules = buildVersion(), modules()
+	o.Version, o.Modules, o.Builtin = buildVersion(), modules(), builtin.Read
 	a, err := app.New(o)
 	if err != nil {
 		return nil, err

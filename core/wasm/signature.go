@@ -15,6 +15,9 @@ func digest(b []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
+// Digest returns the sha256 of a module as an item pins it.
+func Digest(module []byte) string { return digest(module) }
+
 func isDigest(s string) bool {
 	b, err := hex.DecodeString(s)
 	return err == nil && len(b) == sha256.Size
