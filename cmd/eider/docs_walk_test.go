@@ -93,7 +93,7 @@ func runSteps(t *testing.T, dir, script string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Mkdir(filepath.Join(dir, "bin"), 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Join(dir, "bin"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	command := fmt.Sprintf("#!/bin/sh\nEIDER_TEST_AS_COMMAND=1 exec %q \"$@\"\n", self)
