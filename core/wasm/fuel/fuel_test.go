@@ -1,0 +1,234 @@
+package fuel_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"math"
+	"strings"
+	"testing"
+
+	"github.com/eiderdb/eider/core/wasm/fuel"
+	w "github.com/eiderdb/eider/core/wasm/wasmtest"
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
+)
+
+const (
+	loop, block, ifOp, end, br, brIf, call, drop = 0x03, 0x02, 0x04, 0x0b, 0x0c, 0x0d, 0x10, 0x1a
+	localGet, localSet, add, sub, grow, unreach  = 0x20, 0x21, 0x6a, 0x6b, 0x40, 0x00
+	empty                                        = 0x40
+)
+
+// run makes the module metered, gives it fuel and calls f. It returns the result,
+// what is left, and the error.
+func run(t testing.TB, module []byte, tank int64, args ...uint64) (uint64, int64, error) {
+	t.Helper()
+	m, err := fuel.Rewrite(module, fuel.Limits{MemoryPages: 16, Elements: 1000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := context.Background()
+	r := wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfigInterpreter().WithMemoryLimitPages(16))
+	defer r.Close(ctx)
+	mod, err := r.InstantiateWithConfig(ctx, m.Bytes, wazero.NewModuleConfig().WithStartFunctions())
+	if err != nil {
+		t.Fatalf("instantiate what was rewritten: %v", err)
+	}
+	counter := mod.ExportedGlobal(fuel.Counter).(api.MutableGlobal)
+	counter.Set(uint64(tank))
+	if start := mod.ExportedFunction(fuel.Start); start != nil {
+		if _, err := start.Call(ctx); err != nil {
+			return 0, int64(counter.Get()), err
+		}
+	}
+	got, err := mod.ExportedFunction("f").Call(ctx, args...)
+	if err != nil {
+		return 0, int64(counter.Get()), err
+	}
+	if len(got) == 0 {
+		return 0, int64(counter.Get()), nil
+	}
+	return got[0], int64(counter.Get()), nil
+}
+
+// one is a module of one function f.
+func one(f w.Func) w.Module {
+	f.Name = "f"
+	return w.Module{Funcs: []w.Func{f}, Memory: w.Pages(1, -1), Tables: []w.Bounds{w.Of(1, -1)}}
+}
+
+// countTo adds up from 1 to its argument.
+var countTo = one(w.Func{Params: "i", Results: "i", Locals: 1, Code: w.Cat(
+	loop, empty,
+	localGet, 1, localGet, 0, add, localSet, 1,
+	localGet, 0, w.I32(1), sub, 0x22, 0,
+	brIf, 0, end, localGet, 1)})
+
+func TestWhatIsComputedStaysTheSame(t *testing.T) {
+	got, left, err := run(t, countTo.Bytes(), 1_000_000, 1000)
+	if err != nil || got != 500500 {
+		t.Fatalf("%d, %v", got, err)
+	}
+	if used := 1_000_000 - left; used < 1000 || used > 3000 {
+		t.Errorf("1000 rounds cost %d", used)
+	}
+	again, left2, _ := run(t, countTo.Bytes(), 1_000_000, 1000)
+	if again != got || left2 != left {
+		t.Errorf("the second time it costs %d, the first %d", left2, left)
+	}
+}
+
+func TestWhatDoesNotEndIsStopped(t *testing.T) {
+	zero := 0
+	for _, c := range []struct {
+		name   string
+		module w.Module
+	}{
+		{"loop", one(w.Func{Code: w.Cat(loop, empty, br, 0, end)})},
+		{"loop with a block type of its own", one(w.Func{Results: "i", Code: w.Cat(loop, 0x7f, br, 0, end)})},
+		{"loop in a dead branch", one(w.Func{Code: w.Cat(w.I32(0), ifOp, empty, 0x05, loop, empty, br, 0, end, end)})},
+		{"recursion without loops", one(w.Func{Code: w.Cat(call, 0)})},
+		{"recursion through a table", w.Module{
+			Funcs:  []w.Func{{Name: "f", Code: w.Cat(w.I32(0), 0x25, 0, drop, call, 1)}, {Code: w.Cat(call, 0)}},
+			Tables: []w.Bounds{w.Of(1, -1)},
+		}},
+		{"start section", w.Module{Funcs: []w.Func{{Code: w.Cat(loop, empty, br, 0, end)}, {Name: "f"}}, Start: &zero}},
+		{"growing memory", one(w.Func{Code: w.Cat(loop, empty, w.I32(1), grow, 0, drop, br, 0, end)})},
+		{"filling memory", one(w.Func{Code: w.Cat(loop, empty, w.I32(0), w.I32(0), w.I32(65536), 0xfc, 11, 0, br, 0, end)})},
+		{"copying memory", one(w.Func{Code: w.Cat(loop, empty, w.I32(0), w.I32(0), w.I32(65536), 0xfc, 10, 0, 0, br, 0, end)})},
+	} {
+		_, left, err := run(t, c.module.Bytes(), 1000)
+		if err == nil || left >= 0 {
+			t.Errorf("%s: %v with %d left", c.name, err, left)
+		}
+	}
+}
+
+// One instruction that works in bulk costs what it works on, and not more than it
+// did: asking for more than there may be costs nothing.
+func TestBulkIsPaidBySize(t *testing.T) {
+	drop1 := func(code []byte) []byte { return w.Cat(code, drop) }
+	for _, c := range []struct {
+		name string
+		code []byte
+		cost int64 // beyond the entry of the function
+	}{
+		{"memory.grow", drop1(w.Cat(w.I32(2), grow, 0)), 2048},
+		{"memory.grow that fails", drop1(w.Cat(w.I32(65536), grow, 0)), 0},
+		{"memory.grow by nothing", drop1(w.Cat(w.I32(0), grow, 0)), 0},
+		{"memory.fill", w.Cat(w.I32(0), w.I32(7), w.I32(64000), 0xfc, 11, 0), 1000},
+		{"memory.copy", w.Cat(w.I32(0), w.I32(64), w.I32(6400), 0xfc, 10, 0, 0), 100},
+		{"table.grow", drop1(w.Cat(0xd0, 0x70, w.I32(500), 0xfc, 15, 0)), 500},
+		{"table.grow past the maximum", drop1(w.Cat(0xd0, 0x70, w.I32(100_000_000), 0xfc, 15, 0)), 0},
+		{"table.fill", w.Cat(w.I32(0), 0xd0, 0x70, w.I32(1), 0xfc, 17, 0), 1},
+	} {
+		_, left, err := run(t, one(w.Func{Code: c.code}).Bytes(), 1_000_000)
+		if err != nil || 1_000_000-left != 1+c.cost {
+			t.Errorf("%s cost %d, want %d: %v", c.name, 1_000_000-left-1, c.cost, err)
+		}
+	}
+	_, left, err := run(t, one(w.Func{Code: w.Cat(w.I32(0), w.I32(0), w.I32(-1), 0xfc, 11, 0)}).Bytes(), 1_000_000)
+	if err == nil || left >= 0 {
+		t.Errorf("4 GiB of memory.fill: %v with %d left", err, left)
+	}
+}
+
+// What stands behind a branch that is always taken is valid with any operands.
+func TestDeadCodeStaysValid(t *testing.T) {
+	for _, code := range [][]byte{
+		w.Cat(unreach, grow, 0, drop),
+		w.Cat(0x0f, 0xfc, 15, 0, drop),
+		w.Cat(0x0f, 0xfc, 11, 0),
+		w.Cat(block, empty, br, 0, loop, empty, br, 0, end, end),
+	} {
+		if _, err := fuel.Rewrite(one(w.Func{Code: code}).Bytes(), fuel.Limits{}); err != nil {
+			t.Error(err)
+		}
+		_, _, _ = run(t, one(w.Func{Code: code}).Bytes(), 1000)
+	}
+}
+
+func TestModulesOverTheLimitsAreRefused(t *testing.T) {
+	limits := fuel.Limits{Bytes: 1 << 20, Functions: 100, Globals: 10, Tables: 2, Data: 10, Segments: 10, Elements: 100, MemoryPages: 16}
+	many := func(n int) []w.Func { return make([]w.Func, n) }
+	nine := 9
+	for _, c := range []struct {
+		name   string
+		module []byte
+		want   string // "" is taken
+	}{
+		{"empty", w.Module{}.Bytes(), ""},
+		{"as many as may be", w.Module{Funcs: many(100), Globals: 10, Tables: make([]w.Bounds, 2), Data: 10, Elements: 10}.Bytes(), ""},
+		{"functions", w.Module{Funcs: many(101)}.Bytes(), "functions"},
+		{"globals", w.Module{Globals: 11}.Bytes(), "globals"},
+		{"tables", w.Module{Tables: make([]w.Bounds, 3)}.Bytes(), "tables"},
+		{"data", w.Module{Data: 11}.Bytes(), "data segments"},
+		{"elements", w.Module{Elements: 11}.Bytes(), "element segments"},
+		{"a table that begins too large", w.Module{Tables: []w.Bounds{w.Of(101, -1)}}.Bytes(), "table of 101"},
+		{"a memory that begins too large", w.Module{Memory: w.Pages(17, -1)}.Bytes(), "memory of 17"},
+		{"a memory that may become too large", w.Module{Memory: w.Pages(1, 65536)}.Bytes(), ""},
+		{"bytes", bytes.Repeat([]byte{0}, 1<<20+1), "bytes"},
+		{"nothing", nil, "no WebAssembly"},
+		{"another version", []byte{0, 'a', 's', 'm', 2, 0, 0, 0}, "no WebAssembly"},
+		{"the counter's name", w.Module{Globals: 1, Exports: []w.Export{w.Named(fuel.Counter, 3, 0)}}.Bytes(), fuel.Counter},
+		{"the host's prefix", w.Module{Globals: 1, Exports: []w.Export{w.Named(fuel.Start, 3, 0)}}.Bytes(), fuel.Start},
+		{"the counter's index", one(w.Func{Code: w.Cat(0x23, 0, drop)}).Bytes(), "global 0"},
+		{"the counter's index, set", one(w.Func{Code: w.Cat(w.I64(math.MaxInt64), 0x24, 0)}).Bytes(), "global 0"},
+		{"threads", one(w.Func{Code: w.Cat(0xfe, 3, 0)}).Bytes(), "0xfe"},
+		{"a tail call", one(w.Func{Code: w.Cat(0x12, 0)}).Bytes(), "0x12"},
+		{"start twice", w.Module{Funcs: many(1), Start: &nine, Tail: w.Cat(8, 1, 0)}.Bytes(), "section 8"},
+		{"cut short", countTo.Bytes()[:60], ""},
+	} {
+		_, err := fuel.Rewrite(c.module, limits)
+		switch {
+		case c.name == "cut short":
+			if !errors.Is(err, fuel.ErrModule) {
+				t.Errorf("%s: %v", c.name, err)
+			}
+		case c.want == "" && err != nil, c.want != "" && (!errors.Is(err, fuel.ErrModule) || !strings.Contains(err.Error(), c.want)):
+			t.Errorf("%s: %v, want %q", c.name, err, c.want)
+		}
+	}
+}
+
+// FuzzRewrite holds that whatever the interpreter takes is still valid afterwards,
+// and ends.
+func FuzzRewrite(f *testing.F) {
+	f.Add(countTo.Bytes())
+	f.Add(w.Policy(nil, nil))
+	f.Add(one(w.Func{Code: w.Cat(w.I32(2), grow, 0, drop, loop, empty, br, 0, end)}).Bytes())
+	zero := 0
+	f.Add(w.Module{Funcs: []w.Func{{Name: "f"}}, Start: &zero, Tables: []w.Bounds{w.Of(0, 1)}, Globals: 2, Data: 1, Elements: 1}.Bytes())
+	f.Fuzz(func(t *testing.T, module []byte) {
+		limits := fuel.Limits{Bytes: 1 << 16, MemoryPages: 4, Elements: 100}
+		m, err := fuel.Rewrite(module, limits)
+		if err != nil {
+			return
+		}
+		ctx := context.Background()
+		r := wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfigInterpreter().WithMemoryLimitPages(4))
+		defer r.Close(ctx)
+		if _, err := r.CompileModule(ctx, module); err != nil {
+			return // the host refuses it
+		}
+		compiled, err := r.CompileModule(ctx, m.Bytes)
+		if err != nil {
+			t.Fatalf("it was valid, and is not any more: %v", err)
+		}
+		mod, err := r.InstantiateModule(ctx, compiled, wazero.NewModuleConfig().WithStartFunctions())
+		if err != nil {
+			return // it imports something
+		}
+		counter := mod.ExportedGlobal(fuel.Counter).(api.MutableGlobal)
+		for _, d := range compiled.ExportedFunctions() {
+			if len(d.ParamTypes()) > 0 {
+				continue
+			}
+			for _, name := range d.ExportNames() {
+				counter.Set(10_000)
+				_, _ = mod.ExportedFunction(name).Call(ctx) // it ends
+			}
+		}
+	})
+}
