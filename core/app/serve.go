@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"syscall"
 	"time"
 
@@ -72,7 +73,7 @@ func (a *App) Start() {
 	a.Kernel.Pipeline.Recover()
 	following, stop := context.WithCancel(context.Background())
 	a.stopFollowers = stop
-	for _, f := range a.Registry.Followers {
+	for _, f := range slices.Concat(a.Registry.Followers, a.plugins.Sinks()) {
 		a.followersStopped.Go(func() { a.follow(following, f) })
 	}
 }

@@ -71,13 +71,10 @@ func bind(ctx context.Context, r wazero.Runtime) error {
 	return nil
 }
 
-// call is what wazero calls. A guest that has used up its time ends here: its own
-// code is bounded by fuel, what the host does for it is not.
+// call is what wazero calls.
 func (f hostFunction) call(ctx context.Context, stack []uint64) {
 	g := ctx.Value(guestKey{}).(*guest)
-	if time.Now().After(g.deadline) {
-		panic(errOvertime)
-	}
+	g.charge(hostCall)
 	result := int64(codeNotGranted)
 	if g.v.has(f.capability) {
 		result = f.do(g, stack)

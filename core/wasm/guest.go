@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"time"
 	"unicode/utf8"
 
@@ -50,6 +51,8 @@ type guest struct {
 	kvCalls  int
 	reads    int
 	requests int
+	ticks    int64 // of a clock that stands
+	random   *rand.ChaCha8
 	instead  *space // of kv, for a try without effect
 	kept     []byte // the last answer of http_request
 }
@@ -62,7 +65,7 @@ func newGuest(ctx context.Context, v *version) (*guest, error) {
 	if err != nil {
 		return nil, fmt.Errorf("instantiate: %w", err)
 	}
-	g := &guest{v: v, mod: mod, mem: mod.Memory()}
+	g := &guest{v: v, mod: mod, mem: mod.ExportedMemory("memory")}
 	g.ctx = context.WithValue(context.Background(), guestKey{}, g)
 	if err := g.start(ctx); err != nil {
 		return nil, errors.Join(err, g.close())

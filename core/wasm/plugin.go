@@ -27,6 +27,9 @@ type Plugin struct {
 	mu     sync.Mutex // held while it is loaded or its mode changes
 	mode   policy.Mode
 	failed error // why the last load failed
+
+	attempted int64 // first row of the batch that a sink was given last, and how often
+	attempts  int
 }
 
 func newPlugin(h *Host, item Item) *Plugin { return &Plugin{host: h, item: item, mode: item.mode()} }

@@ -1,11 +1,9 @@
 package wasm
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -15,7 +13,6 @@ import (
 	"github.com/eiderdb/eider/core/wasm/fuel"
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/experimental"
-	"github.com/tetratelabs/wazero/imports/wasi_snapshot_preview1"
 )
 
 // version is a plugin as it was loaded once: reloading makes another one.
@@ -172,9 +169,6 @@ func (v *version) compile(ctx context.Context, module []byte) error {
 	v.hasStart = metered.HasStart
 	v.runtime = wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfig().
 		WithCompilationCache(v.host.cache).WithMemoryLimitPages(pages).WithDebugInfoEnabled(false))
-	if _, err := wasi_snapshot_preview1.Instantiate(ctx, v.runtime); err != nil {
-		return fmt.Errorf("wasi: %w", err)
-	}
 	if err := bind(ctx, v.runtime); err != nil {
 		return err
 	}
@@ -182,7 +176,7 @@ func (v *version) compile(ctx context.Context, module []byte) error {
 	if err != nil {
 		return fmt.Errorf("compile the module: %w", err)
 	}
-	return nil
+	return bindWASI(ctx, v.runtime, v.compiled)
 }
 
 func compiling(ctx context.Context) context.Context {
@@ -217,7 +211,7 @@ func (h *Host) meter(ctx context.Context, module []byte, pages uint32) (fuel.Mod
 func checkImports(imports []fuel.Import) error {
 	for _, i := range imports {
 		switch i.Module {
-		case "wasi_snapshot_preview1":
+		case wasiModule:
 		case hostModule:
 			if !slices.ContainsFunc(hostFunctions, func(f hostFunction) bool { return f.name == i.Name }) {
 				return fmt.Errorf("it imports %s.%s, which this server does not have", i.Module, i.Name)
@@ -234,16 +228,7 @@ func checkImports(imports []fuel.Import) error {
 }
 
 func (v *version) moduleConfig() wazero.ModuleConfig {
-	c := wazero.NewModuleConfig().WithName("").WithStartFunctions().WithStdin(bytes.NewReader(nil))
-	var out io.Writer = io.Discard
-	if v.has(capLog) {
-		out = v.lines
-	}
-	c = c.WithStdout(out).WithStderr(out)
-	if v.has(capClock) {
-		c = c.WithSysWalltime().WithSysNanotime()
-	}
-	return c
+	return wazero.NewModuleConfig().WithName("").WithStartFunctions()
 }
 
 // prove makes the first guest and, of a policy, asks it about an event that never

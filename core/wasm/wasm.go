@@ -53,7 +53,6 @@ type Item struct {
 	Fuel         int            `koanf:"fuel" doc:"For each call, instead of what the manifest says"`
 	Memory       config.Size    `koanf:"memory" doc:"Of each guest, instead of what the manifest says"`
 	Guests       int            `koanf:"guests" doc:"How many are kept; 0: as many as there are processors"`
-	StrictLag    int            `koanf:"strict_lag" doc:"Of a sink: refuse changes while it is more than this many rows behind; 0: never"`
 	Config       map[string]any `koanf:"config" doc:"Given to the plugin, as its manifest describes"`
 }
 
@@ -92,8 +91,8 @@ func (i *Item) Validate() error {
 		return errors.New("percent must be 1 to 100")
 	case i.SHA256 != "" && !isDigest(i.SHA256):
 		return errors.New("sha256 must be 64 hex digits")
-	case i.Fuel < 0 || i.Guests < 0 || i.Guests > 256 || i.StrictLag < 0:
-		return errors.New("fuel, guests and strict_lag must not be negative, and guests at most 256")
+	case i.Fuel < 0 || i.Guests < 0 || i.Guests > 256:
+		return errors.New("fuel and guests must not be negative, and guests at most 256")
 	case i.Memory != 0 && (i.Memory < pageSize || i.Memory > maxMemory):
 		return errors.New("memory must be 64KiB to 256MiB")
 	}

@@ -105,3 +105,24 @@ func answer(word, code byte, reason string) uint64 {
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(reason)))
 	return give(append(b, reason...))
 }
+
+//go:wasmexport eider_deliver
+func deliver(p unsafe.Pointer, n uint32) uint64 {
+	b := unsafe.Slice((*byte)(p), n)
+	hostLog(1, "batch "+strconv.Itoa(int(n)))
+	sink := 5 + binary.LittleEndian.Uint32(b[1:])
+	first, last := binary.LittleEndian.Uint64(b[sink+8:]), binary.LittleEndian.Uint64(b[sink+16:])
+	attempt := binary.LittleEndian.Uint32(b[sink+24:])
+	var sum int64
+	if config["do"] == "retry" && attempt == 1 {
+		return answer2(1, "later")
+	}
+	kvAdd("rows", int64(last-first+1), 0, unsafe.Pointer(&sum))
+	return answer2(0, "")
+}
+
+func answer2(status byte, reason string) uint64 {
+	b := append(make([]byte, 0, 14+len(reason)), 1, status, 0, 0, 0, 0, 0, 0, 0, 0)
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(reason)))
+	return give(append(b, reason...))
+}

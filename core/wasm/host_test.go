@@ -1,0 +1,264 @@
+package wasm_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"github.com/eiderdb/eider"
+	"github.com/eiderdb/eider/core/audit"
+	"github.com/eiderdb/eider/core/policy"
+	"github.com/eiderdb/eider/core/telemetry"
+	"github.com/eiderdb/eider/core/wasm"
+	w "github.com/eiderdb/eider/core/wasm/wasmtest"
+)
+
+// host returns a host with the items, and the chain that it fills.
+func host(t *testing.T, items ...wasm.Item) (*wasm.Host, *policy.Chain) {
+	t.Helper()
+	tel := telemetry.Discard()
+	chain, err := policy.NewChain(nil, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := wasm.New(wasm.Options{
+		Dir: t.TempDir(), Cache: w.Cache(t), Log: slog.New(slog.DiscardHandler), Tracer: tel.Tracer, Meter: tel.Meter, KV: wasm.NewKV(), Chain: chain,
+	}, items)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := h.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return h, chain
+}
+
+func question() *policy.Question { return &policy.Question{Operation: "create_project"} }
+
+const (
+	loop, br, end, call, drop = 0x03, 0x0c, 0x0b, 0x10, 0x1a
+	empty                     = 0x40
+)
+
+// Each of these does its worst when it is asked. It is stopped and replaced, the
+// host lives, and a neighbour is asked as if nothing had been.
+func TestHostileGuestsAreStoppedAndReplaced(t *testing.T) {
+	answer := func(ptr, n int64) []byte { return w.Cat(w.I64(ptr<<32|n), 0x0f) }
+	imports := func(module, name, params, results string) func(*w.Module) {
+		return func(m *w.Module) {
+			m.Imports = []w.Import{{Module: module, Name: name, Params: params, Results: results}}
+		}
+	}
+	invalid := func(m *w.Module) {} // the code writes what is answered
+	for _, c := range []struct {
+		name   string
+		decide []byte
+		change func(*w.Module)
+		want   string
+	}{
+		{"endless loop", w.Cat(loop, empty, br, 0, end), nil, "ran out of fuel"},
+		{"recursion", w.Cat(w.I32(0), w.I32(0), call, 3, drop), nil, "ran out of fuel"},
+		{"endless memory.grow", w.Cat(loop, empty, w.I32(1), 0x40, 0, drop, br, 0, end), nil, "ran out of fuel"},
+		{"endless memory.fill", w.Cat(loop, empty, w.I32(0), w.I32(0), w.I32(65536), 0xfc, 11, 0, br, 0, end), nil, "ran out of fuel"},
+		{"endless table.grow", w.Cat(loop, empty, 0xd0, 0x70, w.I32(1000), 0xfc, 15, 0, drop, br, 0, end),
+			func(m *w.Module) { m.Tables = []w.Bounds{w.Of(0, -1)} }, "ran out of fuel"},
+		{"trap", w.Cat(0x00), nil, "it failed"},
+		{"division by zero", w.Cat(w.I32(1), w.I32(0), 0x6d, drop), nil, "it failed"},
+		{"read outside", w.Cat(w.I32(-8), 0x28, 2, 0, drop), nil, "it failed"},
+		{"exit", w.Cat(w.I32(0), call, 0), imports("wasi_snapshot_preview1", "proc_exit", "i", ""), "it ended by itself"},
+		{"abort", w.Cat(w.I32(0), w.I32(0), w.I32(0), w.I32(0), call, 0), imports("env", "abort", "iiii", ""), "it failed"},
+		{"log from outside its memory", w.Cat(w.I32(1), w.I32(-1), w.I32(100), call, 0, drop), imports("eider", "log", "iii", "i"), "it failed"},
+		{"log flood", w.Cat(loop, empty, w.I32(1), w.I32(0), w.I32(100), call, 0, drop, br, 0, end), imports("eider", "log", "iii", "i"), "ran out of fuel"},
+		{"random flood", w.Cat(loop, empty, w.I32(0), w.I32(65536), call, 0, drop, br, 0, end),
+			imports("wasi_snapshot_preview1", "random_get", "ii", "i"), "ran out of fuel"},
+		{"poll flood", w.Cat(w.I32(0), w.I32(0), w.I32(100_000_000), w.I32(0), call, 0, drop, 0x00),
+			imports("wasi_snapshot_preview1", "poll_oneoff", "iiii", "i"), "it failed"},
+		{"no answer", answer(0, 0), invalid, "malformed"},
+		{"an answer of nothing", answer(8, 0), invalid, "malformed"},
+		{"an answer outside", answer(0x7fffffff, 10), invalid, "malformed"},
+		{"an answer of 4 GiB", answer(0, 0xffffffff), invalid, "malformed"},
+		{"an answer that is no JSON", answer(0, 10), invalid, "malformed"},
+		{"an answer that is no UTF-8", w.Cat(w.I32(0), w.I32(0xff), 0x3a, 0, 0, answer(0, 1)), invalid, "malformed"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			module := w.Policy(nil, nil)
+			hostile := w.Policy(c.decide, func(m *w.Module) {
+				if c.change != nil {
+					c.change(m)
+				}
+			})
+			// It proves itself harmless first: what it does begins with a reload.
+			dir := w.Folder(t, module, w.Manifest)
+			h, _ := host(t, wasm.Item{Name: "hostile", Path: dir, Capabilities: []string{"log"}, Guests: 1},
+				wasm.Item{Name: "neighbour", Path: w.Folder(t, module, w.Manifest), Guests: 1})
+			w.Put(t, dir, hostile, w.Manifest)
+			err := h.Plugin("hostile").Reload(t.Context())
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("its self-test says %v, want %s", err, c.want)
+			}
+			for _, name := range []string{"hostile", "neighbour"} { // the version before stays
+				if d, err := h.Plugin(name).Decide(t.Context(), question()); err != nil || d.Deny {
+					t.Errorf("%s: %+v, %v", name, d, err)
+				}
+			}
+		})
+	}
+}
+
+// What cannot be a plugin is refused when it is loaded.
+func TestModulesThatCannotBePluginsAreRefused(t *testing.T) {
+	zero := 4
+	without := func(name string) []byte {
+		return w.Policy(nil, func(m *w.Module) {
+			for i := range m.Funcs {
+				if m.Funcs[i].Name == name {
+					m.Funcs[i].Name = ""
+				}
+			}
+		})
+	}
+	for _, c := range []struct {
+		name   string
+		module []byte
+		want   string
+	}{
+		{"no module", []byte("hello"), "no WebAssembly"},
+		{"cut short", w.Policy(nil, nil)[:80], "cannot be used"},
+		{"invalid code", w.Policy(w.Cat(0x6a), nil), "not valid"},
+		{"no memory", w.Policy(nil, func(m *w.Module) { m.Exports = nil }), "memory"},
+		{"no version", without("eider_abi_version"), "eider_abi_version"},
+		{"no alloc", without("eider_alloc"), "eider_alloc"},
+		{"no configure", without("eider_configure"), "eider_configure"},
+		{"no decide", without("eider_decide"), "eider_decide"},
+		{"another major", w.Policy(nil, func(m *w.Module) { m.Funcs[0].Code = w.I32(2 << 16) }), "2.0 of the ABI"},
+		{"another type", w.Policy(nil, func(m *w.Module) { m.Funcs[1].Params = "ii" }), "another type"},
+		{"unknown import", w.Policy(nil, func(m *w.Module) { m.Imports = []w.Import{{Module: "eider", Name: "open_file"}} }), "eider.open_file"},
+		{"import of another module", w.Policy(nil, func(m *w.Module) { m.Imports = []w.Import{{Module: "os", Name: "exec"}} }), "imports from os"},
+		{"endless start section", w.Policy(nil, func(m *w.Module) {
+			m.Funcs = append(m.Funcs, w.Func{Code: w.Cat(loop, empty, br, 0, end)})
+			m.Start = &zero
+		}), "ran out of fuel"},
+		{"the counter's name", w.Policy(nil, func(m *w.Module) { m.Globals = 1; m.Exports = append(m.Exports, w.Named("eider_fuel", 3, 0)) }), "eider_fuel"},
+	} {
+		h, chain := host(t, wasm.Item{Name: "x", Path: w.Folder(t, c.module, w.Manifest), Guests: 1})
+		if err := h.Plugin("x").Load(t.Context()); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %s", c.name, err, c.want)
+		}
+		o := chain.Ask(t.Context(), question())
+		if o.Denial == nil || o.Denial.Reason != "the policy could not decide: it is not loaded" || h.Healthy() {
+			t.Errorf("%s: %+v", c.name, o)
+		}
+	}
+}
+
+// A guest of the Go toolchain that fails is replaced, in each mode with the effect
+// that the mode has.
+func TestAGuestThatFailsIsReplaced(t *testing.T) {
+	dir := w.Guest(t, w.Manifest)
+	for _, do := range []string{"panic", "loop", "sleep"} {
+		h, chain := host(t, wasm.Item{Name: "x", Path: dir, Guests: 1, Config: map[string]any{"do": do, "on": "create_project"}})
+		for range 3 {
+			if o := chain.Ask(t.Context(), question()); o.Denial == nil || !strings.HasPrefix(o.Denial.Reason, "the policy could not decide: it ") {
+				t.Fatalf("%s: %+v", do, o)
+			}
+			if o := chain.Ask(t.Context(), &policy.Question{Operation: "query"}); o.Denial != nil {
+				t.Fatalf("the guest after it: %v", o.Denial)
+			}
+		}
+		h.Plugin("x").SetMode(policy.DryRun)
+		if o := chain.Ask(t.Context(), question()); o.Denial != nil || len(o.Warnings) > 0 || len(o.Verdicts) != 1 {
+			t.Errorf("dry_run: %+v", o)
+		}
+		h.Plugin("x").SetMode(policy.Off)
+		if chain.Len() != 0 {
+			t.Error("it is off, and asked")
+		}
+		if f := h.Plugin("x").Figures(); f.Errors < 3 || f.Replaced < 3 {
+			t.Errorf("%s: %+v", do, f)
+		}
+	}
+}
+
+func TestCountsAreExactAmongGuests(t *testing.T) {
+	dir := w.Guest(t, w.Manifest)
+	_, chain := host(t, wasm.Item{Name: "x", Path: dir, Guests: 4, Capabilities: []string{"kv"}, Config: map[string]any{"do": "count", "limit": "100"}})
+	passed := make(chan int)
+	for range 8 {
+		go func() {
+			n := 0
+			for range 40 {
+				o := chain.Ask(context.Background(), question())
+				if o.Denial == nil {
+					n++
+				} else if o.Denial.Code != eider.RateLimited {
+					n += 1000
+				}
+			}
+			passed <- n
+		}()
+	}
+	sum := 0
+	for range 8 {
+		sum += <-passed
+	}
+	if sum != 100 {
+		t.Errorf("%d passed, want 100", sum)
+	}
+}
+
+func TestPinAndConfigAreHeld(t *testing.T) {
+	module := w.Policy(nil, nil)
+	manifest := w.Manifest + "config: {type: object, properties: {n: {type: integer, minimum: 1}}, additionalProperties: false}\n"
+	dir := w.Folder(t, module, manifest)
+	for _, c := range []struct {
+		item wasm.Item
+		want string
+	}{
+		{wasm.Item{SHA256: strings.Repeat("0", 64)}, "pinned"},
+		{wasm.Item{Config: map[string]any{"n": 0}}, "config.n must be at least 1"},
+		{wasm.Item{Config: map[string]any{"m": 1}}, "config.m is not known"},
+		{wasm.Item{Capabilities: []string{"http"}}, "does not ask"},
+		{wasm.Item{Config: map[string]any{"n": 3}}, ""},
+	} {
+		c.item.Name, c.item.Path, c.item.Guests = "x", dir, 1
+		h, _ := host(t, c.item)
+		err := h.Plugin("x").Load(t.Context())
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%v: %v", c.item, err)
+		}
+	}
+}
+
+func TestASinkIsGivenRowsInOrderAndAgain(t *testing.T) {
+	dir := w.Guest(t, "name: guest\nversion: 1.0.0\nabi: 1\nkind: sink\ncapabilities: [kv, log]\nbatch: {rows: 2}\n")
+	h, chain := host(t, wasm.Item{Name: "x", Path: dir, Guests: 1, Capabilities: []string{"kv"}, Config: map[string]any{"do": "retry"}})
+	if len(h.Sinks()) != 1 || chain.Len() != 0 {
+		t.Fatalf("%d sinks, %d policies", len(h.Sinks()), chain.Len())
+	}
+	rows := []audit.Row{{ID: 1, Operation: "a"}, {ID: 2}, {ID: 3}}
+	p := h.Plugin("x")
+	for tries := 0; len(rows) > 0; tries++ {
+		err := p.Deliver(t.Context(), rows)
+		if err == nil {
+			break
+		}
+		if !strings.Contains(err.Error(), "wants the batch again") || tries > 3 {
+			t.Fatal(err)
+		}
+		if strings.HasPrefix(err.Error(), "rows 3") {
+			rows = rows[2:]
+		}
+	}
+	p.SetMode(policy.Off)
+	if err := p.Deliver(t.Context(), rows); err == nil || errors.Is(err, context.Canceled) {
+		t.Errorf("off: %v", err)
+	}
+}
