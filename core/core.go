@@ -162,6 +162,8 @@ type Kernel struct {
 	// missing and proves that each can be written.
 	Folders     []string
 	MakeFolders func() error
+	// Slowest returns the row up to which all followers of the log have durably come.
+	Slowest func(context.Context) (int64, error)
 	// Stopping is closed when the server begins to stop: answers that would last
 	// for ever end then.
 	Stopping <-chan struct{}

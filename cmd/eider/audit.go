@@ -27,12 +27,12 @@ type verification struct {
 func auditCommand(f *flags) *cobra.Command {
 	c := &cobra.Command{Use: "audit", Short: "The log of operations"}
 	var from, to int64
-	var asJSON bool
+	var asJSON, archive bool
 	verify := &cobra.Command{
 		Use: "verify", Short: "Verify the log's chain against its checkpoints", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			var v verification
-			if err := f.ask(c, "GET", fmt.Sprintf("/operations/verify?from=%d&to=%d", from, to), &v); err != nil {
+			if err := f.ask(c, "GET", fmt.Sprintf("/operations/verify?from=%d&to=%d&archive=%t", from, to, archive), &v); err != nil {
 				return err
 			}
 			return printVerification(c, v, asJSON)
@@ -40,6 +40,7 @@ func auditCommand(f *flags) *cobra.Command {
 	}
 	verify.Flags().Int64Var(&from, "from", 0, "first row")
 	verify.Flags().Int64Var(&to, "to", 0, "last row")
+	verify.Flags().BoolVar(&archive, "archive", false, "also verify the rows that were archived")
 	verify.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	c.AddCommand(verify)
 	return c

@@ -62,6 +62,9 @@ func TestAuditVerifyFindsWhatWasChanged(t *testing.T) {
 				}
 			}
 			check("no server runs on")
+			if c.row == 0 {
+				check("no server runs on", "--archive")
+			}
 			s := serve(t, dir)
 			defer s.stop(t)
 			check("asking the server that runs on")

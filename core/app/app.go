@@ -189,6 +189,9 @@ func (a *App) openKernel(ctx context.Context) error {
 		return err
 	}
 	a.followers = &audit.Followers{Store: a.store, Log: log, Cursors: cursors, Logger: t.Log}
+	for _, f := range a.Registry.Followers {
+		a.followers.Declared = append(a.followers.Declared, f.Name)
+	}
 	if a.urls, err = auth.OpenURLs(a.Settings.path(urlKeysFile), a.options.Files, keys, time.Duration(a.Settings.Auth.RotateURLKeys)); err != nil {
 		return err
 	}
@@ -204,7 +207,7 @@ func (a *App) openKernel(ctx context.Context) error {
 	a.Kernel = &core.Kernel{
 		Dir: a.Settings.Top.DataDir, Files: a.options.Files, View: a.store.View(), Pipeline: pipeline, Audit: log, Signer: signer,
 		Keys: keys, URLs: a.urls, Databases: a.databases, Jobs: jobs, Usage: book, Plugins: a.plugins, Log: t.Log, Tracer: t.Tracer, Meter: t.Meter, Space: space, Template: own.template,
-		Register: a.register, Stored: a.stored, AuditDir: a.Settings.path(auditDir), Folders: a.folders(), MakeFolders: a.makeFolders, Stopping: a.stopping, Version: a.options.Version,
+		Register: a.register, Stored: a.stored, AuditDir: a.Settings.path(auditDir), Folders: a.folders(), MakeFolders: a.makeFolders, Stopping: a.stopping, Slowest: a.followers.Slowest, Version: a.options.Version,
 		Checks: func() []check.Source { return a.Registry.Checks }, Snapshot: a.engine.Snapshot, SettleCopy: a.settleCopy, ExamineCopy: a.examineCopy,
 	}
 	if err := a.provision(ctx); err != nil {

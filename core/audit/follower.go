@@ -62,6 +62,8 @@ type Followers struct {
 	Log     *Log
 	Cursors *metadata.Table[Cursor]
 	Logger  *slog.Logger
+	// Declared names those that will be started: they count as the slowest before.
+	Declared []string
 
 	rest func(ctx context.Context, pause time.Duration) // between tries, in tests; nil waits
 
@@ -211,7 +213,7 @@ func (f *Followers) Failing() error {
 // is durable: what lies behind it a restart may ask for again.
 func (f *Followers) Slowest(ctx context.Context) (int64, error) {
 	f.mu.Lock()
-	names := slices.Collect(maps.Keys(f.failed))
+	names := append(slices.Collect(maps.Keys(f.failed)), f.Declared...)
 	f.mu.Unlock()
 	slowest := f.Log.Head().ID
 	for _, name := range names {

@@ -144,6 +144,15 @@ func (l *Log) checkHead(ctx context.Context, v *metadata.View, head Head) (*Repa
 	if err != nil {
 		return nil, err
 	}
+	if hash == "" {
+		first, err := oneID(ctx, v, selectFirstOfLog)
+		if err != nil {
+			return nil, err
+		}
+		if first > newest.ID { // archived before a later checkpoint could be kept
+			return nil, nil
+		}
+	}
 	if hash != newest.Hash {
 		return nil, fmt.Errorf("%w: row %d has another hash", ErrForked, newest.ID)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 
 	"github.com/eiderdb/eider/core/metadata"
@@ -103,6 +104,9 @@ func (w *walker) expect(checkpoints []Checkpoint, end bool, head int64) {
 
 // begin finds what the first row must follow.
 func (w *walker) begin(ctx context.Context) error {
+	if cut, err := w.afterCut(ctx); cut || err != nil {
+		return err
+	}
 	if w.next > 1 {
 		before, err := w.query(ctx, selectRange, w.next-1, w.next-1)
 		if err == nil && len(before) > 0 {
@@ -116,6 +120,28 @@ func (w *walker) begin(ctx context.Context) error {
 		w.fail(below[0].ID, "inserted", "row %d has an id that is never given", below[0].ID)
 	}
 	return err
+}
+
+// afterCut has the walk begin behind the rows that are archived, if a row of the
+// log proves that they are: it names the last of them, whose hash the first that is
+// left must follow. That row is in the chain itself, and was committed with the cut.
+func (w *walker) afterCut(ctx context.Context) (bool, error) {
+	first, err := w.query(ctx, selectNext, 0)
+	if err != nil || len(first) == 0 || first[0].ID <= w.next {
+		return false, err
+	}
+	proofs, err := w.query(ctx, selectArchived)
+	if err != nil {
+		return false, err
+	}
+	for i := range proofs {
+		var said Archived
+		if json.Unmarshal([]byte(proofs[i].Details), &said) == nil && said.Last == first[0].ID-1 && said.LastHash == hex.EncodeToString(first[0].PrevHash) {
+			w.next, w.from, w.prev = first[0].ID, first[0].ID, first[0].PrevHash
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // read checks the rows up to last.

@@ -42,6 +42,9 @@ type Change struct {
 	Insert [][]any // rows whose keys are new
 	Update [][]any // rows whose keys exist, whole
 	Delete []any   // keys
+	// Through, if above 0, removes the rows whose first column, a number, is at most
+	// that: those of a table that only ever grows, once they are archived.
+	Through int64
 }
 
 // Batch is what one group changes: all of it becomes durable, or none.

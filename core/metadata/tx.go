@@ -25,6 +25,7 @@ type layer struct {
 	items  []any               // for the sealer, in order
 	claims []claimChange
 	after  []func()
+	cuts   map[*Spec]int64 // by table, the last row that goes
 }
 
 func newLayer() *layer {
@@ -33,7 +34,7 @@ func newLayer() *layer {
 
 // empty reports that nothing was staged that a commit would have to keep or do.
 func (l *layer) empty() bool {
-	return len(l.rows) == 0 && len(l.items) == 0 && len(l.claims) == 0 && len(l.after) == 0
+	return len(l.rows) == 0 && len(l.items) == 0 && len(l.claims) == 0 && len(l.after) == 0 && len(l.cuts) == 0
 }
 
 func (l *layer) put(t AnyTable, key string, s staged) {
@@ -43,6 +44,13 @@ func (l *layer) put(t AnyTable, key string, s staged) {
 		l.rows[t] = rows
 	}
 	rows[key] = s
+}
+
+func (l *layer) cut(t *Spec, last int64) {
+	if l.cuts == nil {
+		l.cuts = map[*Spec]int64{}
+	}
+	l.cuts[t] = max(l.cuts[t], last)
 }
 
 // absorb lays the other layer on top of this one.
@@ -58,6 +66,9 @@ func (l *layer) absorb(top *layer) {
 	l.items = append(l.items, top.items...)
 	l.claims = append(l.claims, top.claims...)
 	l.after = append(l.after, top.after...)
+	for t, last := range top.cuts {
+		l.cut(t, last)
+	}
 }
 
 // Reader is where rows are read from: a Tx, which sees what its group has
@@ -129,6 +140,10 @@ func (tx *Tx) Stage(item any) {
 	l := tx.top()
 	l.items = append(l.items, item)
 }
+
+// Cut stages the removal of the oldest rows of a table that only ever grows: those
+// whose first column is at most last.
+func (tx *Tx) Cut(t *Spec, last int64) { tx.top().cut(t, last) }
 
 // After registers a function that runs in the writer once the group is
 // durable, before the caller is answered. It must be quick and cannot fail.

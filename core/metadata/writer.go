@@ -244,6 +244,9 @@ func (g *Group) batch() *Batch {
 		}
 		b.Changes = append(b.Changes, change)
 	}
+	for spec, last := range g.layer.cuts {
+		b.Changes = append(b.Changes, Change{Table: spec, Through: last})
+	}
 	for spec, rows := range g.extra {
 		b.Changes = append(b.Changes, Change{Table: spec, Insert: rows})
 	}

@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
+	"log/slog"
 	"path/filepath"
 	"strconv"
 	"time"
@@ -29,11 +30,23 @@ type Audit struct {
 	archive  string // where exports are made
 	space    *disk.Space
 	stopping <-chan struct{}
+	files    *disk.FS
+	slowest  func(context.Context) (int64, error)
+	pipeline *operation.Pipeline
+	logger   *slog.Logger
+	cutOp    *operation.Handle[archiveRange, operation.Nothing]
+
+	// Now tells by which clock a month is over, Most how many rows an archive has.
+	// They are for tests.
+	Now  func() time.Time
+	Most int64
 }
 
 // Settings is what the section "audit" has besides the kernel's.
 type Settings struct {
-	Heartbeat config.Duration `koanf:"tail_heartbeat" doc:"How long GET /operations/tail is silent at most"`
+	Heartbeat    config.Duration `koanf:"tail_heartbeat" doc:"How long GET /operations/tail is silent at most"`
+	Retention    config.Duration `koanf:"retention" doc:"How long rows of the log stay in the database at least: whole months that ended before are moved to archive/; 0: for ever"`
+	ArchiveEvery config.Duration `koanf:"archive_every" doc:"How often it is looked whether a month is due"`
 }
 
 // Validate refuses a heart that races.
@@ -41,11 +54,22 @@ func (s *Settings) Validate() error {
 	if time.Duration(s.Heartbeat) < 100*time.Millisecond {
 		return fmt.Errorf("tail_heartbeat must be at least 100ms")
 	}
+	if s.Retention < 0 {
+		return fmt.Errorf("retention must not be negative")
+	}
+	if time.Duration(s.ArchiveEvery) < time.Second {
+		return fmt.Errorf("archive_every must be at least 1s")
+	}
 	return nil
 }
 
 // New returns the module.
-func New() *Audit { return &Audit{settings: Settings{Heartbeat: config.Duration(15 * time.Second)}} }
+func New() *Audit {
+	return &Audit{
+		settings: Settings{Heartbeat: config.Duration(15 * time.Second), ArchiveEvery: config.Duration(time.Hour)},
+		Most:     archiveRows, Now: time.Now,
+	}
+}
 
 var (
 	_ core.Module      = (*Audit)(nil)
@@ -58,6 +82,7 @@ func (a *Audit) Name() string { return "audit" }
 // Declare lists the operations; the handlers follow in this order.
 func (a *Audit) Declare(r *core.Registry) error {
 	r.Settings.Section("audit", &a.settings)
+	a.declareArchive(r)
 	operation.Read(r.Operations, operation.Spec{
 		Name: "list_operations", Route: "GET /operations", Role: eider.Admin, Target: "operation",
 		Summary: "List operations, newest first", Slow: true, Errors: []eider.Code{eider.InvalidCursor},
@@ -94,6 +119,7 @@ func (a *Audit) Declare(r *core.Registry) error {
 // Provision takes the log.
 func (a *Audit) Provision(_ context.Context, k *core.Kernel) error {
 	a.log, a.signer, a.dir, a.space, a.stopping = k.Audit, k.Signer, k.AuditDir, k.Space, k.Stopping
+	a.files, a.slowest, a.pipeline, a.logger = k.Files, k.Slowest, k.Pipeline, k.Log
 	a.archive = filepath.Join(k.Dir, "archive")
 	return a.sweepExports()
 }

@@ -181,6 +181,11 @@ func translate(err error) error {
 }
 
 func (e *Engine) flush(c *metadata.Change) error {
+	if c.Through > 0 {
+		if err := e.conn.Exec(context.Background(), fmt.Sprintf("DELETE FROM %s WHERE %s <= $1", c.Table.Name, c.Table.Key()), c.Through); err != nil {
+			return fmt.Errorf("cut %s: %w", c.Table.Name, err)
+		}
+	}
 	if len(c.Delete) > 0 {
 		keys := make([][]any, len(c.Delete))
 		for i, key := range c.Delete {

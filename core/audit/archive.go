@@ -1,0 +1,329 @@
+package audit
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/eiderdb/eider/core/disk"
+	"github.com/eiderdb/eider/core/metadata"
+)
+
+// ArchiveOperation is the operation whose row proves that rows were archived.
+const ArchiveOperation = "archive_log"
+
+const selectArchived = selectRow + `WHERE operation = '` + ArchiveOperation + `' AND status = 'success' ORDER BY id DESC LIMIT 16`
+
+// Archived is what an archive holds: in its manifest, and in the details of the
+// row that was committed with the cut.
+type Archived struct {
+	File      string    `json:"file"` // beside the manifest
+	First     int64     `json:"first"`
+	Last      int64     `json:"last"`
+	PrevHash  string    `json:"prev_hash"` // of the first row
+	LastHash  string    `json:"last_hash"`
+	FirstTime time.Time `json:"first_time"`
+	LastTime  time.Time `json:"last_time"`
+	SHA256    string    `json:"sha256"` // of the file
+	Bytes     int64     `json:"bytes"`
+}
+
+// Manifest stands beside the file of an archive.
+type Manifest struct {
+	Format int `json:"format"`
+	Archived
+	// Checkpoint is that of the last row, signed.
+	Checkpoint Checkpoint `json:"checkpoint"`
+}
+
+const manifestSuffix = ".json"
+
+// ArchiveName names the file of an archive.
+func ArchiveName(first, last int64) string {
+	return fmt.Sprintf("operations-%012d-%012d.parquet", first, last)
+}
+
+// Archivable returns the oldest rows that may be archived: at most most of them, of
+// one month that was over before the given time, and none behind through, which the
+// slowest follower has not seen, nor any that a call needs which has not ended.
+func (l *Log) Archivable(ctx context.Context, v *metadata.View, before time.Time, through, most int64) (first, last int64, err error) {
+	oldest, ok, err := l.Oldest(ctx, v)
+	if err != nil || !ok {
+		return 0, 0, err
+	}
+	month := time.Date(oldest.Year(), oldest.Month()+1, 1, 0, 0, 0, 0, time.UTC)
+	if month.After(before) {
+		return 0, 0, nil
+	}
+	after, last, err := Filter{To: month}.between(ctx, v, l.Head().ID)
+	if err != nil {
+		return 0, 0, err
+	}
+	return after + 1, l.limit(min(last, through, after+most)), nil
+}
+
+// limit keeps the head, and every unfinished call, on this side of a cut.
+func (l *Log) limit(last int64) int64 {
+	head, unfinished := l.snapshot()
+	last = min(last, head-1)
+	for _, id := range unfinished {
+		last = min(last, id-1)
+	}
+	return last
+}
+
+// MayCut refuses a cut whose rows are not all over and done with.
+func (l *Log) MayCut(last int64) error {
+	if allowed := l.limit(last); allowed < last {
+		return fmt.Errorf("rows behind %d are still needed, row %d cannot be cut", allowed, last)
+	}
+	return nil
+}
+
+// Cut stages the removal of the rows up to last.
+func Cut(tx *metadata.Tx, last int64) { tx.Cut(&spec, last) }
+
+// WriteArchive writes the rows into a file of the folder and its manifest beside it.
+// Both are durable when it returns, the manifest last: a file that has one is whole.
+func WriteArchive(ctx context.Context, v *metadata.View, files *disk.FS, signer *Signer, dir string, first, last int64) (*Manifest, error) {
+	m := &Manifest{Format: 1, Archived: Archived{File: ArchiveName(first, last), First: first, Last: last}}
+	fresh := filepath.Join(dir, "."+m.File)
+	if err := m.write(ctx, v, fresh); err != nil {
+		return nil, errors.Join(err, ignoreMissing(os.Remove(fresh)))
+	}
+	err := syncFile(fresh)
+	if err == nil {
+		m.SHA256, m.Bytes, err = sumOf(fresh)
+	}
+	if err != nil {
+		return nil, errors.Join(err, ignoreMissing(os.Remove(fresh)))
+	}
+	path := filepath.Join(dir, m.File)
+	if err := files.Rename(fresh, path); err != nil {
+		return nil, err
+	}
+	if err := files.SyncDir(dir); err != nil {
+		return nil, err
+	}
+	hash, err := hex.DecodeString(m.LastHash)
+	if err != nil {
+		return nil, err
+	}
+	m.Checkpoint = signer.Sign(Head{m.Last, hash, m.LastTime})
+	text, err := json.MarshalIndent(m, "", "  ")
+	if err != nil {
+		return nil, err
+	}
+	return m, files.WriteFile(path+manifestSuffix, append(text, '\n'), 0o600)
+}
+
+// write fills the file, and proves on the way that the rows are a whole piece of
+// the chain: a log that is broken must not be archived, and its evidence removed.
+func (m *Manifest) write(ctx context.Context, v *metadata.View, path string) (err error) {
+	file, err := NewParquet(ctx, path)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	walk := walker{view: v, next: m.First}
+	for from := m.First; from <= m.Last; from += verifyPage {
+		rows, err := walk.query(ctx, selectRange, from, min(m.Last, from+verifyPage-1))
+		if err != nil {
+			return fmt.Errorf("read the log: %w", err)
+		}
+		walk.page(rows)
+		if walk.found != nil {
+			return fmt.Errorf("the log is broken and is not archived: %s", walk.found.Detail)
+		}
+		if len(rows) == 0 {
+			continue
+		}
+		if from == m.First {
+			m.PrevHash, m.FirstTime = hex.EncodeToString(rows[0].PrevHash), rows[0].Time
+		}
+		m.LastHash, m.LastTime = hex.EncodeToString(rows[len(rows)-1].Hash), rows[len(rows)-1].Time
+		if err := file.Add(rows); err != nil {
+			return err
+		}
+	}
+	if walk.next != m.Last+1 {
+		return fmt.Errorf("the log is broken and is not archived: rows from %d on are missing", walk.next)
+	}
+	return file.Write(ctx)
+}
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// syncFile makes a file durable: DuckDB may not have.
+func syncFile(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return fmt.Errorf("sync the archive: %w", err)
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// sumOf returns a file's checksum and length.
+func sumOf(path string) (sum string, length int64, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", 0, fmt.Errorf("read the archive: %w", err)
+	}
+	defer f.Close()
+	h := sha256.New()
+	length, err = io.Copy(h, f)
+	return hex.EncodeToString(h.Sum(nil)), length, err
+}
+
+// ReadManifest returns the manifest of an archive, nil if it has none.
+func ReadManifest(dir, file string) (*Manifest, error) {
+	text, err := os.ReadFile(filepath.Join(dir, file+manifestSuffix))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read a manifest: %w", err)
+	}
+	m := &Manifest{}
+	if err := json.Unmarshal(text, m); err != nil {
+		return nil, fmt.Errorf("the manifest of %s: %w", file, err)
+	}
+	return m, nil
+}
+
+// RemoveArchive takes an archive back whose rows were not cut.
+func RemoveArchive(files *disk.FS, dir string, first, last int64) error {
+	name := ArchiveName(first, last)
+	for _, path := range []string{name + manifestSuffix, name, "." + name} {
+		if err := files.RemoveAll(filepath.Join(dir, path)); err != nil {
+			return err
+		}
+	}
+	return files.SyncDir(dir)
+}
+
+// Manifests returns those of a folder, by their first row.
+func Manifests(dir string) ([]Manifest, error) {
+	found, err := filepath.Glob(filepath.Join(dir, "operations-*.parquet"+manifestSuffix))
+	if err != nil {
+		return nil, err
+	}
+	var all []Manifest
+	for _, path := range found {
+		name := filepath.Base(path)
+		m, err := ReadManifest(dir, name[:len(name)-len(manifestSuffix)])
+		if err != nil {
+			return nil, err
+		}
+		if m != nil {
+			all = append(all, *m)
+		}
+	}
+	slices.SortFunc(all, func(a, b Manifest) int { return int(a.First - b.First) })
+	return all, nil
+}
+
+// VerifyArchive walks the archives of a folder from the first row on, and then the
+// log behind them, as one chain.
+func VerifyArchive(ctx context.Context, v *metadata.View, dir string, signer *Signer, checkpoints []Checkpoint) (Verification, error) {
+	manifests, err := Manifests(dir)
+	if err != nil {
+		return Verification{}, err
+	}
+	walk := walker{next: 1, prev: genesis(), signed: map[int64][]string{}}
+	walk.expect(checkpoints, false, 0)
+	for i := range manifests {
+		m := &manifests[i]
+		if m.Last < walk.next { // present twice
+			continue
+		}
+		if err := walk.archive(ctx, dir, signer, m); err != nil {
+			return Verification{}, err
+		}
+		if walk.found != nil {
+			return Verification{false, walk.first, walk.last, walk.checked, walk.found}, nil
+		}
+	}
+	rest, err := verifyBehind(ctx, v, walk, checkpoints)
+	if walk.checked > 0 {
+		rest.FirstID = walk.first
+	}
+	return rest, err
+}
+
+// verifyBehind goes on in the database.
+func verifyBehind(ctx context.Context, v *metadata.View, walk walker, checkpoints []Checkpoint) (Verification, error) {
+	rest, err := Verify(ctx, v, walk.next, 0, checkpoints)
+	if err != nil || !rest.Verified {
+		rest.Checked += walk.checked
+		return rest, err
+	}
+	first, err := oneID(ctx, v, selectFirstOfLog)
+	if err != nil {
+		return rest, err
+	}
+	if first > walk.next {
+		rest.Verified, rest.BrokenAt = false, &Broken{walk.next, "missing", fmt.Sprintf("rows %d to %d are in no archive and not in the log", walk.next, first-1)}
+	}
+	joined := walker{view: v}
+	next, err := joined.query(ctx, selectRange, walk.next, walk.next)
+	if err != nil {
+		return rest, err
+	}
+	if rest.Verified && len(next) > 0 && !bytes.Equal(next[0].PrevHash, walk.prev) {
+		rest.Verified, rest.BrokenAt = false, &Broken{walk.next, "reordered", fmt.Sprintf("row %d does not follow the last row of the archives", walk.next)}
+	}
+	rest.Checked += walk.checked
+	return rest, nil
+}
+
+// archive walks one archive. What is found wrong is in found.
+func (w *walker) archive(ctx context.Context, dir string, signer *Signer, m *Manifest) error {
+	if m.First > w.next {
+		w.fail(w.next, "missing", "rows %d to %d are in no archive", w.next, m.First-1)
+		return nil
+	}
+	path := filepath.Join(dir, m.File)
+	sum, _, err := sumOf(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		w.fail(w.next, "missing", "the archive of rows %d to %d is not there", m.First, m.Last)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	from := w.next
+	err = ReadParquet(ctx, path, from, m.Last, func(page []Row) error { w.page(page); return ctx.Err() })
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	switch {
+	case w.found != nil: // it names the row
+	case err != nil:
+		w.fail(w.next, "altered", "the archive of rows %d to %d cannot be read", m.First, m.Last)
+	case w.next <= m.Last:
+		w.fail(w.next, "missing", "rows %d to %d are missing in their archive", w.next, m.Last)
+	case hex.EncodeToString(w.prev) != m.LastHash || m.Checkpoint.ID != m.Last || m.Checkpoint.Hash != m.LastHash:
+		w.fail(m.Last, "checkpoint", "row %d does not have the hash that the manifest tells", m.Last)
+	case m.Checkpoint.Key == signer.KeyID() && !signer.Valid(m.Checkpoint):
+		w.fail(m.Last, "checkpoint", "the manifest of rows %d to %d does not carry its key's signature", m.First, m.Last)
+	case sum != m.SHA256:
+		w.fail(from, "altered", "the archive of rows %d to %d does not have the checksum of its manifest", m.First, m.Last)
+	}
+	return nil
+}
