@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -144,7 +145,7 @@ func (c *Call) row(status eider.OperationStatus, refusal error) *audit.Row {
 		r.ProjectID, r.ProjectUID = c.Actor.ProjectID, c.Actor.ProjectUID
 	}
 	if refusal != nil {
-		r.Code, r.Error = string(eider.CodeOf(refusal)), Public(refusal).Message
+		r.Code, r.Error = string(eider.CodeOf(refusal)), logged(Public(refusal))
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -154,6 +155,21 @@ func (c *Call) row(status eider.OperationStatus, refusal error) *audit.Row {
 		}
 	}
 	return r
+}
+
+// logged returns what the log keeps of a refusal. What DuckDB says of a tenant's
+// statement quotes its values, which the caller may read and the log must not keep:
+// all between the first quote and the last is left out.
+func logged(refusal *eider.Error) string {
+	const quotes = "'\"`"
+	switch refusal.Code {
+	case eider.QueryFailed, eider.ImportFailed, eider.InvalidWhereClause, eider.DuplicateKeyValue, eider.StatementNotAllowed:
+		first, last := strings.IndexAny(refusal.Message, quotes), strings.LastIndexAny(refusal.Message, quotes)
+		if first >= 0 {
+			return refusal.Message[:first] + "?" + refusal.Message[last+1:]
+		}
+	}
+	return refusal.Message
 }
 
 // resumed returns the call that an intent row left unfinished.
