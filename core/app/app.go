@@ -77,7 +77,9 @@ type App struct {
 	register  core.ProjectRegister
 	stored    core.FileRegister // nil where no module registers files
 	fatal     chan error
-	stopping  chan struct{} // closed at a stop
+
+	rebuilding bool          // this is the rebuild that the folder waits for
+	stopping   chan struct{} // closed at a stop
 
 	background       sync.WaitGroup
 	stopJobs         context.CancelFunc
@@ -146,6 +148,9 @@ func (a *App) Open(ctx context.Context) (err error) {
 		}
 	}
 	if err = a.openFolder(); err != nil {
+		return err
+	}
+	if err = a.finished(); err != nil {
 		return err
 	}
 	if err = a.withRoom(a.makeFolders); err != nil {

@@ -201,6 +201,18 @@ func (l *Local) Describe(k Key, sidecar any) error {
 	return l.files.WriteFile(l.path(k)+sumsSuffix, text, 0o600)
 }
 
+// Described returns what stands beside whole bytes.
+func (l *Local) Described(k Key) ([]byte, error) {
+	if err := k.check(); err != nil {
+		return nil, err
+	}
+	text, err := os.ReadFile(l.path(k) + sumsSuffix)
+	if err != nil {
+		return nil, fmt.Errorf("sums of blob %s: %w", k.ID, errors.Unwrap(err))
+	}
+	return text, nil
+}
+
 // Remove removes a blob, whatever its state. What is not there is no error.
 func (l *Local) Remove(k Key) error {
 	if err := k.check(); err != nil {

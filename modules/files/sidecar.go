@@ -25,10 +25,17 @@ type sidecar struct {
 	ExpiresAt   *time.Time        `json:"expires_at,omitempty"`
 	Tags        map[string]string `json:"tags"`
 	LogID       int64             `json:"log_id"`
+
+	// Of an upload that is whole and not registered.
+	Staged         bool   `json:"staged,omitempty"`
+	DeclaredSize   int64  `json:"declared_size,omitempty"`
+	DeclaredSHA256 string `json:"declared_sha256,omitempty"`
+
+	blob string
 }
 
 // describes are the operations after which a sidecar is written.
-var describes = map[string]bool{"register_file": true, "update_file": true, "export_table": true}
+var describes = map[string]bool{"register_file": true, "update_file": true, "export_table": true, "upload_file": true}
 
 // writeSidecars follows the log: it describes every file that the rows changed,
 // once for all of them, as it stands now.
@@ -44,13 +51,18 @@ func (f *Files) writeSidecars(ctx context.Context, rows []audit.Row) error {
 
 func (f *Files) writeSidecar(ctx context.Context, id string, logID int64) error {
 	r, err := f.rows.Get(ctx, f.pipeline.Store.View(), id)
+	var s session
 	if eider.CodeOf(err) == eider.FileNotFound {
-		return nil
+		if s, err = f.sessions.Get(ctx, f.pipeline.Store.View(), id); err != nil || !s.Uploaded {
+			return nil
+		}
+		r = s.row
 	}
 	if err != nil {
 		return err
 	}
 	err = f.blobs.Describe(r.key(), sidecar{
+		Staged: s.Uploaded, DeclaredSize: s.DeclaredSize, DeclaredSHA256: s.DeclaredSHA256,
 		Format: 1, Sums: blob.Sums{Size: r.SizeBytes, MD5: r.ChecksumMD5, SHA256: r.ChecksumSHA256}, ID: r.ID, ProjectID: r.ProjectID,
 		ProjectUID: r.ProjectUID, Name: r.Name, ContentType: r.ContentType, CreatedAt: r.CreatedAt, ExpiresAt: r.ExpiresAt, Tags: r.Tags, LogID: logID,
 	})

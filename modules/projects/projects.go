@@ -87,7 +87,7 @@ func (p *Projects) Declare(r *core.Registry) error {
 	r.Schedule(core.Job{Name: "purge_projects", Every: func() time.Duration { return time.Duration(p.settings.PurgeEvery) }, Run: p.purgeDue})
 	r.Schedule(core.Job{Name: "empty_trash", Every: func() time.Duration { return emptyEvery }, Run: p.emptyTrash})
 
-	r.Check(check.Source{Name: "projects", Find: p.find})
+	r.Check(check.Source{Name: "projects", Find: p.find, Rebuild: p.rebuild})
 	p.declareRepairs(r)
 	operation.On(r.Operations, p.measured)
 

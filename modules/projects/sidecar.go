@@ -23,6 +23,7 @@ type sidecar struct {
 	Status     eider.ProjectStatus `json:"status"`
 	LockReason string              `json:"lock_reason,omitempty"`
 	CreatedAt  time.Time           `json:"created_at"`
+	UpdatedAt  *time.Time          `json:"updated_at,omitempty"` // older sidecars lack it
 	DeletedAt  *time.Time          `json:"deleted_at,omitempty"`
 	PurgeAt    *time.Time          `json:"purge_at,omitempty"`
 	LogID      int64               `json:"log_id"`
@@ -31,7 +32,7 @@ type sidecar struct {
 func newSidecar(p eider.Project, logID int64) *sidecar {
 	return &sidecar{
 		Format: 1, ID: p.ID, UID: p.UID, Name: p.Name, Settings: p.Settings, Status: p.Status, LockReason: p.LockReason,
-		CreatedAt: p.CreatedAt, DeletedAt: p.DeletedAt, PurgeAt: p.PurgeAt, LogID: logID,
+		CreatedAt: p.CreatedAt, UpdatedAt: &p.UpdatedAt, DeletedAt: p.DeletedAt, PurgeAt: p.PurgeAt, LogID: logID,
 	}
 }
 

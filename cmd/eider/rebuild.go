@@ -1,0 +1,50 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/eiderdb/eider/core/app"
+	"github.com/spf13/cobra"
+)
+
+func rebuildCommand(f *flags) *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{
+		Use: "rebuild", Short: "Make the register of a stopped server again, from its folders", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			o := app.Options{Out: io.Discard}
+			tell := func(string, int, int) {}
+			if isTerminal() {
+				o.Terminal = os.Stderr
+				tell = func(what string, done, of int) { fmt.Fprintf(os.Stderr, "\r%s: %d of %d", what, done, of) }
+			}
+			a, err := f.load(o)
+			if err != nil {
+				return err
+			}
+			done, err := a.Rebuild(c.Context(), tell)
+			if err != nil {
+				return err
+			}
+			out := c.OutOrStdout()
+			if asJSON {
+				return json.NewEncoder(out).Encode(done)
+			}
+			fmt.Fprintf(out, "brought back: %d projects, %d files, %d uploads\n", done.Counts["projects"], done.Counts["files"], done.Counts["uploads"])
+			for _, lost := range done.Lost {
+				fmt.Fprintf(out, "not brought back: %s\n", lost)
+			}
+			_, err = fmt.Fprintf(out, `what no folder tells cannot be brought back: API keys, the log up to now, jobs, answers to repeat, purged projects
+the old metadata and the old root key, if there were any, are in %s
+the new root key is in root.key, unless auth.root_key is set: make new API keys with it
+the log begins again, in epoch %s
+`, done.Kept, done.Epoch)
+			return err
+		},
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return c
+}

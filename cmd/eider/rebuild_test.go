@@ -1,0 +1,173 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/eiderdb/eider/core/app"
+	"github.com/eiderdb/eider/core/app/apptest"
+	"github.com/eiderdb/eider/core/telemetry"
+)
+
+// register returns all projects and files as the API shows them, by id. Sizes of
+// databases are left out: folding a log changes them.
+func register(s *apptest.Server, ids []string) map[string]map[string]any {
+	all := map[string]map[string]any{}
+	for _, id := range ids {
+		p := s.Want(200, s.Root, "GET /projects/"+id, "").JSON
+		delete(p, "size_bytes")
+		all["project "+id] = p
+		if p["status"] == "deleted" {
+			continue
+		}
+		for _, f := range s.Want(200, s.Root, "GET /projects/"+id+"/files?include_staged=true&limit=1000", "").List("files") {
+			all["file "+f["id"].(string)] = f
+		}
+	}
+	return all
+}
+
+func rebuild(t *testing.T, dir string) app.Rebuilt {
+	t.Helper()
+	a, err := (&flags{dataDir: dir}).load(app.Options{Telemetry: telemetry.Discard()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.Settings.HTTP.Listen = "127.0.0.1:0"
+	done, err := a.Rebuild(t.Context(), func(string, int, int) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return done
+}
+
+// Without its metadata a server gets every project and every file back from the
+// folders, row by row as they were. EIDER_TEST_REBUILD=1000 makes it 1,000 projects
+// and ten files for each.
+func TestRebuildBringsBackEveryProjectAndFile(t *testing.T) {
+	projects := 30
+	if n, err := strconv.Atoi(os.Getenv("EIDER_TEST_REBUILD")); err == nil {
+		projects = n
+	}
+	s := start(t, nil)
+	ids, next := []string{}, make(chan string)
+	var makers sync.WaitGroup
+	for range 4 {
+		makers.Go(func() {
+			for id := range next {
+				s.Want(201, s.Root, "POST /projects", fmt.Sprintf(`{"id":%q,"name":"Project %s","settings":{"n":%q}}`, id, id, id))
+				for n := range 10 {
+					s.Want(201, s.Root, fmt.Sprintf("POST /projects/%s/files?name=f%d&tag=n:%d", id, n, n), "content of "+id+strconv.Itoa(n), "Content-Type: text/csv")
+				}
+			}
+		})
+	}
+	for n := range projects {
+		ids = append(ids, fmt.Sprintf("p%d", n))
+		next <- ids[n]
+	}
+	close(next)
+	makers.Wait()
+	s.Want(201, s.Root, "POST /projects/p0/buckets", `{"name":"b"}`)
+	s.Want(201, s.Root, "POST /projects/p0/buckets/b/tables", `{"name":"t","columns":[{"name":"n","type":"BIGINT"}]}`)
+	staged := s.Want(200, s.Root, "POST /projects/p0/files/prepare", `{"filename":"staged","tags":{"k":"v"}}`)
+	s.Want(200, s.Root, "PUT "+staged.Text("upload_url"), "staged bytes", "Content-Type: application/octet-stream")
+	s.Want(200, s.Root, "PATCH /projects/p1", `{"status":"locked","lock_reason":"audit"}`)
+	s.Want(204, s.Root, "DELETE /projects/p2", "")
+	was := register(s, ids)
+	s.Stop()
+
+	for _, name := range []string{"metadata.duckdb", "metadata.duckdb.wal"} {
+		remove(t, filepath.Join(s.Dir, name))
+	}
+	done := rebuild(t, s.Dir)
+	if len(done.Lost) > 0 || done.Counts["projects"] != projects || done.Counts["files"] != 10*projects || done.Counts["uploads"] != 1 {
+		t.Errorf("the rebuild says %+v", done)
+	}
+	s2 := apptest.Start(t, s.Dir, options(), nil)
+	if s2.Root == s.Root {
+		t.Error("the root key is the old one")
+	}
+	is := register(s2, ids)
+	for what, before := range was {
+		if !reflect.DeepEqual(before, is[what]) {
+			t.Errorf("%s was\n%v\nand is\n%v", what, before, is[what])
+		}
+	}
+	if len(is) != len(was) {
+		t.Errorf("there were %d things and are %d", len(was), len(is))
+	}
+	wantFindings(t, s2.Want(200, s2.Root, "GET /health/consistency?deep=true", ""))
+	if v := s2.Want(200, s2.Root, "GET /operations/verify", ""); v.JSON["verified"] != true {
+		t.Errorf("the chain does not hold: %s", v.Body)
+	}
+}
+
+// A folder whose rebuild is not finished is opened by nothing but a rebuild, which
+// goes on; one that has its metadata is rebuilt, too, and keeps the old one.
+func TestRebuildThatWasCutShortGoesOn(t *testing.T) {
+	s := start(t, nil)
+	key := project(t, s, "p")
+	stored(t, s, key, "p", "f", "bytes")
+	s.Stop()
+	overwrite(t, filepath.Join(s.Dir, ".rebuild.json"), `{"epoch":"e","original_kept_as":"lost+found/metadata-before"}`)
+	if _, err := apptest.TryStart(t, s.Dir, options(), nil); err == nil || !strings.Contains(err.Error(), "eider rebuild") {
+		t.Fatalf("it started, or said %v", err)
+	}
+	done := rebuild(t, s.Dir)
+	if done.Epoch != "e" || done.Counts["projects"] != 1 || done.Counts["files"] != 1 {
+		t.Errorf("the rebuild says %+v", done)
+	}
+	if _, err := os.Stat(filepath.Join(s.Dir, "lost+found/metadata-before/metadata.duckdb")); err != nil {
+		t.Error(err)
+	}
+	// As if it had been killed right before its end: nothing comes twice.
+	overwrite(t, filepath.Join(s.Dir, ".rebuild.json"), `{"epoch":"e","original_kept_as":"lost+found/metadata-before","aside":true}`)
+	if done := rebuild(t, s.Dir); done.Counts["projects"] != 0 || done.Counts["files"] != 0 || len(done.Lost) > 0 {
+		t.Errorf("the second try says %+v", done)
+	}
+	s = apptest.Start(t, s.Dir, options(), nil)
+	wantFindings(t, s.Want(200, s.Root, "GET /health/consistency?deep=true", ""))
+}
+
+// The walk of docs/operating.md, 'A disaster, step by step'.
+func TestDisasterWalkThrough(t *testing.T) {
+	s := start(t, nil)
+	key := project(t, s, "sales")
+	_, flipped := stored(t, s, key, "sales", "flipped", "bytes that will flip")
+	_, gone := stored(t, s, key, "sales", "gone", "bytes that will go")
+	whole, _ := stored(t, s, key, "sales", "whole", "bytes that stay")
+	s.Stop()
+	remove(t, filepath.Join(s.Dir, "metadata.duckdb"))
+	overwrite(t, flipped, "bytes that have flip")
+	remove(t, gone)
+	overwrite(t, filepath.Join(s.Dir, "duckdb", "project_nobody.12345678", "db", "data.duckdb"), "nobody's")
+
+	says := func(code int, words string, args ...string) {
+		t.Helper()
+		r := runEider(t, append(args, "--data-dir", s.Dir)...)
+		if r.code != code || !strings.Contains(r.out+r.message, words) {
+			t.Fatalf("eider %s ended with %d:\n%s%s", strings.Join(args, " "), r.code, r.out, r.message)
+		}
+	}
+	says(1, "no metadata.duckdb", "check")
+	says(0, "brought back: 1 projects, 2 files", "rebuild")
+	says(1, "checksum_mismatch", "check", "--deep")
+	says(0, "dry run", "repair", "--deep")
+	says(0, "2 repaired, 0 failed", "repair", "--deep", "--yes")
+	says(0, "consistent", "check", "--deep")
+	s2 := apptest.Start(t, s.Dir, options(), nil)
+	if got := s2.Want(200, s2.Root, "GET /projects/sales/files/"+whole+"/download", ""); string(got.Body) != "bytes that stay" {
+		t.Errorf("the file is %q", got.Body)
+	}
+	if rows := s2.Rows(0); !slices.Contains(rows, "rebuild success") || !slices.Contains(rows, "repair success") {
+		t.Errorf("the log has %v", rows)
+	}
+}
