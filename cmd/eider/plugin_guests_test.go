@@ -66,7 +66,7 @@ func sourceHash(t *testing.T, source string) string {
 	h := sha256.New()
 	for _, root := range []string{source, filepath.Join(repository, "sdk")} {
 		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-			if err != nil || !d.Type().IsRegular() || strings.HasSuffix(path, ".wasm") || strings.HasSuffix(path, "_test.go") || strings.Contains(path, "/testdata/") || d.Name() == "Cargo.lock" {
+			if err != nil || !d.Type().IsRegular() || strings.HasSuffix(path, ".wasm") || strings.HasSuffix(path, "_test.go") || strings.HasSuffix(path, ".md") || strings.Contains(path, "/testdata/") || d.Name() == "Cargo.lock" {
 				return err
 			}
 			content, err := os.ReadFile(path)
