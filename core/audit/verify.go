@@ -46,12 +46,17 @@ const (
 // chain; one that names a row behind its end is a truncation, told with the
 // first row that is gone.
 func Verify(ctx context.Context, v *metadata.View, from, to int64, checkpoints []Checkpoint) (Verification, error) {
+	return verify(ctx, v, from, to, checkpoints, nil)
+}
+
+// verify is Verify for a first row that must follow prev, if that is not nil.
+func verify(ctx context.Context, v *metadata.View, from, to int64, checkpoints []Checkpoint, prev []byte) (Verification, error) {
 	head, err := readHead(ctx, v)
 	if err != nil {
 		return Verification{}, err
 	}
 	from = max(from, 1)
-	walk := walker{view: v, next: from, from: from, signed: map[int64][]string{}}
+	walk := walker{view: v, next: from, from: from, prev: prev, signed: map[int64][]string{}}
 	walk.expect(checkpoints, to == 0 || to > head.ID, head.ID)
 	if to == 0 || to > head.ID {
 		to = head.ID
@@ -62,6 +67,13 @@ func Verify(ctx context.Context, v *metadata.View, from, to int64, checkpoints [
 	for walk.next <= to && walk.found == nil {
 		if err := walk.read(ctx, min(to, walk.next+verifyPage-1)); err != nil {
 			return Verification{}, fmt.Errorf("read the log: %w", err)
+		}
+		if walk.found != nil && walk.found.Kind == "missing" { // or archived while they were read
+			if cut, err := walk.afterCut(ctx); err != nil {
+				return Verification{}, fmt.Errorf("read the log: %w", err)
+			} else if cut {
+				walk.found = nil
+			}
 		}
 	}
 	if walk.found == nil {
@@ -106,6 +118,9 @@ func (w *walker) expect(checkpoints []Checkpoint, end bool, head int64) {
 func (w *walker) begin(ctx context.Context) error {
 	if cut, err := w.afterCut(ctx); cut || err != nil {
 		return err
+	}
+	if w.prev != nil {
+		return nil
 	}
 	if w.next > 1 {
 		before, err := w.query(ctx, selectRange, w.next-1, w.next-1)
