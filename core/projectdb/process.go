@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,29 +28,57 @@ type Sinks struct {
 
 // process is a worker as the server sees it.
 type process struct {
-	child   *os.Process
+	*waiting
 	conn    *grpc.ClientConn
 	kill    time.Duration
-	exited  chan struct{} // closed once the process is no more
 	ending  atomic.Bool
-	metrics instruments
+	running atomic.Int64 // statements
 
 	once   sync.Once
-	reason atomic.Pointer[string] // why it was killed
+	reason atomic.Pointer[string] // why it was ended, if we did that
+	losing sync.Once
+	lost   *loss
 }
 
-// Why workers end.
-const (
-	endedIdle      = "idle"
-	endedClosed    = "closed"
-	endedStuck     = "stuck"
-	endedProtocol  = "protocol"
-	endedByItself  = "crash"
-	endedForMemory = "memory"
-)
+// loss is what was so when the worker was lost. It wraps errLost.
+type loss struct {
+	running int64 // statements
+	err     error
+}
+
+func (l *loss) Error() string { return fmt.Sprintf("%v: %v", errLost, l.err) }
+
+// Unwrap returns errLost.
+func (l *loss) Unwrap() error { return errLost }
 
 // errLost marks work whose worker is gone.
 var errLost = errors.New("the worker is gone")
+
+// lose remembers what ran when the worker was lost, and has it gone: by itself if
+// it is about to, else killed.
+func (p *process) lose(err error) *loss {
+	p.losing.Do(func() {
+		p.ending.Store(true)
+		p.lost = &loss{p.running.Load(), err}
+		late := time.NewTimer(settleWithin)
+		defer late.Stop()
+		select {
+		case <-p.exited:
+		case <-late.C:
+			p.murder(endedProtocol)
+			<-p.exited
+		}
+	})
+	return p.lost
+}
+
+// death tells how the worker ended, once it has.
+func (p *process) death() death {
+	if reason := p.reason.Load(); reason != nil {
+		return death{*reason, wordsOf(*reason)}
+	}
+	return ofState(p.state, p.said.outOfMemory())
+}
 
 // gone reports whether the worker takes no more work.
 func (p *process) gone() bool {
@@ -91,6 +118,8 @@ func (p *process) run(ctx context.Context, r wire.Request, sinks Sinks, out any)
 	if len(body) > wire.MaxRequest {
 		return eider.Errorf(eider.BodyTooLarge, "the statement may have at most %d bytes", wire.MaxRequest)
 	}
+	p.running.Add(1)
+	defer p.running.Add(-1)
 	// The stream outlives ctx for as long as the worker may take to obey.
 	over, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
@@ -127,12 +156,12 @@ func (p *process) exchange(ctx context.Context, body []byte, sinks Sinks, out an
 		err = stream.CloseSend()
 	}
 	if err != nil {
-		return p.lost(ctx, err)
+		return p.broken(ctx, err)
 	}
 	for {
 		var f wire.Frame
 		if err := stream.RecvMsg(&f); err != nil {
-			return p.lost(ctx, err)
+			return p.broken(ctx, err)
 		}
 		switch f.Kind {
 		case wire.KindHead:
@@ -149,10 +178,10 @@ func (p *process) exchange(ctx context.Context, body []byte, sinks Sinks, out an
 				sinks.Progress(at.Fraction, at.Rows)
 			}
 		case wire.KindEnd:
-			return ended(f.Body, out)
+			return p.ended(f.Body, out)
 		default:
 			p.murder(endedProtocol)
-			return fmt.Errorf("%w: it sent a frame of kind %q", errLost, f.Kind)
+			return p.lose(fmt.Errorf("it sent a frame of kind %q", f.Kind))
 		}
 		if err != nil {
 			return err // the stream's context ends with us, and the work with it
@@ -160,33 +189,41 @@ func (p *process) exchange(ctx context.Context, body []byte, sinks Sinks, out an
 	}
 }
 
-func ended(body []byte, out any) error {
+func (p *process) ended(body []byte, out any) error {
 	var end wire.End
 	if err := json.Unmarshal(body, &end); err != nil {
-		return fmt.Errorf("%w: its last words were no JSON", errLost)
+		p.murder(endedProtocol)
+		return p.lose(errors.New("its last words were no JSON"))
+	}
+	if end.Last {
+		p.ending.Store(true) // the next statement has a new one
 	}
 	if end.Error != nil {
-		return &eider.Error{Code: end.Error.Code, Message: end.Error.Message, Fields: end.Error.Fields}
+		return refusal(end.Error)
 	}
 	if out == nil || len(end.Result) == 0 {
 		return nil
 	}
 	if err := json.Unmarshal(end.Result, out); err != nil {
-		return fmt.Errorf("%w: its result is not what was asked for: %w", errLost, err)
+		p.murder(endedProtocol)
+		return p.lose(fmt.Errorf("its result is not what was asked for: %w", err))
 	}
 	return nil
 }
 
-// lost tells work that was cancelled from a worker that is gone.
-func (p *process) lost(ctx context.Context, err error) error {
+func refusal(e *wire.Error) *eider.Error {
+	return &eider.Error{Code: e.Code, Message: e.Message, Fields: e.Fields}
+}
+
+// broken tells work that was cancelled from a worker that is gone.
+func (p *process) broken(ctx context.Context, err error) error {
 	if errors.Is(err, io.EOF) {
 		err = errors.New("it ended without a word")
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	p.murder(endedProtocol)
-	return fmt.Errorf("%w: %w", errLost, err)
+	return p.lose(err)
 }
 
 // murder kills the worker. What was acknowledged is in the database's log.

@@ -24,7 +24,6 @@ import (
 // process: all are started by one goroutine that keeps its thread for ever.
 type starter struct {
 	options Options
-	metrics instruments
 	orders  chan chan started
 
 	mu    sync.Mutex
@@ -36,7 +35,9 @@ type starter struct {
 type waiting struct {
 	child  *os.Process
 	socket *net.UnixConn
-	exited chan struct{}
+	said   *output
+	exited chan struct{}    // closed once the process is no more, and state is set
+	state  *os.ProcessState // how it ended
 }
 
 type started struct {
@@ -44,8 +45,8 @@ type started struct {
 	err    error
 }
 
-func newStarter(o Options, m instruments) *starter {
-	s := &starter{options: o, metrics: m, orders: make(chan chan started)}
+func newStarter(o Options) *starter {
+	s := &starter{options: o, orders: make(chan chan started)}
 	go s.serve()
 	return s
 }
@@ -60,31 +61,50 @@ func (s *starter) serve() {
 }
 
 func (s *starter) spawn() (*waiting, error) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("make a socket pair: %w", err)
-	}
-	ours, theirs := os.NewFile(uintptr(fds[0]), "worker"), os.NewFile(uintptr(fds[1]), "server")
-	defer theirs.Close()
-	raw, err := net.FileConn(ours)
-	_ = ours.Close() // raw has its own
+	raw, theirs, err := socketPair()
 	if err != nil {
 		return nil, err
 	}
+	defer theirs.Close()
+	said, speaks, err := os.Pipe()
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("make a pipe: %w", err), raw.Close())
+	}
+	defer speaks.Close()
 	child, err := os.StartProcess(s.options.Command[0], s.options.Command, &os.ProcAttr{
 		// Each thread's arena of malloc would take 64 MiB of the worker's address space.
-		Dir: "/", Env: []string{"MALLOC_ARENA_MAX=2"}, Files: []*os.File{nil, os.Stderr, os.Stderr, theirs},
+		Dir: "/", Env: []string{"MALLOC_ARENA_MAX=2"}, Files: []*os.File{nil, speaks, speaks, theirs},
 		Sys: &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setsid: true},
 	})
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("start a worker: %w", err), raw.Close())
+		return nil, errors.Join(fmt.Errorf("start a worker: %w", err), raw.Close(), said.Close())
 	}
-	w := &waiting{child: child, socket: raw.(*net.UnixConn), exited: make(chan struct{})}
-	go func() {
-		_, _ = child.Wait() // its status tells less than why it was ended
-		close(w.exited)
-	}()
+	w := &waiting{child: child, socket: raw, exited: make(chan struct{}), said: &output{log: s.options.Log, done: make(chan struct{})}}
+	go w.said.hear(said, child.Pid)
+	go w.await()
 	return w, nil
+}
+
+// await waits for the end of the process, and of what it says.
+func (w *waiting) await() {
+	w.state, _ = w.child.Wait() // it is ours, and nobody else waits
+	<-w.said.done
+	close(w.exited)
+}
+
+// socketPair returns the server's end and the worker's.
+func socketPair() (ours *net.UnixConn, theirs *os.File, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("make a socket pair: %w", err)
+	}
+	file := os.NewFile(uintptr(fds[0]), "worker")
+	theirs = os.NewFile(uintptr(fds[1]), "server")
+	raw, err := net.FileConn(file)
+	if err = errors.Join(err, file.Close()); err != nil { // raw has its own
+		return nil, nil, errors.Join(err, theirs.Close())
+	}
+	return raw.(*net.UnixConn), theirs, nil
 }
 
 func (s *starter) order() (*waiting, error) {
@@ -166,36 +186,68 @@ func (s *starter) start(ctx context.Context, p Project) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := s.options.Settings
-	err = wire.SendSetup(w.socket, wire.Setup{
-		Folder: folder, MemoryLimit: int64(o.Memory), MaxSize: int64(o.MaxSize), MaxTemp: int64(o.MaxTemp), Threads: o.Threads, Confinement: o.Confinement,
-	}, lock)
-	if err != nil {
-		w.discard()
-		return nil, fmt.Errorf("open the project in a worker: %w", err)
+	worker := &process{waiting: w, kill: time.Duration(s.options.Settings.Kill)}
+	if err := s.open(worker, folder, lock); err != nil {
+		return nil, err
 	}
-	conn, err := connect(w.socket)
-	if err != nil {
+	if worker.conn, err = connect(w.socket); err != nil {
 		w.discard()
 		return nil, fmt.Errorf("connect to a worker: %w", err)
 	}
-	worker := &process{child: w.child, conn: conn, kill: time.Duration(o.Kill), exited: w.exited, metrics: s.metrics}
-	s.metrics.started(ctx)
 	go func() {
-		<-worker.exited
-		_ = conn.Close()
-		s.metrics.ended(context.Background(), worker.why())
+		<-w.exited
+		_ = worker.conn.Close()
 	}()
 	return worker, nil
 }
 
-// why tells how the worker came to its end.
-func (p *process) why() string {
-	if reason := p.reason.Load(); reason != nil {
-		return *reason
+func (s *starter) setup(folder string) wire.Setup {
+	o := s.options.Settings
+	return wire.Setup{
+		Folder: folder, MemoryLimit: int64(o.Memory), MaxSize: int64(o.MaxSize), MaxTemp: int64(o.MaxTemp), Threads: o.Threads, Confinement: o.Confinement,
 	}
-	return endedByItself
 }
+
+// openWithin is what a worker may take to open a project, with all of its log to
+// be replayed.
+const openWithin = 5 * time.Minute
+
+// open has the worker open the project. The error is a *failure.
+func (s *starter) open(w *process, folder string, lock *os.File) error {
+	err := wire.SendSetup(w.socket, s.setup(folder), lock)
+	if err == nil {
+		err = w.socket.SetReadDeadline(time.Now().Add(openWithin))
+	}
+	var opened wire.Opened
+	if err == nil {
+		opened, err = wire.ReceiveOpened(w.socket)
+	}
+	if err == nil && opened.Error == nil {
+		return w.socket.SetReadDeadline(time.Time{})
+	}
+	if err == nil {
+		w.discard()
+		return &failure{death{endedUnopened, opened.Error.Message}, refusal(opened.Error)}
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		w.murder(endedStuck)
+	}
+	lost := w.lose(err)
+	_ = w.socket.Close()
+	e := eider.Errorf(eider.StorageUnavailable, "the project's database could not be opened: %s", w.death().words)
+	return &failure{w.death(), e.Because(lost)}
+}
+
+// failure is why a project could not be opened.
+type failure struct {
+	death   death
+	refusal *eider.Error
+}
+
+func (f *failure) Error() string { return f.refusal.Error() }
+
+// Unwrap returns what the caller is told.
+func (f *failure) Unwrap() error { return f.refusal }
 
 // lock takes the project's lock, as soon as an earlier worker has let go of it.
 func lock(ctx context.Context, path string) (*os.File, error) {

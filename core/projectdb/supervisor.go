@@ -23,7 +23,11 @@ import (
 	"github.com/eiderdb/eider/core/config"
 	"github.com/eiderdb/eider/core/projectdb/confine"
 	"github.com/eiderdb/eider/core/projectdb/wire"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 )
 
 // Settings is the workers' part of the section "projects".
@@ -75,6 +79,8 @@ type Options struct {
 	Dir   string
 	Log   *slog.Logger
 	Meter metric.Meter
+	// Tracer is told of each start and each statement; nil: nobody is.
+	Tracer trace.Tracer
 }
 
 // Supervisor holds the workers.
@@ -83,12 +89,16 @@ type Supervisor struct {
 	starter *starter
 	metrics instruments
 	probed  atomic.Pointer[confine.State]
+	// What workers held when they were last looked at, in bytes.
+	resident, largest atomic.Int64
 
-	mu     sync.Mutex
-	open   map[string]*slot // by the project's uid
-	closed bool
-	stop   chan struct{}
-	tended sync.WaitGroup
+	mu      sync.Mutex
+	open    map[string]*slot    // by the project's uid
+	closing int                 // workers that make room
+	ill     map[string]*illness // likewise
+	closed  bool
+	stop    chan struct{}
+	tended  sync.WaitGroup
 }
 
 // slot is a project that is open or being opened.
@@ -102,15 +112,18 @@ type slot struct {
 
 // New returns a supervisor without workers.
 func New(o Options) (*Supervisor, error) {
+	if o.Tracer == nil {
+		o.Tracer = noop.NewTracerProvider().Tracer("")
+	}
 	m, err := newInstruments(o.Meter)
 	if err != nil {
 		return nil, err
 	}
-	s := &Supervisor{Options: o, metrics: m, open: map[string]*slot{}, stop: make(chan struct{})}
-	if err := s.observeConfinement(); err != nil {
+	s := &Supervisor{Options: o, metrics: m, open: map[string]*slot{}, ill: map[string]*illness{}, stop: make(chan struct{})}
+	if err := errors.Join(s.observeConfinement(), s.observeWorkers()); err != nil {
 		return nil, err
 	}
-	s.starter = newStarter(o, m)
+	s.starter = newStarter(o)
 	s.tended.Add(1)
 	go s.tend()
 	return s, nil
@@ -134,21 +147,21 @@ func Of(p eider.Project) Project {
 // the statement has ended.
 func (s *Supervisor) acquire(ctx context.Context, p Project) (*process, func(), error) {
 	for {
-		held, mine, err := s.take(p)
+		held, mine, pause, err := s.take(p)
 		if err != nil {
 			return nil, nil, err
 		}
-		if held == nil { // too many are open, and all of them are busy
+		if held == nil {
 			select {
 			case <-ctx.Done():
 				return nil, nil, ctx.Err()
-			case <-time.After(20 * time.Millisecond):
+			case <-time.After(pause):
 			}
 			continue
 		}
 		release := sync.OnceFunc(func() { s.release(held) })
 		if mine {
-			held.worker, held.err = s.starter.start(context.WithoutCancel(ctx), p)
+			held.worker, held.err = s.start(context.WithoutCancel(ctx), p)
 			close(held.ready)
 		}
 		select {
@@ -171,28 +184,78 @@ func (s *Supervisor) acquire(ctx context.Context, p Project) (*process, func(), 
 	}
 }
 
+// start opens the project in a worker, and follows it to its end.
+func (s *Supervisor) start(ctx context.Context, p Project) (*process, error) {
+	ctx, span := s.Tracer.Start(ctx, "worker start", trace.WithAttributes(attribute.String("eider.project_uid", p.UID)))
+	defer span.End()
+	begun := time.Now()
+	worker, err := s.starter.start(ctx, p)
+	var failed *failure
+	if errors.As(err, &failed) {
+		s.metrics.ends.Add(ctx, 1, because(failed.death.cause))
+		s.died(p.UID, failed.death.words, failed.refusal)
+	}
+	if err != nil {
+		span.SetStatus(codes.Error, err.Error())
+		return nil, err
+	}
+	s.metrics.started(ctx, time.Since(begun))
+	go s.follow(worker, p.UID)
+	return worker, nil
+}
+
+// follow waits for the worker's end, and holds it against the project where it
+// must.
+func (s *Supervisor) follow(worker *process, uid string) {
+	<-worker.exited
+	d := worker.death()
+	s.metrics.ended(context.Background(), d.cause)
+	if !d.counts() {
+		return
+	}
+	s.Log.Warn("a worker has died", "project_uid", uid, "cause", d.cause, "pid", worker.child.Pid)
+	s.died(uid, d.words, eider.Errorf(eider.ProjectRestarted, "the project's database was restarted; try again"))
+}
+
+// The pauses of those who wait for room, and for a worker that makes some.
+const (
+	roomPause    = 20 * time.Millisecond
+	closingPause = 2 * time.Millisecond
+)
+
 // take finds the project's slot, or makes one, which is then the caller's to
-// fill. It returns nil where there is no room now.
-func (s *Supervisor) take(p Project) (held *slot, mine bool, err error) {
+// fill. Where none can be had now it returns nil and how long to wait.
+func (s *Supervisor) take(p Project) (held *slot, mine bool, pause time.Duration, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return nil, false, eider.Errorf(eider.ShuttingDown, "the server is shutting down")
+		return nil, false, 0, eider.Errorf(eider.ShuttingDown, "the server is shutting down")
 	}
 	if held = s.open[p.UID]; held != nil {
 		held.uses++
-		return held, false, nil
+		return held, false, 0, nil
 	}
-	if len(s.open) >= s.Settings.MaxOpen && !s.evict() {
-		return nil, false, nil
+	if i := s.ill[p.UID]; i != nil {
+		if pause, err = i.pause(time.Now()); pause > 0 {
+			return nil, false, pause, err
+		}
+	}
+	if len(s.open) >= s.Settings.MaxOpen {
+		if s.closing > s.Settings.MaxOpen/4 {
+			return nil, false, closingPause, nil
+		}
+		if !s.evict() {
+			return nil, false, roomPause, nil // all of them are busy
+		}
 	}
 	held = &slot{ready: make(chan struct{}), uses: 1}
 	s.open[p.UID] = held
-	return held, true, nil
+	return held, true, 0, nil
 }
 
-// evict closes the database that was idle for longest. Its slot is free only once
-// the worker has ended: the next in line waits for that.
+// evict closes the database that was idle for longest. Its worker takes a while to
+// end: only some may be about to, so that there are never many more than may be
+// open.
 func (s *Supervisor) evict() bool {
 	var oldest string
 	for uid, held := range s.open {
@@ -205,7 +268,13 @@ func (s *Supervisor) evict() bool {
 	}
 	held := s.open[oldest]
 	delete(s.open, oldest)
-	go held.worker.end(endedIdle)
+	s.closing++
+	go func() {
+		held.worker.end(endedIdle)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.closing--
+	}()
 	return true
 }
 
@@ -230,6 +299,7 @@ func (s *Supervisor) CloseProject(ctx context.Context, uid string) error {
 	s.mu.Lock()
 	held := s.open[uid]
 	delete(s.open, uid)
+	delete(s.ill, uid)
 	s.mu.Unlock()
 	if held == nil {
 		return nil
@@ -260,10 +330,13 @@ func (s *Supervisor) Hold(ctx context.Context, p Project) (held func() bool, rel
 	return func() bool { return !worker.gone() }, release, nil
 }
 
-// tend closes what is idle.
+// tendEvery is how often workers are looked at.
+const tendEvery = 500 * time.Millisecond
+
+// tend closes what is idle, and watches what is not.
 func (s *Supervisor) tend() {
 	defer s.tended.Done()
-	tick := time.NewTicker(time.Second)
+	tick := time.NewTicker(tendEvery)
 	defer tick.Stop()
 	for {
 		select {
@@ -271,7 +344,10 @@ func (s *Supervisor) tend() {
 			return
 		case <-tick.C:
 		}
-		s.closeIdle(time.Now().Add(-time.Duration(s.Settings.Idle)))
+		now := time.Now()
+		s.closeIdle(now.Add(-time.Duration(s.Settings.Idle)))
+		s.watch()
+		s.recover(now)
 	}
 }
 
@@ -332,16 +408,26 @@ func (s *Supervisor) Do(ctx context.Context, p Project, r wire.Request, out any)
 // lost with its worker through no fault of its own is refused as
 // project_restarted.
 func (s *Supervisor) Run(ctx context.Context, p Project, r wire.Request, sinks Sinks, out any) error {
+	ctx, span := s.Tracer.Start(ctx, "worker "+r.Op, trace.WithAttributes(attribute.String("eider.project_uid", p.UID)))
+	defer span.End()
 	worker, release, err := s.acquire(ctx, p)
 	if err != nil {
+		span.SetStatus(codes.Error, err.Error())
 		return err
 	}
 	defer release()
+	begun := time.Now()
 	err = worker.run(ctx, r, sinks, out)
-	if errors.Is(err, errLost) {
-		e := eider.Errorf(eider.ProjectRestarted, "the project's database was restarted; try again")
-		e.RetryAfter = time.Second
-		return e.Because(err)
+	var lost *loss
+	if errors.As(err, &lost) {
+		err = worker.death().blame(lost, r.Call != "", int64(s.Settings.Memory)).Because(err)
+	}
+	s.metrics.ran(ctx, r.Op, time.Since(begun), err)
+	if err != nil {
+		span.SetStatus(codes.Error, err.Error())
+	}
+	if lost == nil && !worker.gone() {
+		s.worked(p.UID)
 	}
 	return err
 }

@@ -6,9 +6,11 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/eiderdb/eider"
 	"github.com/eiderdb/eider/core/config"
 	"github.com/eiderdb/eider/core/duck"
 	"github.com/eiderdb/eider/core/projectdb"
@@ -104,4 +106,39 @@ func TestCancelledBeforeItBegan(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	must(t, s.Do(t.Context(), projects[0], wire.Request{Op: "ping"}, nil))
+}
+
+// A database that cannot be opened is tried ever less often, costs the others
+// nothing, and is back once it can.
+func TestDatabaseThatCannotBeOpenedIsDegradedUntilItCan(t *testing.T) {
+	s, projects := supervise(t, nil, "damaged", "whole")
+	damaged, ping := projects[0], wire.Request{Op: "ping"}
+	file := filepath.Join(s.Dir, "damaged/db/data.duckdb")
+	image, err := os.ReadFile(file)
+	must(t, err)
+	must(t, os.WriteFile(file, []byte("no database"), 0o600))
+	var refused *eider.Error
+	for range 10 {
+		err := s.Do(t.Context(), damaged, ping, nil)
+		if eider.CodeOf(err) != eider.StorageUnavailable {
+			t.Fatalf("got %v", err)
+		}
+		must(t, s.Do(t.Context(), projects[1], ping, nil))
+		if errors.As(err, &refused); refused.RetryAfter > 0 {
+			break
+		}
+	}
+	if refused.RetryAfter == 0 || !strings.Contains(refused.Message, "degraded") {
+		t.Errorf("it is tried again and again: %v", refused)
+	}
+	if c := s.Condition("damaged"); !c.Degraded || c.Reason == "" || s.Degraded() != 1 || s.Condition("whole").Degraded {
+		t.Errorf("the condition is %+v, %d are degraded", c, s.Degraded())
+	}
+	must(t, os.WriteFile(file, image, 0o600))
+	for err = errors.New("not yet"); err != nil && t.Context().Err() == nil; {
+		if err = s.Do(t.Context(), damaged, ping, nil); err != nil && eider.CodeOf(err) != eider.StorageUnavailable {
+			t.Fatal(err)
+		}
+	}
+	must(t, err)
 }

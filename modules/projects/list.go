@@ -173,6 +173,8 @@ type projectStats struct {
 	QueriesToday int64     `json:"queries_today"`
 	ImportsToday int64     `json:"imports_today"`
 	UpdatedAt    time.Time `json:"updated_at"`
+	State        string    `json:"state" enum:"healthy,degraded" doc:"degraded: the process of the project's database keeps dying"`
+	Reason       string    `json:"reason,omitempty" doc:"Why it is degraded"`
 }
 
 func (p *Projects) stats(ctx context.Context, v *operation.View, in projectStatsIn) (projectStats, error) {
@@ -200,7 +202,10 @@ func (p *Projects) stats(ctx context.Context, v *operation.View, in projectStats
 	s := projectStats{
 		ID: project.ID, SizeBytes: project.SizeBytes, TableCount: project.TableCount, BucketCount: project.BucketCount,
 		FileCount: held.Files, FileBytes: held.Bytes, RowCount: held.Rows,
-		QueriesToday: counts["query"], ImportsToday: counts["import_table"], UpdatedAt: project.UpdatedAt,
+		QueriesToday: counts["query"], ImportsToday: counts["import_table"], UpdatedAt: project.UpdatedAt, State: "healthy",
+	}
+	if c := p.databases.Condition(project.UID); c.Degraded {
+		s.State, s.Reason = "degraded", c.Reason
 	}
 	if in.Refresh {
 		s.UpdatedAt = now()

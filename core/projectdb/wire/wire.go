@@ -28,6 +28,19 @@ type Setup struct {
 	Confinement string `json:"confinement"`
 }
 
+// overhead is what a worker may have besides DuckDB's memory limit, in bytes: for
+// what DuckDB does not count, which at times is as much again.
+const overhead = 512 << 20
+
+// Budget is how much memory the worker may take beyond what it has before it
+// opens the database, in bytes.
+func (s Setup) Budget() int64 { return 2*s.MemoryLimit + overhead }
+
+// Opened is a worker's answer to the setup.
+type Opened struct {
+	Error *Error `json:"error,omitempty"` // why the project is not open; the worker ends
+}
+
 // Request is one piece of work.
 type Request struct {
 	Op   string          `json:"op"`
@@ -60,6 +73,7 @@ type Progress struct {
 type End struct {
 	Result json.RawMessage `json:"result,omitempty"`
 	Error  *Error          `json:"error,omitempty"`
+	Last   bool            `json:"last,omitempty"` // the worker ends: DuckDB has given its database up
 }
 
 // Error is a refusal on its way to the server.

@@ -7,14 +7,10 @@ import (
 	"github.com/eiderdb/eider/core/projectdb/wire"
 )
 
-// overhead is the address space that a worker has besides DuckDB's memory limit,
-// in bytes: for what DuckDB does not count, which at times is as much again.
-const overhead = 512 << 20
-
 // ToFolder is the Confine of a server: it confines this process to the folder of
 // its project, for ever.
 func ToFolder(s wire.Setup) error {
-	state, err := confine.Apply(confine.Limits{Root: s.Folder, Memory: 2*s.MemoryLimit + overhead, FileSize: s.MaxSize})
+	state, err := confine.Apply(confine.Limits{Root: s.Folder, Memory: s.Budget(), FileSize: s.MaxSize})
 	if err != nil {
 		return err
 	}

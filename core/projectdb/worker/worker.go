@@ -19,9 +19,11 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"sync"
+	"time"
 
 	"github.com/eiderdb/eider"
 	"github.com/eiderdb/eider/core/duck"
+	"github.com/eiderdb/eider/core/projectdb/gate"
 	"github.com/eiderdb/eider/core/projectdb/wire"
 	"google.golang.org/grpc"
 )
@@ -54,11 +56,15 @@ func serve(confine Confine, w *worker) error {
 	}
 	defer lock.Close() // held for the worker's whole life
 	w.setup = setup
-	if err := confine(setup); err != nil { // told to who asks; nothing is opened
-		w.failed = eider.Errorf(eider.StorageUnavailable, "the project's worker could not be confined").Because(err)
+	if err := confine(setup); err != nil { // nothing is opened
 		w.log.Error("a worker could not be confined", "error", err)
-	} else if err := w.open(); err != nil {
-		w.failed = err
+		return wire.SendOpened(conn, &wire.Error{Code: eider.StorageUnavailable, Message: "the project's worker could not be confined"})
+	}
+	if err := w.open(); err != nil {
+		return wire.SendOpened(conn, w.public(err))
+	}
+	if err := wire.SendOpened(conn, nil); err != nil {
+		return errors.Join(err, w.db.Close())
 	}
 	return w.serve(conn)
 }
@@ -92,13 +98,15 @@ func warm() error {
 }
 
 type worker struct {
-	log    *slog.Logger
-	setup  wire.Setup
-	db     *duck.DB
-	failed error // why the database could not be opened
-	ops    map[string]operation
-	locks  func(*worker) []string
-	write  turn // one change at a time; reads go on beside it
+	log     *slog.Logger
+	setup   wire.Setup
+	db      *duck.DB
+	foreign string // what the file brings of its own: see gate.Foreign
+	ops     map[string]operation
+	locks   func(*worker) []string
+	write   turn // one change at a time; reads go on beside it
+	over    sync.Once
+	quit    func()
 
 	measuring sync.Mutex
 }
@@ -135,6 +143,9 @@ func (w *worker) open() error {
 			return errors.Join(fmt.Errorf("set up the project's database: %w", err), conn.Close(), db.Close())
 		}
 	}
+	if w.foreign, err = gate.Foreign(context.Background(), conn); err != nil {
+		return errors.Join(err, conn.Close(), db.Close())
+	}
 	w.db = db
 	return conn.Close()
 }
@@ -161,14 +172,28 @@ func (w *worker) serve(conn *net.UnixConn) error {
 		<-closed
 		server.Stop() // cancels what runs
 	}()
+	w.quit = func() { go w.giveUp(server) }
 	err := server.Serve(&single{conn: &watched{UnixConn: conn, closed: closed}, closed: closed})
 	if errors.Is(err, net.ErrClosed) || errors.Is(err, grpc.ErrServerStopped) {
 		err = nil
 	}
-	if w.db != nil {
-		err = errors.Join(err, w.db.Close())
-	}
-	return err
+	return errors.Join(err, w.db.Close())
+}
+
+// ExitInvalid is the code with which a worker ends whose database DuckDB has given
+// up after a fatal error: it would answer nothing more.
+const ExitInvalid = 3
+
+// lastWords is how long a worker that ends waits for its answers to be taken.
+const lastWords = 300 * time.Millisecond
+
+// giveUp ends the process. The instance is not closed: nothing of it can be
+// trusted, and what was committed is in the log beside the file.
+func (w *worker) giveUp(server *grpc.Server) {
+	w.log.Error("the database is given up", "error", w.db.Dead())
+	time.AfterFunc(lastWords, func() { os.Exit(ExitInvalid) })
+	server.GracefulStop()
+	os.Exit(ExitInvalid)
 }
 
 // handle runs one request.
@@ -187,6 +212,9 @@ func (w *worker) handle(_ any, stream grpc.ServerStream) (err error) {
 	if err != nil {
 		end.Error = w.public(err)
 	}
+	if end.Last = w.db.Dead() != nil; end.Last {
+		defer w.over.Do(w.quit)
+	}
 	text, err := json.Marshal(end)
 	if err != nil {
 		return err
@@ -201,8 +229,8 @@ func (w *worker) run(ctx context.Context, t *task) (result json.RawMessage, err 
 			err = fmt.Errorf("panic in %s: %v", t.request.Op, v)
 		}
 	}()
-	if w.failed != nil {
-		return nil, w.failed
+	if err := w.trusts(t.request.Op); err != nil {
+		return nil, err
 	}
 	do := w.ops[t.request.Op]
 	if do == nil {
