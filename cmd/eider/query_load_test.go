@@ -60,7 +60,7 @@ var forms = []string{"application/json", "application/x-ndjson", "text/csv", "ap
 // neighbours in other projects are right, and the project is back at once.
 func TestBombsCostNobodyElseAnything(t *testing.T) {
 	t.Parallel()
-	s, keys := startQueries(t, map[string]string{"projects.kill_after": "300ms", "projects.memory": "128MiB"})
+	s, keys := startQueries(t, map[string]string{"projects.kill_after": "300ms", "projects.memory": "128MiB", "projects.max_temp": "32MiB"})
 	s.Want(201, s.Root, "POST /projects", `{"id":"q"}`)
 	for _, bomb := range []string{
 		"SELECT length(repeat(repeat('x',1000000),3000))",
@@ -68,7 +68,7 @@ func TestBombsCostNobodyElseAnything(t *testing.T) {
 		"SELECT len(list_transform(range(100000000), lambda x: x * 2))",
 		"SELECT levenshtein(repeat('a', 400000), repeat('b', 400000))",
 		"SELECT count(*) FROM range(10000000) a, range(10000000) b",
-		"SELECT count(*) FROM (SELECT DISTINCT range, repeat('x', 100) FROM range(100000000))",
+		"SELECT count(*) FROM (SELECT DISTINCT range, repeat('x', 100) FROM range(100000000))", // its temporary files are full
 	} {
 		ended := make(chan string, 1)
 		go func() {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,6 +34,7 @@ type process struct {
 	kill    time.Duration
 	ending  atomic.Bool
 	running atomic.Int64 // statements
+	ids     atomic.Int64 // of requests
 
 	once   sync.Once
 	reason atomic.Pointer[string] // why it was ended, if we did that
@@ -108,47 +110,63 @@ func connect(raw net.Conn) (*grpc.ClientConn, error) {
 		grpc.WithReadBufferSize(256<<10), grpc.WithDisableServiceConfig(), grpc.WithDisableRetry(), grpc.WithIdleTimeout(0))
 }
 
-// run has the worker do r. When ctx ends the worker interrupts it; if it does not
-// end then, the worker is killed.
-func (p *process) run(ctx context.Context, r wire.Request, sinks Sinks, out any) error {
+// run has the worker do r. When ctx ends it returns at once, and the worker is told
+// to stop the work. over is called once the work has ended: a worker that does not
+// stop is killed first.
+func (p *process) run(ctx context.Context, r wire.Request, sinks Sinks, out any, over func()) error {
+	r.ID = p.ids.Add(1)
 	body, err := json.Marshal(r)
+	if err == nil && len(body) > wire.MaxRequest {
+		err = eider.Errorf(eider.BodyTooLarge, "the statement may have at most %d bytes", wire.MaxRequest)
+	}
 	if err != nil {
+		over()
 		return err
 	}
-	if len(body) > wire.MaxRequest {
-		return eider.Errorf(eider.BodyTooLarge, "the statement may have at most %d bytes", wire.MaxRequest)
-	}
 	p.running.Add(1)
-	defer p.running.Add(-1)
-	// The stream outlives ctx for as long as the worker may take to obey.
-	over, end := context.WithCancel(context.WithoutCancel(ctx))
-	defer end()
-	working, stop := context.WithCancel(context.WithoutCancel(ctx))
-	defer stop()
-	unhook := context.AfterFunc(ctx, func() { p.interrupt(working, over, stop) })
-	defer unhook()
-	err = p.exchange(working, body, sinks, out)
+	ended, err := p.exchange(ctx, body, sinks, out)
+	finish := func() {
+		p.running.Add(-1)
+		over()
+	}
+	if ended {
+		finish()
+	} else {
+		go func() {
+			defer finish()
+			p.settle(r.ID)
+		}()
+	}
 	if ctx.Err() != nil && (errors.Is(err, errLost) || status.Code(err) == codes.Canceled || eider.CodeOf(err) == eider.Cancelled) {
 		return ctx.Err()
 	}
 	return err
 }
 
-// interrupt cancels the work, and kills the worker that does not obey.
-func (p *process) interrupt(working, over context.Context, stop context.CancelFunc) {
-	stop()
-	late := time.NewTimer(p.kill)
-	defer late.Stop()
-	select {
-	case <-over.Done():
-	case <-p.exited:
-	case <-late.C:
+// settle waits until the worker has stopped a request that was cut, and kills the
+// worker that does not: to cut the stream is to ask, and nothing says that it was
+// heard.
+func (p *process) settle(id int64) {
+	ctx, cancel := context.WithTimeout(context.Background(), p.kill)
+	defer cancel()
+	body, err := json.Marshal(wire.Request{ID: p.ids.Add(1), Op: wire.OpSettled, Args: json.RawMessage(strconv.FormatInt(id, 10))})
+	if err == nil {
+		_, err = p.exchange(ctx, body, Sinks{}, nil)
+	}
+	if err != nil && !errors.Is(err, errLost) {
 		p.murder(endedStuck)
 	}
 }
 
-func (p *process) exchange(ctx context.Context, body []byte, sinks Sinks, out any) error {
-	stream, err := p.conn.NewStream(ctx, &wire.Stream, wire.Run)
+// exchange sends a request and takes its answer. ended says that nothing of it runs
+// any more.
+func (p *process) exchange(ctx context.Context, body []byte, sinks Sinks, out any) (ended bool, err error) {
+	// The worker keeps no time of its own: who waits decides what is late. Whatever
+	// ends this ends the work.
+	working, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	defer context.AfterFunc(ctx, stop)()
+	stream, err := p.conn.NewStream(working, &wire.Stream, wire.Run)
 	if err == nil {
 		err = stream.SendMsg(&wire.Frame{Kind: wire.KindRequest, Body: body})
 	}
@@ -163,30 +181,36 @@ func (p *process) exchange(ctx context.Context, body []byte, sinks Sinks, out an
 		if err := stream.RecvMsg(&f); err != nil {
 			return p.broken(ctx, err)
 		}
-		switch f.Kind {
-		case wire.KindHead:
-			if sinks.Head != nil {
-				err = sinks.Head(f.Body)
-			}
-		case wire.KindData:
-			if sinks.Data != nil {
-				err = sinks.Data(f.Body)
-			}
-		case wire.KindProgress:
-			var at wire.Progress
-			if err = json.Unmarshal(f.Body, &at); err == nil && sinks.Progress != nil {
-				sinks.Progress(at.Fraction, at.Rows)
-			}
-		case wire.KindEnd:
-			return p.ended(f.Body, out)
-		default:
-			p.murder(endedProtocol)
-			return p.lose(fmt.Errorf("it sent a frame of kind %q", f.Kind))
+		if f.Kind == wire.KindEnd {
+			return true, p.ended(f.Body, out)
 		}
-		if err != nil {
-			return err // the stream's context ends with us, and the work with it
+		if err := p.pass(f, sinks); err != nil {
+			return errors.Is(err, errLost), err
 		}
 	}
+}
+
+// pass hands a frame on.
+func (p *process) pass(f wire.Frame, sinks Sinks) error {
+	switch f.Kind {
+	case wire.KindHead:
+		if sinks.Head != nil {
+			return sinks.Head(f.Body)
+		}
+	case wire.KindData:
+		if sinks.Data != nil {
+			return sinks.Data(f.Body)
+		}
+	case wire.KindProgress:
+		var at wire.Progress
+		if err := json.Unmarshal(f.Body, &at); err == nil && sinks.Progress != nil {
+			sinks.Progress(at.Fraction, at.Rows)
+		}
+	default:
+		p.murder(endedProtocol)
+		return p.lose(fmt.Errorf("it sent a frame of kind %q", f.Kind))
+	}
+	return nil
 }
 
 func (p *process) ended(body []byte, out any) error {
@@ -216,14 +240,14 @@ func refusal(e *wire.Error) *eider.Error {
 }
 
 // broken tells work that was cancelled from a worker that is gone.
-func (p *process) broken(ctx context.Context, err error) error {
+func (p *process) broken(ctx context.Context, err error) (ended bool, _ error) {
 	if errors.Is(err, io.EOF) {
 		err = errors.New("it ended without a word")
 	}
 	if ctx.Err() != nil {
-		return ctx.Err()
+		return false, ctx.Err()
 	}
-	return p.lose(err)
+	return true, p.lose(err)
 }
 
 // murder kills the worker. What was acknowledged is in the database's log.

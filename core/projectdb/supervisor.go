@@ -323,7 +323,7 @@ func (s *Supervisor) Hold(ctx context.Context, p Project) (held func() bool, rel
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := worker.run(ctx, wire.Request{Op: "ping"}, Sinks{}, nil); err != nil {
+	if err := worker.run(ctx, wire.Request{Op: "ping"}, Sinks{}, nil, func() {}); err != nil {
 		release()
 		return nil, nil, err
 	}
@@ -415,9 +415,8 @@ func (s *Supervisor) Run(ctx context.Context, p Project, r wire.Request, sinks S
 		span.SetStatus(codes.Error, err.Error())
 		return err
 	}
-	defer release()
 	begun := time.Now()
-	err = worker.run(ctx, r, sinks, out)
+	err = worker.run(ctx, r, sinks, out, release)
 	var lost *loss
 	if errors.As(err, &lost) {
 		err = worker.death().blame(lost, r.Call != "", int64(s.Settings.Memory)).Because(err)

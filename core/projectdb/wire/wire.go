@@ -43,10 +43,14 @@ type Opened struct {
 
 // Request is one piece of work.
 type Request struct {
+	ID   int64           `json:"id"` // another for each request to a worker
 	Op   string          `json:"op"`
 	Call string          `json:"call,omitempty"` // the id of the call, where it changes something
 	Args json.RawMessage `json:"args,omitempty"`
 }
+
+// OpSettled is answered once the request whose id is the argument runs no more.
+const OpSettled = "settled"
 
 // The kinds of frame.
 const (

@@ -7,6 +7,7 @@ import (
 	"github.com/eiderdb/eider"
 	"github.com/eiderdb/eider/core/duck"
 	"github.com/eiderdb/eider/core/projectdb/gate"
+	"github.com/eiderdb/eider/core/projectdb/wire"
 )
 
 // The texts of tenants pass here on their way into statements, and nowhere else.
@@ -14,7 +15,7 @@ import (
 // harmless are the operations that put no text of a tenant into a statement, and
 // need none of the names that a foreign file could give another meaning.
 var harmless = []string{
-	"ping", "applied", "measure", "list_buckets", "get_bucket", "list_tables", "get_table", "drop_bucket", "drop_table",
+	"ping", wire.OpSettled, "applied", "measure", "list_buckets", "get_bucket", "list_tables", "get_table", "drop_bucket", "drop_table",
 }
 
 // trusts refuses what the gate could not vouch for in a file with macros, types or

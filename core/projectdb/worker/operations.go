@@ -5,14 +5,15 @@ import (
 	"encoding/json"
 
 	"github.com/eiderdb/eider/core/duck"
+	"github.com/eiderdb/eider/core/projectdb/wire"
 )
 
 // operations lists what a worker does.
 func operations() map[string]operation {
 	return map[string]operation{
 		"ping":    func(context.Context, *task) (any, error) { return struct{}{}, nil },
-		"applied": applied,
-		"query":   query, "execute": execute, "import": importFile, "export": export,
+		"applied": applied, wire.OpSettled: settled,
+		"query": query, "execute": execute, "import": importFile, "export": export,
 		"measure": measured,
 
 		"list_buckets": listBuckets, "get_bucket": getBucket, "create_bucket": createBucket, "drop_bucket": dropBucket,

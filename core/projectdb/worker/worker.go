@@ -108,6 +108,9 @@ type worker struct {
 	over    sync.Once
 	quit    func()
 
+	tasks   sync.Mutex
+	running map[int64]chan struct{} // by request; closed at its end
+
 	measuring sync.Mutex
 }
 
@@ -206,6 +209,7 @@ func (w *worker) handle(_ any, stream grpc.ServerStream) (err error) {
 	if err := json.Unmarshal(first.Body, &request); err != nil || first.Kind != wire.KindRequest {
 		return fmt.Errorf("no request: %w", err)
 	}
+	defer w.begin(request.ID)()
 	t := &task{worker: w, request: request, stream: stream}
 	result, err := w.run(stream.Context(), t)
 	end := wire.End{Result: result}
@@ -220,6 +224,42 @@ func (w *worker) handle(_ any, stream grpc.ServerStream) (err error) {
 		return err
 	}
 	return t.send(wire.KindEnd, text)
+}
+
+// begin notes that a request runs, until the returned function is called.
+func (w *worker) begin(id int64) (end func()) {
+	over := make(chan struct{})
+	w.tasks.Lock()
+	defer w.tasks.Unlock()
+	if w.running == nil {
+		w.running = map[int64]chan struct{}{}
+	}
+	w.running[id] = over
+	return func() {
+		w.tasks.Lock()
+		defer w.tasks.Unlock()
+		delete(w.running, id)
+		close(over)
+	}
+}
+
+// settled waits for the end of a request, if it runs.
+func settled(ctx context.Context, t *task) (any, error) {
+	var id int64
+	if err := t.args(&id); err != nil {
+		return nil, err
+	}
+	t.tasks.Lock()
+	over := t.running[id]
+	t.tasks.Unlock()
+	if over != nil {
+		select {
+		case <-over:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	return struct{}{}, nil
 }
 
 func (w *worker) run(ctx context.Context, t *task) (result json.RawMessage, err error) {
