@@ -83,15 +83,30 @@ func lastChange(t *testing.T, c *child) string {
 	return line(row["status"], row["error_code"])
 }
 
-// soon is a moment within a change, another each time.
-func soon() <-chan time.Time { return time.After(time.Duration(rand.IntN(400)) * time.Millisecond) }
+// soon is a moment within a change that takes so long, or just behind it, another
+// each time.
+func soon(takes time.Duration) <-chan time.Time {
+	return time.After(time.Duration(rand.Int64N(int64(takes + takes/2))))
+}
+
+// undisturbed changes the key, and returns whether the table has it now and how
+// long that took: machines differ.
+func undisturbed(t *testing.T, c *child, key string, has bool) (now bool, takes time.Duration) {
+	t.Helper()
+	begun := time.Now()
+	if a, err := changeKey(c, key, has); err != nil || a.Status > 299 {
+		t.Fatalf("%d %s: %v", a.Status, a.Body, err)
+	}
+	return !has, time.Since(begun)
+}
 
 func TestChangeWhoseWorkerIsKilledIsDoneOrNotAndSaysWhich(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	key := tableOfCrash(t, dir)
 	c := serve(t, dir)
-	has, done, undone := keyed(t, c, key), 0, 0
+	has, takes := undisturbed(t, c, key, keyed(t, c, key))
+	done, undone := 0, 0
 	for round := 0; round < 12 || done == 0 || undone == 0; round++ {
 		if round == 60 {
 			t.Fatalf("%d changes were done, %d were not: the test misses its moments", done, undone)
@@ -104,7 +119,7 @@ func TestChangeWhoseWorkerIsKilledIsDoneOrNotAndSaysWhich(t *testing.T) {
 			}
 			answers <- a
 		}()
-		<-soon()
+		<-soon(takes)
 		if killWorkers(t, c.cmd.Process.Pid) == 0 {
 			t.Fatal("the server has no workers")
 		}
@@ -127,14 +142,15 @@ func TestChangeWhoseServerIsKilledIsDoneOrNotAndTheLogSaysWhich(t *testing.T) {
 	dir := t.TempDir()
 	key := tableOfCrash(t, dir)
 	c := serve(t, dir)
-	has, last := keyed(t, c, key), any(nil)
+	has, takes := undisturbed(t, c, key, keyed(t, c, key))
+	last := any(nil)
 	for range 4 {
 		ended := make(chan struct{})
 		go func() {
 			defer close(ended)
 			_, _ = changeKey(c, key, has) // nobody is left to answer
 		}()
-		<-soon()
+		<-soon(takes)
 		c.kill()
 		<-ended
 		c = serve(t, dir)
