@@ -143,7 +143,7 @@ func TestChangeWhoseServerIsKilledIsDoneOrNotAndTheLogSaysWhich(t *testing.T) {
 	key := tableOfCrash(t, dir)
 	c := serve(t, dir)
 	has, takes := undisturbed(t, c, key, keyed(t, c, key))
-	last := any(nil)
+	last := c.Want(200, childKey, "GET /operations?operation=alter_table&limit=1", "").List("operations")[0]["call_id"]
 	for range 4 {
 		ended := make(chan struct{})
 		go func() {
