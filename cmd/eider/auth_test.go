@@ -249,7 +249,11 @@ func TestWhatIsOpenOnPurposeShowsNothingElseAndChangesNothing(t *testing.T) {
 			t.Errorf("a key is shown %d jobs, want %d: %v", len(list), jobs, list)
 		}
 	}
-	if a := s.Want(403, reader, "DELETE /jobs/"+id, ""); a.Code() != "forbidden" {
+	if a := s.Want(409, reader, "DELETE /jobs/"+id, ""); a.Code() != "job_finished" {
+		t.Errorf("a reader that cancels its own job, which has ended, is told %s", a.Code())
+	}
+	others := s.Want(202, owner, "POST /projects/p/files/"+file+"/verify", "", "Prefer: respond-async").Text("job_id")
+	if a := s.Want(403, reader, "DELETE /jobs/"+others, ""); a.Code() != "forbidden" {
 		t.Errorf("a reader that cancels is told %s", a.Code())
 	}
 }

@@ -141,6 +141,8 @@ func (f *Followers) finish(follower Follower, at int64, drain time.Duration) err
 	for at < f.Log.Head().ID {
 		next, err := f.step(ctx, follower, at)
 		if err != nil {
+			// A query that the end of the time cut says only that it was interrupted.
+			err = errors.Join(err, ctx.Err())
 			return fmt.Errorf("follower %s stopped at row %d: %w", follower.Name, at, err)
 		}
 		at = next

@@ -64,7 +64,7 @@ type Correlation struct {
 // 36 columns, whatever their rows, and 8 MB for 9, and the worker's are limited.
 // correlated bounds the columns whose pairs are looked at, pairsAtOnce a query.
 const (
-	columnsAtOnce = 8
+	columnsAtOnce = 4
 	correlated    = 20
 	pairsAtOnce   = 48
 )
