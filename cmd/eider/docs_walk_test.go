@@ -40,6 +40,7 @@ var varying = []struct {
 	{regexp.MustCompile(`"duration_ms":[0-9.]+`), `"duration_ms":N`},
 	{regexp.MustCompile(`"id":\d+`), `"id":N`}, // other projects may have rows before these
 	{regexp.MustCompile(`"next_cursor":"\w+"`), `"next_cursor":"CURSOR"`},
+	{regexp.MustCompile(`backup \d{8}T[\d.]+-[0-9a-f]{8}: \d+ files, \d+ bytes, up to row \d+`), "BACKUP"},
 	{regexp.MustCompile(`rows \d+ to \d+, \d+ checked`), "ROWS checked"},
 	{regexp.MustCompile(`\s+`), ""},
 }
@@ -113,8 +114,8 @@ func runSteps(t *testing.T, dir, script string) string {
 }
 
 // consoles are blocks of commands of ours, each behind a $, and what they print.
-// A repair needs damage, and is tested where there is some. A block of several
-// commands tells of a folder with a past, which tests of their own make.
+// A repair needs damage, and is tested where there is some. The block of several
+// commands is the disaster's, which TestDisasterWalkThrough makes.
 var consoles = regexp.MustCompile("(?s)```\n(\\$ (?:EIDER_[^\n]* )?eider [^\n]*)\n(.*?)```")
 
 func TestCommandsInTheGuideToOperatingPrintWhatItShows(t *testing.T) {
