@@ -85,7 +85,7 @@ func TestBackupUnderLoadRestoresWhatWasThereBefore(t *testing.T) {
 	}
 
 	r, done := restored(t, filepath.Join(s.Dir, "backups", id))
-	if len(done.Damaged) > 0 || done.Epoch == "" {
+	if len(done.Damaged) > 0 || done.Epoch == 0 {
 		t.Errorf("the restore says %+v", done)
 	}
 	repaired := r.Want(200, r.Root, "POST /admin/repair", `{"dry_run":false,"deep":true}`)
@@ -106,7 +106,7 @@ func TestBackupUnderLoadRestoresWhatWasThereBefore(t *testing.T) {
 		t.Errorf("the chain does not hold: %s", v.Body)
 	}
 	row := r.Want(200, r.Root, "GET /operations?operation=restore", "").List("operations")
-	if len(row) != 1 || !strings.Contains(fmt.Sprint(row[0]["details"]), done.Epoch) {
+	if len(row) != 1 || int64(row[0]["details"].(map[string]any)["epoch"].(float64)) != done.Epoch {
 		t.Errorf("the restore's row is %v", row)
 	}
 	r.Stop()

@@ -40,7 +40,7 @@ func rebuildCommand(f *flags) *cobra.Command {
 			_, err = fmt.Fprintf(out, `what no folder tells cannot be brought back: API keys, the log up to now, jobs, answers to repeat, purged projects
 the old metadata and the old root key, if there were any, are in %s
 the new root key is in root.key, unless auth.root_key is set: make new API keys with it
-the log begins again, in epoch %s
+the log begins again, in epoch %d
 `, done.Kept, done.Epoch)
 			return err
 		},

@@ -117,24 +117,36 @@ func TestRebuildThatWasCutShortGoesOn(t *testing.T) {
 	key := project(t, s, "p")
 	stored(t, s, key, "p", "f", "bytes")
 	s.Stop()
-	overwrite(t, filepath.Join(s.Dir, ".rebuild.json"), `{"epoch":"e","original_kept_as":"lost+found/metadata-before"}`)
+	overwrite(t, filepath.Join(s.Dir, ".rebuild.json"), `{"epoch":7,"original_kept_as":"lost+found/metadata-before"}`)
 	if _, err := apptest.TryStart(t, s.Dir, options(), nil); err == nil || !strings.Contains(err.Error(), "eider rebuild") {
 		t.Fatalf("it started, or said %v", err)
 	}
 	done := rebuild(t, s.Dir)
-	if done.Epoch != "e" || done.Counts["projects"] != 1 || done.Counts["files"] != 1 {
+	if done.Epoch != 7 || done.Counts["projects"] != 1 || done.Counts["files"] != 1 {
 		t.Errorf("the rebuild says %+v", done)
 	}
 	if _, err := os.Stat(filepath.Join(s.Dir, "lost+found/metadata-before/metadata.duckdb")); err != nil {
 		t.Error(err)
 	}
 	// As if it had been killed right before its end: nothing comes twice.
-	overwrite(t, filepath.Join(s.Dir, ".rebuild.json"), `{"epoch":"e","original_kept_as":"lost+found/metadata-before","aside":true}`)
+	overwrite(t, filepath.Join(s.Dir, ".rebuild.json"), `{"epoch":7,"original_kept_as":"lost+found/metadata-before","aside":true}`)
 	if done := rebuild(t, s.Dir); done.Counts["projects"] != 0 || done.Counts["files"] != 0 || len(done.Lost) > 0 {
 		t.Errorf("the second try says %+v", done)
 	}
 	s = apptest.Start(t, s.Dir, options(), nil)
 	wantFindings(t, s.Want(200, s.Root, "GET /health/consistency?deep=true", ""))
+	if e := s.App.Kernel.Audit.EpochAt(1); e != 7 {
+		t.Errorf("the first row is in epoch %d", e)
+	}
+	s.Stop()
+
+	// A cursor of a log that was longer waits for ids that are given out again.
+	change(t, s.Dir, `INSERT INTO sink_cursors VALUES ('plugin:siem', 9999, now())`)
+	s = apptest.Start(t, s.Dir, options(), nil)
+	row := s.Want(200, s.Root, "GET /operations?operation=reset_cursor", "").List("operations")
+	if len(row) != 1 || row[0]["resource_id"] != "plugin:siem" || fmt.Sprint(row[0]["details"].(map[string]any)["was"]) != "9999" {
+		t.Errorf("the rows are %v", row)
+	}
 }
 
 // The walk of docs/operating.md, 'A disaster, step by step'.

@@ -7,6 +7,7 @@ package app
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/eiderdb/eider"
 	"github.com/eiderdb/eider/core"
 	"github.com/eiderdb/eider/core/audit"
 	"github.com/eiderdb/eider/core/auth"
@@ -31,6 +33,7 @@ import (
 	"github.com/eiderdb/eider/core/usage"
 	"github.com/eiderdb/eider/core/wasm"
 	"github.com/eiderdb/eider/core/web"
+	"github.com/google/uuid"
 )
 
 // Options are what a server is made of besides its settings.
@@ -274,18 +277,49 @@ func (a *App) provision(ctx context.Context) error {
 // logRepair gives a loss that the operator accepted with `eider repair --wal`
 // its row in the log.
 func (a *App) logRepair(ctx context.Context) error {
-	repaired := a.Kernel.Audit.Repaired()
-	if repaired == nil {
-		return nil
+	head := a.Kernel.Audit.Head().ID // what a repair's row says is behind it, and followers are given it
+	past, err := audit.PastHead(ctx, a.followers.Cursors, a.store.View(), head)
+	if err != nil {
+		return err
 	}
+	if repaired := a.Kernel.Audit.Repaired(); repaired != nil {
+		if err := a.logRepaired(ctx, *repaired); err != nil {
+			return err
+		}
+	}
+	return a.resetCursors(ctx, past, head)
+}
+
+func (a *App) logRepaired(ctx context.Context, repaired audit.Repair) error {
 	if err := a.keeper.Reset(); err != nil {
 		return err
 	}
-	err := a.Kernel.Pipeline.Record(ctx, a.repairRow(*repaired), nil)
+	err := a.Kernel.Pipeline.Record(ctx, a.repairRow(repaired), nil)
 	if err != nil {
 		return fmt.Errorf("log the repair: %w", err)
 	}
 	return a.Kernel.Audit.RepairLogged()
+}
+
+// resetCursors sets those that wait behind the head on it, and leaves a row of each.
+func (a *App) resetCursors(ctx context.Context, past []audit.Cursor, head int64) error {
+	for _, c := range past {
+		was := c.LogID
+		c.LogID, c.UpdatedAt = head, time.Now().UTC().Truncate(time.Microsecond)
+		details, err := json.Marshal(map[string]int64{"was": was, "log_id": c.LogID})
+		if err != nil {
+			return err
+		}
+		err = a.Kernel.Pipeline.Record(ctx, audit.Row{
+			CallID: uuid.Must(uuid.NewV7()).String(), ActorType: eider.ActorSystem, ActorName: "start",
+			Operation: "reset_cursor", ResourceType: "cursor", ResourceID: c.Name, Status: eider.StatusSuccess, Details: string(details),
+		}, func(tx *metadata.Tx) error { return a.followers.Cursors.Put(ctx, tx, c) })
+		if err != nil {
+			return fmt.Errorf("reset the cursor of %s: %w", c.Name, err)
+		}
+		a.telemetry.Log.Warn("a follower of the log was further than the log and is set back", "follower", c.Name, "was", was, "is", c.LogID)
+	}
+	return nil
 }
 
 // Close ends everything that Open began. It may be called after a failed Open.

@@ -30,7 +30,7 @@ var ErrRebuilding = errors.New("a rebuild of the register was begun and is not f
 
 // rebuilding is what rebuildFile holds.
 type rebuilding struct {
-	Epoch string    `json:"epoch"`
+	Epoch int64     `json:"epoch"`
 	At    time.Time `json:"at"`
 	Kept  string    `json:"original_kept_as"` // relative to the data folder
 	// Aside says that the old metadata is out of the way: what has its name now is the
@@ -40,7 +40,7 @@ type rebuilding struct {
 
 // Rebuilt says what a rebuild has brought back.
 type Rebuilt struct {
-	Epoch  string         `json:"epoch"`
+	Epoch  int64          `json:"epoch"`
 	Kept   string         `json:"original_kept_as"`
 	Counts map[string]int `json:"counts"`
 	Lost   []string       `json:"lost"`
@@ -112,7 +112,7 @@ func (a *App) beginRebuild() (word rebuilding, err error) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		at := time.Now().UTC()
-		word = rebuilding{Epoch: newEpoch(), At: at, Kept: filepath.Join("lost+found", "metadata-"+at.Format("20060102T150405.000"))}
+		word = rebuilding{Epoch: audit.NextEpoch(at, 0), At: at, Kept: filepath.Join("lost+found", "metadata-"+at.Format("20060102T150405.000"))}
 		if err := a.writeRebuilding(word); err != nil {
 			return word, err
 		}

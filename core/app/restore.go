@@ -2,7 +2,6 @@ package app
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -25,7 +24,7 @@ type Restored struct {
 	LogID   int64    `json:"log_id"`
 	Entries int      `json:"entries"`
 	Bytes   int64    `json:"size_bytes"`
-	Epoch   string   `json:"epoch"`
+	Epoch   int64    `json:"epoch"`
 	Damaged []string `json:"damaged"` // files that are not what was backed up
 }
 
@@ -102,7 +101,7 @@ func (r *restore) run(ctx context.Context, m backup.Manifest) error {
 	if head.ID < m.LogID {
 		return fmt.Errorf("the restored log ends at row %d, the manifest says %d", head.ID, m.LogID)
 	}
-	r.done.LogID, r.done.Epoch = head.ID, newEpoch()
+	r.done.LogID, r.done.Epoch = head.ID, audit.NextEpoch(time.Now(), head.Epoch)
 	err = audit.WriteRepair(settings.path(auditDir), audit.Repair{
 		Head: head.ID, Hash: hex.EncodeToString(head.Hash), Lost: head.ID, At: time.Now().UTC(),
 		Operation: "restore", Epoch: r.done.Epoch, From: m.ID,
@@ -164,11 +163,4 @@ func (r *restore) completeProjects() error {
 		r.dirs[folder] = true
 	}
 	return nil
-}
-
-// newEpoch names what begins when a log goes on from another state than its last.
-func newEpoch() string {
-	name := make([]byte, 16)
-	_, _ = rand.Read(name) // never fails
-	return hex.EncodeToString(name)
 }

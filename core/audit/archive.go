@@ -35,6 +35,7 @@ type Archived struct {
 	LastTime  time.Time `json:"last_time"`
 	SHA256    string    `json:"sha256"` // of the file
 	Bytes     int64     `json:"bytes"`
+	Epoch     int64     `json:"epoch,omitempty"` // of the last row
 }
 
 // Manifest stands beside the file of an archive.
@@ -96,11 +97,16 @@ func Cut(tx *metadata.Tx, last int64) { tx.Cut(&spec, last) }
 // Both are durable when it returns, the manifest last: a file that has one is whole.
 func WriteArchive(ctx context.Context, v *metadata.View, files *disk.FS, signer *Signer, dir string, first, last int64) (*Manifest, error) {
 	m := &Manifest{Format: 1, Archived: Archived{File: ArchiveName(first, last), First: first, Last: last}}
+	epochs, err := readEpochs(v.Query(ctx, selectEpochs))
+	if err != nil {
+		return nil, err
+	}
+	m.Epoch = epochs.of(last)
 	fresh := filepath.Join(dir, "."+m.File)
 	if err := m.write(ctx, v, fresh); err != nil {
 		return nil, errors.Join(err, ignoreMissing(os.Remove(fresh)))
 	}
-	err := syncFile(fresh)
+	err = syncFile(fresh)
 	if err == nil {
 		m.SHA256, m.Bytes, err = sumOf(fresh)
 	}
@@ -118,7 +124,7 @@ func WriteArchive(ctx context.Context, v *metadata.View, files *disk.FS, signer 
 	if err != nil {
 		return nil, err
 	}
-	m.Checkpoint = signer.Sign(Head{m.Last, hash, m.LastTime})
+	m.Checkpoint = signer.Sign(Head{m.Last, hash, m.LastTime, m.Epoch})
 	text, err := json.MarshalIndent(m, "", "  ")
 	if err != nil {
 		return nil, err

@@ -20,6 +20,7 @@ type Checkpoint struct {
 	ID        int64     `json:"id"`
 	Hash      string    `json:"hash"`
 	Time      time.Time `json:"time"`
+	Epoch     int64     `json:"epoch,omitempty"`
 	Key       string    `json:"key"` // first 8 bytes of SHA-256 of the public key, hex
 	Signature string    `json:"signature"`
 
@@ -27,7 +28,11 @@ type Checkpoint struct {
 }
 
 func (c *Checkpoint) message() []byte {
-	return fmt.Appendf(nil, "eider checkpoint\n%d\n%s\n%d\n", c.ID, c.Hash, c.Time.UnixMicro())
+	text := fmt.Appendf(nil, "eider checkpoint\n%d\n%s\n%d\n", c.ID, c.Hash, c.Time.UnixMicro())
+	if c.Epoch != 0 {
+		text = fmt.Appendf(text, "epoch %d\n", c.Epoch)
+	}
+	return text
 }
 
 // Signer signs and checks checkpoints with one ed25519 key.
@@ -79,7 +84,7 @@ func (s *Signer) KeyID() string {
 
 // Sign returns the checkpoint of a head.
 func (s *Signer) Sign(h Head) Checkpoint {
-	c := Checkpoint{ID: h.ID, Hash: hex.EncodeToString(h.Hash), Time: h.Time, Key: s.KeyID()}
+	c := Checkpoint{ID: h.ID, Hash: hex.EncodeToString(h.Hash), Time: h.Time, Epoch: h.Epoch, Key: s.KeyID()}
 	c.Signature = hex.EncodeToString(ed25519.Sign(s.private, c.message()))
 	return c
 }

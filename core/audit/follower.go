@@ -42,6 +42,7 @@ func NewCursors() *metadata.Table[Cursor] {
 // Follower reads the log in order, behind the writer, at least once each row.
 // Handle must be idempotent and must return when its ctx ends; while it fails,
 // its follower waits and tries again with the same rows, and nobody else notices.
+// The rows of a batch are all in one epoch (Log.EpochAt).
 type Follower struct {
 	Name   string
 	Handle func(ctx context.Context, rows []Row) error
@@ -156,6 +157,7 @@ func (f *Followers) step(ctx context.Context, follower Follower, at int64) (int6
 	if to <= at {
 		return at, nil
 	}
+	to = f.Log.sameEpoch(at+1, to)
 	found, err := f.Store.View().Query(ctx, selectAfter, at, to)
 	if err != nil {
 		return at, err

@@ -16,9 +16,10 @@ import (
 
 // Head is the newest row of the chain.
 type Head struct {
-	ID   int64
-	Hash []byte
-	Time time.Time
+	ID    int64
+	Hash  []byte
+	Time  time.Time
+	Epoch int64
 }
 
 // Log is the sealer of operations_log and what memory keeps of it.
@@ -29,6 +30,7 @@ type Log struct {
 
 	mu         sync.Mutex
 	head       Head
+	epochs     epochs
 	unfinished map[string]Row
 	hashless   int64         // newest row without a request_hash
 	grown      chan struct{} // closed and replaced when the head moves
@@ -57,10 +59,15 @@ const selectUnfinished = selectRow + `
 // Load reads the head and the unfinished calls. It returns ErrBehind or
 // ErrForked if the table does not hold what the newest checkpoint says.
 func (l *Log) Load(ctx context.Context, v *metadata.View) error {
+	epochs, err := readEpochs(v.Query(ctx, selectEpochs))
+	if err != nil {
+		return err
+	}
 	head, err := readHead(ctx, v)
 	if err != nil {
 		return err
 	}
+	head.Epoch = epochs.newest()
 	rows, err := v.Query(ctx, selectUnfinished)
 	if err != nil {
 		return fmt.Errorf("read unfinished calls: %w", err)
@@ -79,7 +86,7 @@ func (l *Log) Load(ctx context.Context, v *metadata.View) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.head = head
+	l.head, l.epochs = head, epochs
 	l.repaired = repaired
 	l.hashless = hashless
 	l.unfinished = map[string]Row{}
@@ -121,11 +128,18 @@ func readHead(ctx context.Context, v *metadata.View) (Head, error) {
 	return headOf(rows, err)
 }
 
-// ReadHead reads the newest row through a query function, for a repair that has
-// no store.
+// ReadHead reads the newest row, and the epoch that it is in, through a query
+// function, for a repair that has no store.
 func ReadHead[R metadata.Rows](ctx context.Context, query func(context.Context, string, ...any) (R, error)) (Head, error) {
 	rows, err := query(ctx, selectHead)
-	return headOf(rows, err)
+	head, err := headOf(rows, err)
+	if err != nil {
+		return head, err
+	}
+	rows, err = query(ctx, selectEpochs)
+	epochs, err := readEpochs(rows, err)
+	head.Epoch = epochs.newest()
+	return head, err
 }
 
 func headOf(rows metadata.Rows, err error) (Head, error) {
@@ -167,7 +181,7 @@ func (l *Log) Seal(g *metadata.Group) error {
 		r.PrevHash = s.head.Hash
 		r.validUTF8()
 		r.Hash = r.hash()
-		s.head = Head{r.ID, r.Hash, r.Time}
+		s.head = Head{r.ID, r.Hash, r.Time, max(s.head.Epoch, epochOf(r))}
 		s.rows = append(s.rows, r)
 		g.Append(&spec, r.values())
 	}
@@ -213,6 +227,7 @@ func (l *Log) Sealed(g *metadata.Group) {
 	l.mu.Lock()
 	l.head = s.head
 	for _, r := range s.rows {
+		l.epochs.note(r)
 		switch {
 		case r.Status == eider.StatusInProgress:
 			l.unfinished[r.CallID] = *r

@@ -24,9 +24,9 @@ type Repair struct {
 	At    time.Time `json:"at"`
 
 	// Operation is what to call it in the log, where it is no repair: restore or
-	// rebuild. Either begins a new epoch, which Epoch names.
+	// rebuild. Either begins a new epoch.
 	Operation string `json:"operation,omitempty"`
-	Epoch     string `json:"epoch,omitempty"`
+	Epoch     int64  `json:"epoch,omitempty"`
 	From      string `json:"from,omitempty"` // the backup
 }
 

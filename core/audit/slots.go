@@ -133,7 +133,7 @@ func (w *slotWriter) record() {
 		return
 	}
 	w.recorded = w.last.ID
-	w.keeper.log.Info("audit checkpoint", "id", w.last.ID, "hash", w.last.Hash, "key", w.last.Key, "signature", w.last.Signature)
+	w.keeper.log.Info("audit checkpoint", "id", w.last.ID, "epoch", w.last.Epoch, "hash", w.last.Hash, "key", w.last.Key, "signature", w.last.Signature)
 }
 
 // appendLine appends a line and syncs the file. A crash may have left half a

@@ -119,6 +119,9 @@ func (a *Audit) cutLog(ctx context.Context, tx *operation.Tx, p *archivePlan) (o
 	} {
 		call.Detail(name, value)
 	}
+	if m.Epoch != 0 {
+		call.Detail("epoch", m.Epoch)
+	}
 	audit.Cut(tx, p.Last)
 	return operation.Nothing{}, nil
 }
