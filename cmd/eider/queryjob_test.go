@@ -38,7 +38,7 @@ func TestFewRowsAreTheResultOfAJob(t *testing.T) {
 		result, _ := job["result"].(map[string]any)
 		rows, _ := result["rows"].([]any)
 		columns, _ := json.Marshal(result["columns"])
-		if job["status"] != "succeeded" || job["operation"] != "query" || len(rows) != min(n, 4) || result["row_count"] != float64(len(rows)) ||
+		if job["status"] != "succeeded" || job["operation"] != "query" || len(rows) != min(n, 4) || result["row_count"] != float64(len(rows)) || job["rows_done"] != float64(len(rows)) ||
 			result["truncated"] != truncated || result["file_id"] != nil || result["elapsed_ms"] == nil ||
 			string(columns) != `[{"name":"n","type":"BIGINT"},{"name":"s","type":"VARCHAR"}]` {
 			t.Errorf("%d rows: the job is %v", n, job)
@@ -95,7 +95,7 @@ func TestAStatementThatWritesCanBeAJob(t *testing.T) {
 	s.Want(201, s.Root, "POST /projects/p/buckets", `{"name":"b"}`)
 	job := ask(t, s, keys["write"], statement("CREATE TABLE b.t AS SELECT * FROM range(10)", `"mode":"write"`))
 	result, _ := job["result"].(map[string]any)
-	if job["status"] != "succeeded" || result["affected_rows"] != 10.0 {
+	if job["status"] != "succeeded" || result["affected_rows"] != 10.0 || job["rows_done"] != 10.0 {
 		t.Errorf("the job is %v", job)
 	}
 	if a := s.Want(200, keys["read"], "GET /projects/p/stats", ""); a.JSON["table_count"] != 1.0 || a.JSON["row_count"] != 10.0 {

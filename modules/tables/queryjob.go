@@ -91,7 +91,8 @@ func (q *queries) planJob(ctx context.Context, _ *operation.Tx, in runQuery) (*q
 // keepRows reads the answer, into memory for as long as it may be the result
 // itself, and beyond that into a file.
 func (q *queries) keepRows(ctx context.Context, p *queryPlan) error {
-	answer, err := q.start(ctx, p.in, p.form, operation.From(ctx).Progress)
+	call := operation.From(ctx)
+	answer, err := q.start(ctx, p.in, p.form, call.Progress)
 	if err != nil {
 		return err
 	}
@@ -117,6 +118,7 @@ func (q *queries) keepRows(ctx context.Context, p *queryPlan) error {
 	end := answer.relay.end
 	p.out.RowCount, p.out.Truncated, p.out.ElapsedMS = end.Rows, end.Truncated, time.Since(answer.relay.begun).Milliseconds()
 	p.done = true
+	call.Progress(1, end.Rows) // it may be one that was too quick to tell any
 	return nil
 }
 

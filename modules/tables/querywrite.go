@@ -77,6 +77,9 @@ func (q *queries) execute(ctx context.Context, p *writePlan) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, p.timeout, errTimeout)
 	defer cancel()
 	err = q.tables.commit(ctx, p.Project, "execute", p.Call, p.args, projectdb.Sinks{}, &p.out)
+	if err == nil {
+		operation.From(ctx).Progress(1, p.out.Affected)
+	}
 	return overdue(ctx, err, p.timeout)
 }
 

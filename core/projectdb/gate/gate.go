@@ -66,11 +66,25 @@ func Select(ctx context.Context, conn *duck.Conn, sql string) (Checked, error) {
 	if err != nil {
 		return Checked{}, err
 	}
+	if err := changes(text); err != nil {
+		return Checked{}, err
+	}
 	body, err := g.query(piece{text: sql[start:], start: start}, limits{})
 	if err != nil {
 		return Checked{}, err
 	}
 	return Checked{SQL: explain + body, Kind: kind}, nil
+}
+
+// changes refuses the statements that Write takes, with a word on how they are
+// run.
+func changes(text *text) error {
+	for _, first := range []string{"insert", "update", "delete", "merge", "create"} {
+		if t := text.peek(); t.is(first) {
+			return refuseAt(t.start, "%s changes something, which a statement may in mode write alone", strings.ToUpper(first))
+		}
+	}
+	return nil
 }
 
 // explained takes EXPLAIN and its options off a statement.
@@ -96,8 +110,12 @@ func explained(text *text) (kind, prefix string, start int, err error) {
 // everywhere; parameters are not. Every refusal is InvalidWhereClause.
 func Where(ctx context.Context, conn *duck.Conn, clause string) (string, error) {
 	where, err := func() (string, error) {
-		if _, err := scan(clause); err != nil {
+		text, err := scan(clause)
+		if err != nil {
 			return "", err
+		}
+		if len(text.tokens) == 0 {
+			return "", refuse("the condition is empty; true is one for all rows")
 		}
 		g := &gate{ctx, conn}
 		return g.expression(piece{text: clause}, limits{noParameters: "a where clause has no parameters"})

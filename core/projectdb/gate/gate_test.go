@@ -67,6 +67,7 @@ func TestRefusalsSayWhatAndWhere(t *testing.T) {
 		{reads, "SELECT lowr('A')", eider.QueryFailed, "there is no function lowr (at character 8)"},
 		{reads, "SELECT * FROM read_csv('x')", eider.StatementNotAllowed, "the function read_csv is not allowed: it reads files (at character 15)"},
 		{reads, "DROP TABLE plain", eider.StatementNotAllowed, "DROP is not allowed here (at character 1)"},
+		{reads, "DELETE FROM plain", eider.StatementNotAllowed, "DELETE changes something, which a statement may in mode write alone (at character 1)"},
 		{reads, "PIVOT plain ON a USING count(*)", eider.StatementNotAllowed, "a PIVOT names its values"},
 		{reads, "SHOW TABLES", eider.StatementNotAllowed, "information_schema"},
 		{reads, "SELECT 1; SELECT 2", eider.StatementNotAllowed, "there are 2"},
@@ -78,6 +79,9 @@ func TestRefusalsSayWhatAndWhere(t *testing.T) {
 		{writes, "DROP TABLE plain", eider.StatementNotAllowed, "DROP is not allowed: INSERT, UPDATE"},
 		{where, "a = 1) OR (1 = 1", eider.InvalidWhereClause, "the bracket ) closes none (at character 6)"},
 		{where, "a = nextval('x')", eider.InvalidWhereClause, "projects have no sequences (at character 5)"},
+		{where, " -- nothing", eider.InvalidWhereClause, "the condition is empty"},
+		{kind, "INT[0]", eider.InvalidColumnType, "the type does not take these parameters"},
+		{kind, "MAP(INT)", eider.InvalidColumnType, "the type does not take these parameters"},
 		{kind, "INTEGR", eider.InvalidColumnType, "Type with name INTEGR does not exist"},
 	} {
 		err := c.check(c.input)

@@ -14,7 +14,13 @@ import (
 // Every refusal is InvalidColumnType.
 func Type(ctx context.Context, conn *duck.Conn, text string) (string, error) {
 	canonical, err := (&gate{ctx, conn}).columnType(text)
-	if refusal(err) != nil {
+	e := refusal(err)
+	if e != nil && strings.Contains(e.Message, "type parameter") {
+		// It is of such as int[0]: DuckDB can make no type of it, and says that it
+		// cannot write it down.
+		err = refuse("the type does not take these parameters").Because(err)
+	}
+	if e != nil {
 		return "", recode(err, eider.InvalidColumnType)
 	}
 	return canonical, err

@@ -105,6 +105,7 @@ type importing struct {
 	compression string
 	table       described
 	fields      []string // of the file
+	empty       bool     // it has no rows, and no fields to be told by
 	mapped      []mapped
 	warnings    []string
 }
@@ -134,8 +135,10 @@ func (in *importing) run(ctx context.Context, conn *duck.Conn) (out Imported, er
 			return out, err
 		}
 	}
-	if out.Rows, err = count(ctx, conn, in.insert()); err != nil {
-		return out, err
+	if !in.empty {
+		if out.Rows, err = count(ctx, conn, in.insert()); err != nil {
+			return out, err
+		}
 	}
 	in.progress(0.9, out.Rows)
 	if out.RowsAfter, err = countRows(ctx, conn, in.table.sql()); err != nil {
@@ -190,7 +193,39 @@ func (in *importing) match(ctx context.Context, conn *duck.Conn) error {
 	if in.Format == FormatCSV && !in.CSV.Header {
 		return in.byPlace(wanted)
 	}
+	if in.Format == FormatCSV {
+		in.fields = headed(in.fields)
+	}
+	if in.empty, err = in.nothing(ctx, conn); err != nil || in.empty {
+		return err
+	}
 	return in.byName(wanted)
+}
+
+// nothing reports whether a JSON file has no rows: it is how a table without rows
+// is exported. DuckDB gives it one field of its own making.
+func (in *importing) nothing(ctx context.Context, conn *duck.Conn) (empty bool, err error) {
+	if in.Format != FormatJSON || len(in.fields) != 1 || in.fields[0] != "json" {
+		return false, nil
+	}
+	err = answer(ctx, conn, &empty, "SELECT (count(*) = 0)::VARCHAR FROM (FROM read_json('"+quoteText(in.path(inFile))+"', maximum_depth=1"+in.packing()+") LIMIT 1)")
+	if err != nil {
+		return false, in.unreadable(err)
+	}
+	return empty, nil
+}
+
+// headed leaves out the fields that a line has beyond the header, for which DuckDB
+// made names up: read without them, that line is told by its number.
+func headed(fields []string) []string {
+	n := len(fields)
+	for n > 1 && fields[n-1] == fmt.Sprintf("column%d", n-1) {
+		n--
+	}
+	if n == 1 && fields[0] == "column0" {
+		return fields // none has a name
+	}
+	return fields[:n]
 }
 
 // wanted returns the columns that the file may fill.

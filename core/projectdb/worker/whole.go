@@ -25,6 +25,9 @@ func (in *importing) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if info.Size() == 0 && in.Format == FormatCSV {
+		return eider.Errorf(eider.ImportFailed, "the file is empty")
+	}
 	head := make([]byte, 4)
 	n, _ := io.ReadFull(file, head)
 	head = head[:n]
