@@ -39,6 +39,7 @@ const (
 // List returns the rows that match, newest first, at most Limit. It shows the log
 // as it was at one instant: a call that ends meanwhile is shown by its intent.
 func (l *Log) List(ctx context.Context, v *metadata.View, f Filter) ([]Row, error) {
+	v.Settle(ctx)
 	head, unfinished := l.snapshot()
 	upper := head + 1
 	if f.Before > 0 && f.Before < upper {
@@ -136,6 +137,7 @@ const countSince = `SELECT operation, count(*) FROM operations_log
 // CountSince returns how many operations of each name succeeded in a project
 // since a time.
 func (l *Log) CountSince(ctx context.Context, v *metadata.View, projectUID string, since time.Time) (map[string]int64, error) {
+	v.Settle(ctx)
 	rows, err := v.Query(ctx, countSince, projectUID, since)
 	if err != nil {
 		return nil, fmt.Errorf("count operations: %w", err)

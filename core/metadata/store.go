@@ -53,6 +53,9 @@ type Options struct {
 	// NoteEvery is how long a note waits at most for a group to ride in; 0
 	// means one second.
 	NoteEvery time.Duration
+	// LaterEvery is how long what is written Later waits at most for a group to
+	// ride in; 0 means 50 milliseconds.
+	LaterEvery time.Duration
 	// Full is asked to make room when a group meets a full disk, such as by giving
 	// back a ballast file. If it returns true the group is tried again, once. It is
 	// called by the writer, and also when there was no room for a checkpoint; nil
@@ -75,17 +78,21 @@ type Store struct {
 	log          *slog.Logger
 	maxGroup     int
 	noteEvery    time.Duration
+	laterEvery   time.Duration
 	full         func() bool
 	fatal        func(error)
 	committed    func(Receipt)
 
 	queue chan *write
+	later chan *write
 	noted chan struct{}
 	stop  chan struct{} // closed by Close
 	done  chan struct{} // closed when the writer has ended
 
 	mu    sync.Mutex
 	notes []func(*Tx) error
+
+	unhurried atomic.Int64 // what was written Later and is not answered yet
 
 	down     atomic.Pointer[error] // why writes are refused for now or for ever
 	stopOnce sync.Once
@@ -98,8 +105,8 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	s := &Store{
 		engine: o.Engine, tables: o.Tables, sealer: o.Sealer, claims: newClaims(),
 		housekeeping: map[string]bool{}, log: o.Log,
-		maxGroup: o.MaxGroup, noteEvery: o.NoteEvery, full: o.Full, fatal: o.Fatal, committed: o.Committed,
-		queue: make(chan *write, 4096), noted: make(chan struct{}, 1),
+		maxGroup: o.MaxGroup, noteEvery: o.NoteEvery, laterEvery: o.LaterEvery, full: o.Full, fatal: o.Fatal, committed: o.Committed,
+		queue: make(chan *write, 4096), later: make(chan *write, 4096), noted: make(chan struct{}, 1),
 		stop: make(chan struct{}), done: make(chan struct{}),
 	}
 	for _, name := range o.Housekeeping {
@@ -119,6 +126,9 @@ func (s *Store) setDefaults() {
 	}
 	if s.noteEvery == 0 {
 		s.noteEvery = time.Second
+	}
+	if s.laterEvery == 0 {
+		s.laterEvery = 50 * time.Millisecond
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -170,7 +180,17 @@ func (s *Store) Ready() error {
 }
 
 // Waiting returns how many writes wait for their group to begin.
-func (s *Store) Waiting() int { return len(s.queue) }
+func (s *Store) Waiting() int { return len(s.queue) + len(s.later) }
+
+var errSettled = errors.New("nothing to write: only waited")
+
+// Settle waits until what was written Later is durable, and so is seen, or has
+// failed.
+func (v *View) Settle(ctx context.Context) {
+	if v.store.unhurried.Load() > 0 {
+		_, _ = v.store.Write(ctx, func(*Tx) error { return errSettled })
+	}
+}
 
 // Probe asks the engine one trivial question, within ctx.
 func (s *Store) Probe(ctx context.Context) error {
@@ -198,6 +218,20 @@ func (s *Store) Probe(ctx context.Context) error {
 // After storage_unavailable nothing was kept, unless the commit's outcome is
 // unknown and the group staged no item by which the sealer could tell.
 func (s *Store) Write(ctx context.Context, fn func(*Tx) error) (Receipt, error) {
+	return s.write(ctx, fn, s.queue)
+}
+
+// WriteLater is Write for what no client waits for, such as the row of a download
+// that has ended: it rides in the next group, and begins one only after some
+// milliseconds. A group has a price of its own that many such rows can share.
+// View.Settle waits for them.
+func (s *Store) WriteLater(ctx context.Context, fn func(*Tx) error) (Receipt, error) {
+	s.unhurried.Add(1)
+	defer s.unhurried.Add(-1)
+	return s.write(ctx, fn, s.later)
+}
+
+func (s *Store) write(ctx context.Context, fn func(*Tx) error, queue chan<- *write) (Receipt, error) {
 	if err := ctx.Err(); err != nil {
 		return Receipt{}, err
 	}
@@ -208,7 +242,7 @@ func (s *Store) Write(ctx context.Context, fn func(*Tx) error) (Receipt, error) 
 	default:
 	}
 	select {
-	case s.queue <- w:
+	case queue <- w:
 	case <-ctx.Done():
 		return Receipt{}, ctx.Err()
 	case <-s.stop:

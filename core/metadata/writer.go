@@ -76,31 +76,47 @@ func (s *Store) hasNotes() bool {
 	return len(s.notes) > 0
 }
 
-// next waits for writes, or for notes to grow old. It returns false once the
-// store is closing and the queue is empty.
+// next waits for writes, or for notes or what is written Later to grow old. It
+// returns false once the store is closing and the queues are empty.
 func (s *Store) next() (group []*write, open bool) {
-	var old <-chan time.Time
+	var old, late <-chan time.Time
 	for {
 		select {
 		case w := <-s.queue:
-			return s.drain([]*write{w}), true
+			return s.drain(append(group, w)), true
+		case w := <-s.later:
+			if group = append(group, w); len(group) >= s.maxGroup {
+				return group, true
+			}
+			if late == nil {
+				late = time.After(s.laterEvery)
+			}
+		case <-late:
+			return s.drain(group), true
 		case <-s.noted:
 			if old == nil {
 				old = time.After(s.noteEvery)
 			}
 		case <-old:
-			return nil, true
+			return s.drain(group), true
 		case <-s.stop:
-			group = s.drain(nil)
+			group = s.drain(group)
 			return group, len(group) > 0
 		}
 	}
 }
 
 func (s *Store) drain(group []*write) []*write {
-	for len(group) < s.maxGroup {
+	for _, queue := range []chan *write{s.queue, s.later} {
+		group = take(group, queue, s.maxGroup)
+	}
+	return group
+}
+
+func take(group []*write, queue <-chan *write, most int) []*write {
+	for len(group) < most {
 		select {
-		case w := <-s.queue:
+		case w := <-queue:
 			group = append(group, w)
 		default:
 			return group

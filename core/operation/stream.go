@@ -146,7 +146,7 @@ func (s *streaming) conclude(ctx context.Context, refusal error) {
 	if s.intent != nil {
 		intent = s.intent.ID
 	}
-	err := s.p.commit(ctx, func(tx *Tx) error { return s.p.conclude(ctx, tx, s.c, nil, refusal, intent) })
+	err := s.p.commitBy(ctx, s.p.Store.WriteLater, func(tx *Tx) error { return s.p.conclude(ctx, tx, s.c, nil, refusal, intent) })
 	if err != nil && eider.CodeOf(err) != eider.CodeOf(refusal) {
 		s.p.Log.ErrorContext(ctx, "the row of a stream could not be logged", "operation", s.c.Operation.Name, "error", err)
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/eiderdb/eider"
+	"github.com/eiderdb/eider/core/metadata"
 	"go.opentelemetry.io/otel/attribute"
 )
 
@@ -103,9 +104,13 @@ func (p *Pipeline) admits(c *Call, refusal error) bool {
 // commit hands fn to the writer, under a span that says how many shared the
 // commit.
 func (p *Pipeline) commit(ctx context.Context, fn func(*Tx) error) error {
+	return p.commitBy(ctx, p.Store.Write, fn)
+}
+
+func (p *Pipeline) commitBy(ctx context.Context, write func(context.Context, func(*Tx) error) (metadata.Receipt, error), fn func(*Tx) error) error {
 	ctx, span := p.Tracer.Start(ctx, "metadata write")
 	defer span.End()
-	receipt, err := p.Store.Write(ctx, fn)
+	receipt, err := write(ctx, fn)
 	span.SetAttributes(
 		attribute.Int("eider.group_size", receipt.Group),
 		attribute.Int64("eider.waited_us", receipt.Waited.Microseconds()),

@@ -35,6 +35,7 @@ func RunStore(t *testing.T, fresh func(t *testing.T) Opener) {
 		{"a checkpoint without room asks for it", checkpointWithoutRoom},
 		{"claims", claims},
 		{"notes ride in the next group", notesRide},
+		{"what is written later shares a group", laterShares},
 		{"notes touch housekeeping alone", notesAreHousekeeping},
 		{"a context counts until its function begins", contextCountsBefore},
 		{"closing finishes what was taken", closingDrains},
@@ -134,6 +135,65 @@ func notesRide(t *testing.T, open Opener) {
 	r.start(func(o *metadata.Options) { o.NoteEvery = time.Millisecond })
 	note("d")
 	until(t, "a note alone is committed", func() bool { return has("d") })
+}
+
+func laterShares(t *testing.T, open Opener) {
+	r := newRig(t, open, func(o *metadata.Options) { o.LaterEvery = time.Hour })
+	commits := 0
+	r.engine.next = func(*metadata.Batch) fault { commits++; return fault{} }
+	var all sync.WaitGroup
+	later := func(id string, want error) {
+		all.Go(func() {
+			_, err := r.store.WriteLater(context.Background(), func(tx *metadata.Tx) error { return errors.Join(r.add(person{ID: id})(tx), want) })
+			if !errors.Is(err, want) {
+				t.Errorf("%s was answered %v", id, err)
+			}
+		})
+	}
+	queued := func(n int) {
+		until(t, "they are queued", func() bool { return r.store.Waiting() == n })
+	}
+
+	release := r.hold()
+	later("a", nil)
+	later("b", nil)
+	later("c", errRefused)
+	queued(3)
+	w := r.begin(context.Background(), r.add(person{ID: "p"}))
+	queued(4)
+	release()
+	must(t, w.wait())
+	all.Wait()
+	if commits != 1 {
+		t.Errorf("%d commits", commits)
+	}
+	r.holds("a", "b", "p")
+
+	release = r.hold()
+	later("d", nil)
+	queued(1)
+	release()
+	r.store.View().Settle(t.Context())
+	r.holds("a", "b", "p", "d")
+	all.Wait()
+	r.store.View().Settle(t.Context()) // for nothing
+	if commits != 2 {
+		t.Errorf("%d commits", commits)
+	}
+
+	release = r.hold()
+	later("e", nil)
+	queued(1)
+	release()
+	r.again() // closing takes it with it
+	all.Wait()
+	r.holds("a", "b", "p", "d", "e")
+
+	must(t, r.store.Close())
+	r.start(func(o *metadata.Options) { o.LaterEvery = time.Millisecond })
+	later("f", nil)
+	all.Wait()
+	r.holds("a", "b", "p", "d", "e", "f")
 }
 
 func notesAreHousekeeping(t *testing.T, open Opener) {
