@@ -6,23 +6,12 @@ import (
 	"fmt"
 
 	"github.com/eiderdb/eider/core/app"
+	"github.com/eiderdb/eider/core/audit"
 	"github.com/spf13/cobra"
 )
 
 // errBroken says that the log does not hold.
 var errBroken = errors.New("the log is broken")
-
-type verification struct {
-	Verified bool  `json:"verified"`
-	FirstID  int64 `json:"first_id"`
-	LastID   int64 `json:"last_id"`
-	Checked  int64 `json:"checked"`
-	BrokenAt *struct {
-		ID     int64  `json:"id"`
-		Kind   string `json:"kind"`
-		Detail string `json:"detail"`
-	} `json:"broken_at,omitempty"`
-}
 
 func auditCommand(f *flags) *cobra.Command {
 	c := &cobra.Command{Use: "audit", Short: "The log of operations"}
@@ -31,7 +20,7 @@ func auditCommand(f *flags) *cobra.Command {
 	verify := &cobra.Command{
 		Use: "verify", Short: "Verify the log's chain against its checkpoints", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			var v verification
+			var v audit.Verification
 			if err := f.ask(c, "GET", fmt.Sprintf("/operations/verify?from=%d&to=%d&archive=%t", from, to, archive), &v); err != nil {
 				return err
 			}
@@ -46,7 +35,7 @@ func auditCommand(f *flags) *cobra.Command {
 	return c
 }
 
-func printVerification(c *cobra.Command, v verification, asJSON bool) error {
+func printVerification(c *cobra.Command, v audit.Verification, asJSON bool) error {
 	out := c.OutOrStdout()
 	if asJSON {
 		if err := json.NewEncoder(out).Encode(v); err != nil {
@@ -57,6 +46,15 @@ func printVerification(c *cobra.Command, v verification, asJSON bool) error {
 	}
 	if v.Verified {
 		return nil
+	}
+	if !asJSON {
+		for _, b := range v.Breaks {
+			fmt.Fprintf(out, "%s: %s\n", b.Kind, b.Detail)
+		}
+		if v.BreaksOmitted > 0 {
+			fmt.Fprintf(out, "and %d more\n", v.BreaksOmitted)
+		}
+		fmt.Fprintf(out, "checked: rows %d to %d, %d in all\n", v.FirstID, v.LastID, v.Checked)
 	}
 	return fmt.Errorf("%w at row %d (%s): %s", errBroken, v.BrokenAt.ID, v.BrokenAt.Kind, v.BrokenAt.Detail)
 }

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/eiderdb/eider/core/audit"
 )
 
 // loggedFolder is a folder of a server that was stopped, and its newest row.
@@ -39,7 +41,11 @@ func TestAuditVerifyFindsWhatWasChanged(t *testing.T) {
 		{"deleted", 4, "missing", []string{`DELETE FROM operations_log WHERE id = 4`}},
 		{"first deleted", 1, "missing", []string{`DELETE FROM operations_log WHERE id = 1`}},
 		{"inserted", 5, "inserted", []string{`INSERT INTO operations_log SELECT * FROM operations_log WHERE id = 5`}},
-		{"swapped", 6, "altered", []string{`UPDATE operations_log SET id = 13 - id WHERE id IN (6, 7)`}},
+		{"swapped", 6, "reordered", []string{`UPDATE operations_log SET id = 13 - id WHERE id IN (6, 7)`}},
+		{"all of it", 2, "altered", []string{
+			`UPDATE operations_log SET details = '{}' WHERE id = 2`, `DELETE FROM operations_log WHERE id = 4`,
+			`INSERT INTO operations_log SELECT * FROM operations_log WHERE id = 6`, `UPDATE operations_log SET id = 17 - id WHERE id IN (8, 9)`,
+		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -73,11 +79,22 @@ func TestAuditVerifyFindsWhatWasChanged(t *testing.T) {
 					t.Errorf("the rows before end with %d: %s", r.code, r.message)
 				}
 			}
-			var v verification
+			var v audit.Verification
 			r := runEider(t, "audit", "verify", "--json", "--data-dir", dir)
 			mustDo(t, json.Unmarshal([]byte(r.out), &v))
 			if v.Verified != (c.row == 0) || c.row != 0 && (v.BrokenAt == nil || v.BrokenAt.ID != c.row || r.code != 11) {
 				t.Errorf("as JSON it ended with %d: %s", r.code, r.out)
+			}
+			if c.name == "all of it" {
+				r := runEider(t, "audit", "verify", "--data-dir", dir)
+				for _, b := range v.Breaks {
+					if !strings.Contains(r.out, b.Kind+": "+b.Detail) {
+						t.Errorf("it does not name %+v: %s", b, r.out)
+					}
+				}
+				if len(v.Breaks) != 5 { // two are swapped
+					t.Errorf("as JSON it tells %s", r.out)
+				}
 			}
 		})
 	}

@@ -295,7 +295,7 @@ func (w *walRepair) apply(ctx context.Context, report *WALReport) error {
 	}
 	err := audit.WriteRepair(settings.path(auditDir), audit.Repair{
 		Head: w.head.ID, Hash: hex.EncodeToString(w.head.Hash), Lost: max(report.Checkpoint, report.Head), Kept: report.Original,
-		Bytes: report.WALBytes - report.KeptBytes, At: at,
+		Bytes: report.WALBytes - report.KeptBytes, At: at, Epoch: audit.NextEpoch(at, w.head.Epoch),
 	})
 	if err != nil {
 		return err

@@ -146,9 +146,11 @@ func (m *Manifest) write(ctx context.Context, v *metadata.View, path string) (er
 		if err != nil {
 			return fmt.Errorf("read the log: %w", err)
 		}
-		walk.page(rows)
-		if walk.found != nil {
-			return fmt.Errorf("the log is broken and is not archived: %s", walk.found.Detail)
+		if err := walk.page(ctx, rows); err != nil {
+			return fmt.Errorf("read the log: %w", err)
+		}
+		if found := walk.breaks.told(m.First, m.Last); len(found) > 0 {
+			return fmt.Errorf("the log is broken and is not archived: %s", found[0].Detail)
 		}
 		if len(rows) == 0 {
 			continue
@@ -246,38 +248,36 @@ func Manifests(dir string) ([]Manifest, error) {
 // VerifyArchive walks the archives of a folder from the first row on, and then the
 // log behind them, as one chain.
 func VerifyArchive(ctx context.Context, v *metadata.View, dir string, signer *Signer, checkpoints []Checkpoint) (Verification, error) {
-	walk := walker{next: 1, prev: genesis(), signed: map[int64][]string{}}
-	walk.expect(checkpoints, false, 0)
+	head, err := readHead(ctx, v)
+	if err != nil {
+		return Verification{}, err
+	}
+	walk := walker{next: 1, prev: genesis()}
+	walk.expect(checkpoints, true, head.ID)
 	for {
+		walk.view = nil
 		if err := walk.archives(ctx, dir, signer); err != nil {
 			return Verification{}, err
 		}
-		if walk.found != nil {
-			return Verification{false, walk.first, walk.last, walk.checked, walk.found}, nil
+		walk.view = v
+		cut, prev := walk.next, walk.prev
+		if _, err := walk.afterCut(ctx); err != nil {
+			return Verification{}, fmt.Errorf("read the log: %w", err)
 		}
-		rest, err := verify(ctx, v, walk.next, 0, checkpoints, walk.prev)
+		if walk.next == cut {
+			return walk.table(ctx, head.ID)
+		}
+		// Rows between are archived: meanwhile, or in a file that is not there.
+		more, err := covered(dir, cut)
 		if err != nil {
 			return Verification{}, err
 		}
-		if rest.FirstID <= walk.next {
-			return walk.joined(rest), nil
+		if !more {
+			walk.fail(cut, walk.next-1, "missing", "%s in no archive and not in the log", span(cut, walk.next-1, "is", "are"))
+			return walk.table(ctx, head.ID)
 		}
-		// Rows between are archived: meanwhile, or in a file that is not there.
-		if more, err := covered(dir, walk.next); err != nil || !more {
-			rest.Verified, rest.BrokenAt = false, &Broken{walk.next, "missing", fmt.Sprintf("rows %d to %d are in no archive and not in the log", walk.next, rest.FirstID-1)}
-			return walk.joined(rest), err
-		}
+		walk.next, walk.prev = cut, prev
 	}
-}
-
-// joined counts what was walked of the archives too.
-func (w *walker) joined(rest Verification) Verification {
-	if w.checked > 0 {
-		rest.FirstID = w.first
-		rest.LastID = max(rest.LastID, w.last)
-	}
-	rest.Checked += w.checked
-	return rest
 }
 
 // covered reports whether an archive has the row.
@@ -302,45 +302,48 @@ func (w *walker) archives(ctx context.Context, dir string, signer *Signer) error
 		if m.Last < w.next { // present twice
 			continue
 		}
-		if err := w.archive(ctx, dir, signer, m); err != nil || w.found != nil {
+		if m.First > w.next {
+			w.fail(w.next, m.First-1, "missing", "%s in no archive", span(w.next, m.First-1, "is", "are"))
+			w.next, w.prev = m.First, nil
+		}
+		if err := w.archive(ctx, dir, signer, m); err != nil {
 			return err
+		}
+		if w.next <= m.Last { // what cannot be read
+			w.next, w.prev = m.Last+1, nil
 		}
 	}
 	return nil
 }
 
-// archive walks one archive. What is found wrong is in found.
+// archive walks one archive, which has the next row.
 func (w *walker) archive(ctx context.Context, dir string, signer *Signer, m *Manifest) error {
-	if m.First > w.next {
-		w.fail(w.next, "missing", "rows %d to %d are in no archive", w.next, m.First-1)
-		return nil
-	}
-	path := filepath.Join(dir, m.File)
+	path, before := filepath.Join(dir, m.File), w.breaks.count()
 	sum, _, err := sumOf(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		w.fail(w.next, "missing", "the archive of rows %d to %d is not there", m.First, m.Last)
+		w.fail(w.next, m.Last, "missing", "the archive of rows %d to %d is not there", m.First, m.Last)
 		return nil
 	}
 	if err != nil {
 		return err
 	}
 	from := w.next
-	err = ReadParquet(ctx, path, from, m.Last, func(page []Row) error { w.page(page); return ctx.Err() })
+	err = ReadParquet(ctx, path, from, m.Last, func(page []Row) error { return errors.Join(w.page(ctx, page), ctx.Err()) })
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	switch {
-	case w.found != nil: // it names the row
 	case err != nil:
-		w.fail(w.next, "altered", "the archive of rows %d to %d cannot be read", m.First, m.Last)
+		w.fail(w.next, m.Last, "altered", "the archive of rows %d to %d cannot be read", m.First, m.Last)
 	case w.next <= m.Last:
-		w.fail(w.next, "missing", "rows %d to %d are missing in their archive", w.next, m.Last)
+		w.fail(w.next, m.Last, "missing", "%s missing in the archive", span(w.next, m.Last, "is", "are"))
+	case w.breaks.count() > before: // it names the rows
 	case hex.EncodeToString(w.prev) != m.LastHash || m.Checkpoint.ID != m.Last || m.Checkpoint.Hash != m.LastHash:
-		w.fail(m.Last, "checkpoint", "row %d does not have the hash that the manifest tells", m.Last)
+		w.fail(m.Last, 0, "checkpoint", "row %d does not have the hash that the manifest tells", m.Last)
 	case m.Checkpoint.Key == signer.KeyID() && !signer.Valid(m.Checkpoint):
-		w.fail(m.Last, "checkpoint", "the manifest of rows %d to %d does not carry its key's signature", m.First, m.Last)
+		w.fail(m.Last, 0, "checkpoint", "the manifest of rows %d to %d does not carry its key's signature", m.First, m.Last)
 	case sum != m.SHA256:
-		w.fail(from, "altered", "the archive of rows %d to %d does not have the checksum of its manifest", m.First, m.Last)
+		w.fail(from, m.Last, "altered", "the archive of rows %d to %d does not have the checksum of its manifest", m.First, m.Last)
 	}
 	return nil
 }

@@ -133,7 +133,7 @@ func TestVerifyNamesWhatWasDoneToAnArchive(t *testing.T) {
 		{"a deleted row", func(t *testing.T) { forge(t, february, "DELETE FROM rows WHERE id = 13") }, 13, "missing"},
 		{"a deleted last row", func(t *testing.T) { forge(t, february, "DELETE FROM rows WHERE id = 20") }, 20, "missing"},
 		{"a double row", func(t *testing.T) { forge(t, january, "INSERT INTO rows SELECT * FROM rows WHERE id = 4") }, 4, "inserted"},
-		{"swapped rows", func(t *testing.T) { forge(t, january, "UPDATE rows SET id = 9 - id WHERE id IN (4, 5)") }, 4, "altered"},
+		{"swapped rows", func(t *testing.T) { forge(t, january, "UPDATE rows SET id = 9 - id WHERE id IN (4, 5)") }, 4, "reordered"},
 		{"written anew", func(t *testing.T) { forge(t, february, "UPDATE rows SET id = id") }, 11, "altered"},
 		{"no file", func(t *testing.T) { must(t, os.Remove(february)) }, 11, "missing"},
 		{"no first archive", func(t *testing.T) { must(t, os.Remove(january+".json")) }, 1, "missing"},
@@ -155,6 +155,8 @@ func TestVerifyNamesWhatWasDoneToAnArchive(t *testing.T) {
 			c.change(t)
 			if v := r.verifyArchive(dir); v.Verified || v.BrokenAt.ID != c.id || v.BrokenAt.Kind != c.kind {
 				t.Errorf("it tells %+v %+v, want %s at row %d", v, v.BrokenAt, c.kind, c.id)
+			} else if want := map[bool]int{true: 2, false: 1}[c.kind == "reordered"]; len(v.Breaks) != want || v.LastID != 42 {
+				t.Errorf("up to row %d it tells %+v", v.LastID, v.Breaks)
 			}
 			for path, text := range kept {
 				must(t, os.WriteFile(path, text, 0o600))

@@ -13,11 +13,11 @@ import (
 )
 
 // An epoch is a stretch of the log in which an id names one row and never another.
-// A restore and a rebuild begin a new one: the log goes on from an older state, or
-// from nothing, and gives ids out again. Its number is in the details of its first
+// A restore, a rebuild and a repair of the write-ahead log begin a new one: the log
+// goes on from an older state, or from nothing, and gives ids out again. Its number is in the details of its first
 // row, in the checkpoints of its rows, and in the rows that archive older ones, so
-// that it outlives the first row's archiving. A log that was neither restored nor
-// rebuilt is in epoch 0.
+// that it outlives the first row's archiving. A log that has lost nothing is in
+// epoch 0.
 
 // NextEpoch returns the number of an epoch that begins now, behind the epoch before.
 // A rebuild does not know that one: so the number is the time, in milliseconds.
@@ -28,13 +28,13 @@ type epochBegun struct{ id, epoch int64 }
 
 // The rows that tell of epochs: an archive_log row of the one that it is in.
 const selectEpochs = selectRow + `
-	WHERE operation IN ('restore', 'rebuild', '` + ArchiveOperation + `') AND status = 'success'
+	WHERE operation IN ('restore', 'rebuild', 'repair', '` + ArchiveOperation + `') AND status = 'success'
 		AND (resource_type = 'metadata' OR operation = '` + ArchiveOperation + `')
 	ORDER BY id`
 
 // epochOf returns the epoch that the row tells of, 0 if it tells of none.
 func epochOf(r *Row) int64 {
-	begins := (r.Operation == "restore" || r.Operation == "rebuild") && r.ResourceType == "metadata"
+	begins := r.ResourceType == "metadata" && (r.Operation == "restore" || r.Operation == "rebuild" || r.Operation == "repair")
 	if r.Status != eider.StatusSuccess || !begins && r.Operation != ArchiveOperation {
 		return 0
 	}
@@ -53,15 +53,20 @@ type epochs []epochBegun
 // note takes what a row tells. Rows are noted in their order.
 func (e *epochs) note(r *Row) {
 	epoch := epochOf(r)
-	at, known := slices.BinarySearchFunc(*e, epoch, func(b epochBegun, epoch int64) int { return cmp.Compare(b.epoch, epoch) })
-	if epoch == 0 || known {
+	if epoch == 0 {
 		return
 	}
+	at, known := slices.BinarySearchFunc(*e, epoch, func(b epochBegun, epoch int64) int { return cmp.Compare(b.epoch, epoch) })
 	begun := epochBegun{r.ID, epoch}
 	if r.Operation == ArchiveOperation { // what began it is archived
 		begun.id = 0
 	}
-	*e = slices.Insert(*e, at, begun)
+	switch {
+	case !known:
+		*e = slices.Insert(*e, at, begun)
+	case (*e)[at].id == 0: // the walk along an archive finds it
+		(*e)[at].id = begun.id
+	}
 }
 
 func (e epochs) newest() int64 {
@@ -79,6 +84,16 @@ func (e epochs) of(id int64) int64 {
 		}
 	}
 	return 0
+}
+
+// exact returns the epoch of a row, if the row that began it is known.
+func (e epochs) exact(id int64) (epoch int64, known bool) {
+	for _, begun := range slices.Backward(e) {
+		if begun.id <= id {
+			return begun.epoch, begun.id > 0
+		}
+	}
+	return 0, true
 }
 
 // end returns the last row up to which all are in the epoch of a row.

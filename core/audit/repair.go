@@ -24,7 +24,7 @@ type Repair struct {
 	At    time.Time `json:"at"`
 
 	// Operation is what to call it in the log, where it is no repair: restore or
-	// rebuild. Either begins a new epoch.
+	// rebuild. Each begins a new epoch.
 	Operation string `json:"operation,omitempty"`
 	Epoch     int64  `json:"epoch,omitempty"`
 	From      string `json:"from,omitempty"` // the backup

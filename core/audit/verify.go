@@ -10,20 +10,17 @@ import (
 	"github.com/eiderdb/eider/core/metadata"
 )
 
-// Broken is one place where the chain does not hold.
-type Broken struct {
-	ID     int64  `json:"id"`
-	Kind   string `json:"kind" enum:"altered,missing,inserted,reordered,truncated,checkpoint"`
-	Detail string `json:"detail"`
-}
-
 // Verification is what a walk along the chain found.
 type Verification struct {
 	Verified bool    `json:"verified"`
 	FirstID  int64   `json:"first_id"`
 	LastID   int64   `json:"last_id"`
 	Checked  int64   `json:"checked"`
-	BrokenAt *Broken `json:"broken_at,omitempty"`
+	BrokenAt *Broken `json:"broken_at,omitempty" doc:"The first of the breaks"`
+	// A log that somebody has changed is broken where they did it, and nowhere else.
+	Breaks        []Broken `json:"breaks,omitempty" doc:"Every place where the chain does not hold, by id; at most 100"`
+	BreaksOmitted int64    `json:"breaks_omitted,omitempty" doc:"Breaks that are not among them"`
+	Epoch         int64    `json:"epoch,omitempty" doc:"Epoch of the last row; absent in a log that has lost nothing"`
 }
 
 // A walk holds no transaction: it reads a page at a time. A page is a range of
@@ -42,21 +39,14 @@ const (
 )
 
 // Verify walks the chain from row from (0: the first) to row to (0: the newest)
-// and stops at the first break. Checkpoints, if any, must name rows of the
-// chain; one that names a row behind its end is a truncation, told with the
-// first row that is gone.
+// and names every break. Checkpoints, if any, must name rows of the chain; one that
+// names a row behind its end is a truncation, told with the first row that is gone.
 func Verify(ctx context.Context, v *metadata.View, from, to int64, checkpoints []Checkpoint) (Verification, error) {
-	return verify(ctx, v, from, to, checkpoints, nil)
-}
-
-// verify is Verify for a first row that must follow prev, if that is not nil.
-func verify(ctx context.Context, v *metadata.View, from, to int64, checkpoints []Checkpoint, prev []byte) (Verification, error) {
 	head, err := readHead(ctx, v)
 	if err != nil {
 		return Verification{}, err
 	}
-	from = max(from, 1)
-	walk := walker{view: v, next: from, from: from, prev: prev, signed: map[int64][]string{}}
+	walk := walker{view: v, next: max(from, 1)}
 	walk.expect(checkpoints, to == 0 || to > head.ID, head.ID)
 	if to == 0 || to > head.ID {
 		to = head.ID
@@ -64,63 +54,74 @@ func verify(ctx context.Context, v *metadata.View, from, to int64, checkpoints [
 	if err := walk.begin(ctx); err != nil {
 		return Verification{}, fmt.Errorf("read the log: %w", err)
 	}
-	for walk.next <= to && walk.found == nil {
-		if err := walk.read(ctx, min(to, walk.next+verifyPage-1)); err != nil {
-			return Verification{}, fmt.Errorf("read the log: %w", err)
-		}
-		if walk.found != nil && walk.found.Kind == "missing" { // or archived while they were read
-			if cut, err := walk.afterCut(ctx); err != nil {
-				return Verification{}, fmt.Errorf("read the log: %w", err)
-			} else if cut {
-				walk.found = nil
-			}
-		}
-	}
-	if walk.found == nil {
-		walk.found = walk.broken
-	}
-	return Verification{walk.found == nil, walk.first, walk.last, walk.checked, walk.found}, nil
+	return walk.table(ctx, to)
 }
 
+// walker goes along the chain and notes what does not hold. A break is told once:
+// what follows it is compared with the row as it stands, or with nothing where that
+// says nothing of it.
 type walker struct {
-	view        *metadata.View
-	prev        []byte // nil where the row before the first is not there
+	view        *metadata.View // nil: what is walked is no table
+	prev        []byte         // nil where the row before is not there, or not what it was
 	next        int64
-	from        int64 // where misled goes on
-	signed      map[int64][]string
+	signed      map[int64][]Checkpoint
+	epochs      epochs
 	first, last int64
 	checked     int64
-	found       *Broken
-	broken      *Broken // what checkpoints tell, only if the rows themselves hold
+	breaks      breaks
 }
 
 // expect notes what the checkpoints say, also of the log's end where that is
 // asked for.
 func (w *walker) expect(checkpoints []Checkpoint, end bool, head int64) {
-	newest, altered := int64(0), int64(0)
+	w.signed = map[int64][]Checkpoint{}
+	newest := int64(0)
 	for _, c := range checkpoints {
 		if c.altered {
-			altered = c.ID
+			w.breaks.add(Broken{ID: c.ID, Kind: "checkpoint", Detail: fmt.Sprintf("the checkpoint of row %d does not carry its key's signature", c.ID)})
 			continue
 		}
-		w.signed[c.ID] = append(w.signed[c.ID], c.Hash)
+		w.signed[c.ID] = append(w.signed[c.ID], c)
 		newest = max(newest, c.ID)
 	}
-	switch {
-	case end && newest > head:
-		w.broken = &Broken{head + 1, "truncated", fmt.Sprintf("a checkpoint names row %d, the log ends at row %d", newest, head)}
-	case altered != 0:
-		w.broken = &Broken{altered, "checkpoint", fmt.Sprintf("the checkpoint of row %d does not carry its key's signature", altered)}
+	if end && newest > head {
+		w.breaks.add(Broken{ID: head + 1, LastID: lastOf(head+1, newest), Kind: "truncated", Detail: fmt.Sprintf("a checkpoint names row %d, the log ends at row %d", newest, head)})
 	}
 }
 
+// table walks the rows that are in the database, up to one, and returns what the
+// whole walk has found.
+func (w *walker) table(ctx context.Context, to int64) (Verification, error) {
+	for w.next <= to {
+		if err := w.read(ctx, min(to, w.next+verifyPage-1), to); err != nil {
+			return Verification{}, fmt.Errorf("read the log: %w", err)
+		}
+	}
+	return w.result(), nil
+}
+
+func (w *walker) result() Verification {
+	found := w.breaks.told(w.first, w.last)
+	v := Verification{
+		Verified: len(found) == 0, FirstID: w.first, LastID: w.last, Checked: w.checked,
+		Breaks: found, BreaksOmitted: w.breaks.omitted,
+	}
+	if len(found) > 0 {
+		v.BrokenAt = &found[0]
+	}
+	if w.checked > 0 {
+		v.Epoch = w.epochs.of(w.last)
+	}
+	return v
+}
+
 // begin finds what the first row must follow.
-func (w *walker) begin(ctx context.Context) error {
-	if cut, err := w.afterCut(ctx); cut || err != nil {
+func (w *walker) begin(ctx context.Context) (err error) {
+	if w.epochs, err = readEpochs(w.view.Query(ctx, selectEpochs)); err != nil {
 		return err
 	}
-	if w.prev != nil {
-		return nil
+	if cut, err := w.afterCut(ctx); cut || err != nil {
+		return err
 	}
 	if w.next > 1 {
 		before, err := w.query(ctx, selectRange, w.next-1, w.next-1)
@@ -132,7 +133,7 @@ func (w *walker) begin(ctx context.Context) error {
 	w.prev = genesis()
 	below, err := w.query(ctx, selectBelow)
 	if err == nil && len(below) > 0 {
-		w.fail(below[0].ID, "inserted", "row %d has an id that is never given", below[0].ID)
+		w.fail(below[0].ID, 0, "inserted", "row %d has an id that is never given", below[0].ID)
 	}
 	return err
 }
@@ -152,16 +153,17 @@ func (w *walker) afterCut(ctx context.Context) (bool, error) {
 	for i := range proofs {
 		var said Archived
 		if json.Unmarshal([]byte(proofs[i].Details), &said) == nil && said.Last == first[0].ID-1 && said.LastHash == hex.EncodeToString(first[0].PrevHash) {
-			w.next, w.from, w.prev = first[0].ID, first[0].ID, first[0].PrevHash
+			w.next, w.prev = first[0].ID, first[0].PrevHash
 			return true, nil
 		}
 	}
 	return false, nil
 }
 
-// read checks the rows up to last.
-func (w *walker) read(ctx context.Context, last int64) error {
-	rows, err := w.query(ctx, selectRange, w.next, last)
+// read checks the rows up to last, of those that end at to.
+func (w *walker) read(ctx context.Context, last, to int64) error {
+	from := w.next
+	rows, err := w.query(ctx, selectRange, from, last)
 	if err != nil {
 		return err
 	}
@@ -171,15 +173,21 @@ func (w *walker) read(ctx context.Context, last int64) error {
 		}
 	}
 	if len(rows) == 0 { // somebody takes rows away while they are read
-		w.fail(w.next, "missing", "rows from %d on are missing", w.next)
+		if cut, err := w.afterCut(ctx); cut || err != nil {
+			return err
+		}
+		w.missing(to + 1)
+		return nil
 	}
-	w.page(rows)
-	return w.misled(ctx, last)
+	if err := w.page(ctx, rows); err != nil {
+		return err
+	}
+	return w.misled(ctx, from, last)
 }
 
-// misled looks for a row up to last that its request's id would not find.
-func (w *walker) misled(ctx context.Context, last int64) error {
-	rows, err := w.view.Query(ctx, selectMisled, w.from, last)
+// misled looks for rows that their request's id would not find.
+func (w *walker) misled(ctx context.Context, from, last int64) error {
+	rows, err := w.view.Query(ctx, selectMisled, from, last)
 	if err != nil {
 		return err
 	}
@@ -190,11 +198,10 @@ func (w *walker) misled(ctx context.Context, last int64) error {
 		if err := rows.Scan(&id, &request, &hash); err != nil {
 			return err
 		}
-		if hash != requestHash(request) && (w.found == nil || id < w.found.ID) {
-			w.found = &Broken{id, "altered", fmt.Sprintf("row %d does not have the hash of its request's id", id)}
+		if hash != requestHash(request) && !w.breaks.has(id) {
+			w.fail(id, 0, "altered", "row %d does not have the hash of its request's id", id)
 		}
 	}
-	w.from = last + 1
 	return rows.Err()
 }
 
@@ -206,43 +213,91 @@ func (w *walker) query(ctx context.Context, sql string, args ...any) ([]Row, err
 	return readRows(rows)
 }
 
-func (w *walker) fail(id int64, kind, format string, args ...any) {
-	if w.found == nil {
-		w.found = &Broken{id, kind, fmt.Sprintf(format, args...)}
-	}
+// fail notes a break, up to last where that is another row.
+func (w *walker) fail(id, last int64, kind, format string, args ...any) {
+	w.breaks.add(Broken{ID: id, LastID: lastOf(id, last), Kind: kind, Detail: fmt.Sprintf(format, args...)})
 }
 
-func (w *walker) page(rows []Row) {
-	for i := range rows {
-		r := &rows[i]
+// missing notes that rows before upTo are not there, and goes on with that one.
+func (w *walker) missing(upTo int64) {
+	w.fail(w.next, upTo-1, "missing", "%s missing", span(w.next, upTo-1, "is", "are"))
+	w.next, w.prev = upTo, nil
+}
+
+// page checks rows that come one after the other, those with one id together.
+func (w *walker) page(ctx context.Context, rows []Row) error {
+	for n := 0; len(rows) > 0; rows = rows[n:] {
+		for n = 1; n < len(rows) && rows[n].ID == rows[0].ID; n++ {
+		}
+		if rows[0].ID > w.next && w.view != nil { // archived while they were read?
+			if _, err := w.afterCut(ctx); err != nil {
+				return err
+			}
+		}
+		if rows[0].ID < w.next {
+			continue
+		}
+		if rows[0].ID > w.next {
+			w.missing(rows[0].ID)
+		}
+		w.one(rows[:n])
+	}
+	return nil
+}
+
+// one checks the row of an id, of which there should be no other.
+func (w *walker) one(same []Row) {
+	r, whole := w.best(same)
+	w.epochs.note(r)
+	switch {
+	case len(same) > 1:
+		w.fail(r.ID, 0, "inserted", "row %d is there %d times", r.ID, len(same))
+	case !whole:
+		w.breaks.addAltered(r)
+	case w.prev != nil && !bytes.Equal(r.PrevHash, w.prev):
+		w.fail(r.ID, 0, "reordered", "row %d does not follow the row before it", r.ID)
+	default:
+		w.compare(r)
+	}
+	if w.checked == 0 {
+		w.first = r.ID
+	}
+	w.last, w.prev, w.next = r.ID, r.Hash, r.ID+1
+	if !whole {
+		w.prev = nil
+	}
+	w.checked++
+}
+
+// best returns the row to go on with, and whether it has the hash of its content.
+func (w *walker) best(same []Row) (best *Row, whole bool) {
+	for i := range same {
+		r := &same[i]
+		if !bytes.Equal(r.hash(), r.Hash) {
+			continue
+		}
+		if best, whole = r, true; w.prev == nil || bytes.Equal(r.PrevHash, w.prev) {
+			return best, true
+		}
+	}
+	if best == nil {
+		best = &same[0]
+	}
+	return best, whole
+}
+
+// compare looks whether the row is what was signed.
+func (w *walker) compare(r *Row) {
+	for _, c := range w.signed[r.ID] {
+		epoch, known := w.epochs.exact(r.ID)
 		switch {
-		case r.ID > w.next:
-			w.fail(w.next, "missing", "rows %d to %d are missing", w.next, r.ID-1)
-		case i+1 < len(rows) && rows[i+1].ID == r.ID:
-			w.fail(r.ID, "inserted", "row %d is there twice", r.ID)
-		case !bytes.Equal(r.hash(), r.Hash):
-			w.fail(r.ID, "altered", "row %d does not have the hash of its content", r.ID)
-		case w.prev != nil && !bytes.Equal(r.PrevHash, w.prev):
-			w.fail(r.ID, "reordered", "row %d does not follow the row before it", r.ID)
-		case !w.asSigned(r):
-			w.fail(r.ID, "checkpoint", "row %d does not have the hash that was signed", r.ID)
+		case c.Epoch != 0 && known && c.Epoch != epoch:
+			w.fail(r.ID, 0, "checkpoint", "row %d is in epoch %d, and its checkpoint was signed in epoch %d", r.ID, epoch, c.Epoch)
+		case c.Hash != hex.EncodeToString(r.Hash):
+			w.fail(r.ID, 0, "checkpoint", "row %d does not have the hash that was signed", r.ID)
+		default:
+			continue
 		}
-		if w.found != nil {
-			return
-		}
-		if w.checked == 0 {
-			w.first = r.ID
-		}
-		w.last, w.prev, w.next = r.ID, r.Hash, r.ID+1
-		w.checked++
+		return
 	}
-}
-
-func (w *walker) asSigned(r *Row) bool {
-	for _, hash := range w.signed[r.ID] {
-		if hash != hex.EncodeToString(r.Hash) {
-			return false
-		}
-	}
-	return true
 }

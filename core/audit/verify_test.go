@@ -103,54 +103,92 @@ func TestVerifyNamesWhatWasDoneAndWhere(t *testing.T) {
 		name        string
 		statements  []string
 		checkpoints []audit.Checkpoint
-		kind        string // "" holds
-		id          int64
+		breaks      string // every one; "" holds
 	}{
 		{name: "nothing", checkpoints: signed(1, 15, 30)},
-		{"details altered", []string{`UPDATE operations_log SET details = '{}' WHERE id = 10`}, nil, "altered", 10},
-		{"first row altered", []string{`UPDATE operations_log SET status = 'denied' WHERE id = 1`}, nil, "altered", 1},
-		{"last row altered", []string{`UPDATE operations_log SET actor_id = 'x' WHERE id = 30`}, nil, "altered", 30},
-		{"time altered by a microsecond", []string{`UPDATE operations_log SET timestamp = timestamp + INTERVAL 1 MICROSECOND WHERE id = 7`}, nil, "altered", 7},
-		{"hash altered", []string{`UPDATE operations_log SET hash = prev_hash WHERE id = 9`}, nil, "altered", 9},
-		{"link altered", []string{`UPDATE operations_log SET prev_hash = hash WHERE id = 9`}, nil, "altered", 9},
-		{"two altered", []string{`UPDATE operations_log SET details = '' WHERE id IN (20, 12)`}, nil, "altered", 12},
-		{"altered and hashed anew", []string{remove(10), put(rehashed(forged))}, nil, "reordered", 11},
-		{"altered and hashed anew under a checkpoint", []string{remove(10), put(rehashed(forged))}, signed(10), "checkpoint", 10},
-		{"one missing", []string{remove(5)}, nil, "missing", 5},
-		{"several missing", []string{remove(5), remove(6), remove(8)}, nil, "missing", 5},
-		{"the first missing", []string{remove(1), remove(2)}, nil, "missing", 1},
-		{"renumbered over a gap", []string{remove(5), `UPDATE operations_log SET id = id - 1 WHERE id > 5`}, nil, "altered", 5},
-		{"a row there twice", []string{put(sealed[3])}, nil, "inserted", 4},
-		{"another with the id of one", []string{put(moved(9, 4))}, nil, "inserted", 4},
-		{"the last there twice", []string{put(sealed[29])}, nil, "inserted", 30},
-		{"one before the first", []string{put(moved(4, 0))}, nil, "inserted", 0},
-		{"one far before the first", []string{put(moved(4, -7))}, nil, "inserted", -7},
-		{"one appended without a chain", []string{put(moved(9, 31))}, nil, "reordered", 31},
-		{"one appended far behind", []string{put(moved(9, 40))}, nil, "missing", 31},
-		{"two exchanged", []string{`UPDATE operations_log SET id = 99 WHERE id = 6`, `UPDATE operations_log SET id = 6 WHERE id = 7`, `UPDATE operations_log SET id = 7 WHERE id = 99`}, nil, "altered", 6},
-		{"two exchanged and hashed anew", []string{remove(6), remove(7), put(moved(7, 6)), put(moved(6, 7))}, nil, "reordered", 6},
-		{"cut", []string{remove(29), remove(30)}, signed(10, 30, 20), "truncated", 29},
-		{"cut, and nobody signed what is gone", []string{remove(29), remove(30)}, signed(28), "", 0},
-		{"emptied", []string{`DELETE FROM operations_log`}, signed(30), "truncated", 1},
-		{"cut and altered", []string{remove(30), `UPDATE operations_log SET details = '' WHERE id = 12`}, signed(30), "altered", 12},
-		{"the tail forged whole", tail(21), signed(10, 20, 25, 30), "checkpoint", 25},
-		{"the tail forged whole, and nobody signed it", tail(21), signed(20), "", 0},
-		{"one appended with a chain", []string{put(rehashed(appended))}, signed(30), "", 0},
-		{"another hash signed too", nil, append(signed(8, 9), r.signer.Sign(audit.Head{ID: 8, Hash: sealed[9].Hash})), "checkpoint", 8},
-		{"emptied, and nobody signed", []string{`DELETE FROM operations_log`}, nil, "", 0},
+		{"details altered", []string{`UPDATE operations_log SET details = '{}' WHERE id = 10`}, nil, "altered 10"},
+		{"first row altered", []string{`UPDATE operations_log SET status = 'denied' WHERE id = 1`}, nil, "altered 1"},
+		{"last row altered", []string{`UPDATE operations_log SET actor_id = 'x' WHERE id = 30`}, nil, "altered 30"},
+		{"time altered by a microsecond", []string{`UPDATE operations_log SET timestamp = timestamp + INTERVAL 1 MICROSECOND WHERE id = 7`}, nil, "altered 7"},
+		{"hash altered", []string{`UPDATE operations_log SET hash = prev_hash WHERE id = 9`}, nil, "altered 9"},
+		{"link altered", []string{`UPDATE operations_log SET prev_hash = hash WHERE id = 9`}, nil, "altered 9"},
+		{"two altered", []string{`UPDATE operations_log SET details = '' WHERE id IN (20, 12)`}, nil, "altered 12, altered 20"},
+		{"all altered", []string{`UPDATE operations_log SET actor_name = 'nobody' WHERE id < 4`}, nil, "altered 1, altered 2, altered 3"},
+		{"altered and hashed anew", []string{remove(10), put(rehashed(forged))}, nil, "reordered 11"},
+		{"altered and hashed anew under a checkpoint", []string{remove(10), put(rehashed(forged))}, signed(10), "checkpoint 10, reordered 11"},
+		{"one missing", []string{remove(5)}, nil, "missing 5"},
+		{"several missing", []string{remove(5), remove(6), remove(8)}, nil, "missing 5-6, missing 8"},
+		{"the first missing", []string{remove(1), remove(2)}, nil, "missing 1-2"},
+		{"renumbered over a gap", []string{remove(5), `UPDATE operations_log SET id = id - 1 WHERE id > 5`}, nil, "missing 5, reordered 5-29"},
+		{"renumbered over a wide gap", []string{remove(5), remove(6), remove(7), `UPDATE operations_log SET id = id - 3 WHERE id > 7`}, nil, "missing 5-7, reordered 5-27"},
+		{"a row there twice", []string{put(sealed[3])}, nil, "inserted 4"},
+		{"another with the id of one", []string{put(moved(9, 4))}, nil, "inserted 4"},
+		{"the last there twice", []string{put(sealed[29])}, nil, "inserted 30"},
+		{"one before the first", []string{put(moved(4, 0))}, nil, "inserted 0"},
+		{"one far before the first", []string{put(moved(4, -7))}, nil, "inserted -7"},
+		{"one put between, with all behind it moved on", []string{`UPDATE operations_log SET id = id + 1 WHERE id > 9`, put(moved(3, 10))}, nil, "inserted 10, reordered 11-31"},
+		{"one put between without a hash of its own", []string{`UPDATE operations_log SET id = id + 1 WHERE id > 9`, put(func() audit.Row { r := sealed[2]; r.ID, r.Details = 10, "x"; return r }())}, nil, "inserted 10, reordered 11-31"},
+		{"one appended without a chain", []string{put(moved(9, 31))}, nil, "reordered 31"},
+		{"one appended far behind", []string{put(moved(9, 40))}, nil, "missing 31-39"},
+		{"one moved far behind", []string{`UPDATE operations_log SET id = 45 WHERE id = 6`}, nil, "missing 6, missing 31-44, reordered 45"},
+		{"two exchanged", []string{`UPDATE operations_log SET id = 99 WHERE id = 6`, `UPDATE operations_log SET id = 6 WHERE id = 7`, `UPDATE operations_log SET id = 7 WHERE id = 99`}, nil, "reordered 6, reordered 7"},
+		{"two exchanged that are far apart", []string{`UPDATE operations_log SET id = 30 - id WHERE id IN (3, 27)`}, nil, "reordered 3, reordered 27"},
+		{"two exchanged and hashed anew", []string{remove(6), remove(7), put(moved(7, 6)), put(moved(6, 7))}, nil, "reordered 6, reordered 7, reordered 8"},
+		{"changed, deleted, inserted and exchanged", []string{
+			`UPDATE operations_log SET details = '' WHERE id = 3`, remove(8), put(moved(2, 12)), `UPDATE operations_log SET id = 41 - id WHERE id IN (20, 21)`,
+		}, nil, "altered 3, missing 8, inserted 12, reordered 20, reordered 21"},
+		{"cut", []string{remove(29), remove(30)}, signed(10, 30, 20), "truncated 29-30"},
+		{"cut, and nobody signed what is gone", []string{remove(29), remove(30)}, signed(28), ""},
+		{"emptied", []string{`DELETE FROM operations_log`}, signed(30), "truncated 1-30"},
+		{"cut and altered", []string{remove(30), `UPDATE operations_log SET details = '' WHERE id = 12`}, signed(30), "altered 12, truncated 30"},
+		{"the tail forged whole", tail(21), signed(10, 20, 25, 30), "checkpoint 25, checkpoint 30"},
+		{"the tail forged whole, and nobody signed it", tail(21), signed(20), ""},
+		{"one appended with a chain", []string{put(rehashed(appended))}, signed(30), ""},
+		{"another hash signed too", nil, append(signed(8, 9), r.signer.Sign(audit.Head{ID: 8, Hash: sealed[9].Hash})), "checkpoint 8"},
+		{"signed in another epoch", nil, []audit.Checkpoint{r.signer.Sign(audit.Head{ID: 8, Hash: sealed[7].Hash, Epoch: 5})}, "checkpoint 8"},
+		{"emptied, and nobody signed", []string{`DELETE FROM operations_log`}, nil, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			v := r.altered(t, c.statements...).verify(c.checkpoints...)
-			switch {
-			case v.Verified != (c.kind == "") || v.Verified != (v.BrokenAt == nil):
-				t.Errorf("verified %v, broken at %+v", v.Verified, v.BrokenAt)
-			case c.kind != "" && (v.BrokenAt.Kind != c.kind || v.BrokenAt.ID != c.id || v.BrokenAt.Detail == ""):
-				t.Errorf("broken at %+v, want %s at %d", v.BrokenAt, c.kind, c.id)
-			}
-			if want := c.id - 1; c.kind == "altered" && (v.Checked != want || v.LastID != want) {
-				t.Errorf("checked %d up to %d, want %d", v.Checked, v.LastID, want)
+			wantBreaks(t, v, c.breaks)
+			if strings.HasPrefix(c.breaks, "altered") && !strings.Contains(c.breaks, "truncated") && !strings.Contains(c.breaks, "missing") && (v.Checked != 30 || v.FirstID != 1 || v.LastID != 30) {
+				t.Errorf("checked %d, %d to %d", v.Checked, v.FirstID, v.LastID)
 			}
 		})
+	}
+}
+
+// wantBreaks compares what a walk found with its kinds and rows.
+func wantBreaks(t *testing.T, v audit.Verification, want string) {
+	t.Helper()
+	var all []string
+	for _, b := range v.Breaks {
+		text := fmt.Sprintf("%s %d", b.Kind, b.ID)
+		if b.LastID != 0 {
+			text += fmt.Sprintf("-%d", b.LastID)
+		}
+		if all = append(all, text); b.Detail == "" {
+			t.Errorf("%s has no detail", text)
+		}
+	}
+	if got := strings.Join(all, ", "); got != want {
+		t.Errorf("broken are\n%s, want\n%s\n%+v", got, want, v.Breaks)
+	}
+	if v.Verified != (want == "") || v.Verified != (v.BrokenAt == nil) || v.BrokenAt != nil && *v.BrokenAt != v.Breaks[0] {
+		t.Errorf("verified %v, broken at %+v", v.Verified, v.BrokenAt)
+	}
+}
+
+// Of very many breaks some are named and the others counted.
+func TestVerifyBoundsWhatItNames(t *testing.T) {
+	r, _ := recorded(t, 300)
+	v := r.altered(t, `UPDATE operations_log SET details = 'x' WHERE id > 20`).verify()
+	if v.Verified || len(v.Breaks) != 100 || v.BreaksOmitted != 180 || v.Breaks[99].ID != 120 || v.Checked != 300 {
+		t.Errorf("%d breaks and %d omitted, %d checked", len(v.Breaks), v.BreaksOmitted, v.Checked)
+	}
+	v = r.altered(t, remove(9), `UPDATE operations_log SET id = id - 1 WHERE id > 9`).verify()
+	if len(v.Breaks) != 2 || v.BrokenAt.Kind != "missing" || v.BrokenAt.ID != 9 || v.Breaks[1].LastID != 108 || v.BreaksOmitted != 191 {
+		t.Errorf("%+v, %d omitted", v.Breaks, v.BreaksOmitted)
 	}
 }
 
@@ -173,10 +211,10 @@ func TestVerifyWalksARange(t *testing.T) {
 		{broken, 0, 9, nil, 1, 9, "", 0},
 		{broken, 12, 0, nil, 12, 20, "", 0},
 		{broken, 11, 15, nil, 11, 15, "", 0},
-		{broken, 5, 15, nil, 5, 9, "altered", 10},
-		{broken, 10, 10, nil, 0, 0, "altered", 10},
+		{broken, 5, 15, nil, 5, 15, "altered", 10},
+		{broken, 10, 10, nil, 10, 10, "altered", 10},
 		{relinked, 1, 10, nil, 1, 10, "", 0},
-		{relinked, 11, 12, nil, 0, 0, "reordered", 11}, // it follows no longer
+		{relinked, 11, 12, nil, 11, 12, "reordered", 11}, // it follows no longer
 		{relinked, 12, 0, nil, 12, 20, "", 0},
 		{broken, 12, 500, nil, 12, 20, "", 0},
 		{broken, 30, 40, nil, 0, 0, "", 0},
@@ -223,7 +261,10 @@ func TestVerifySeesWhatLiesWherePagesMeet(t *testing.T) {
 			if v.Verified != (c.kind == "") || c.kind != "" && (v.BrokenAt.Kind != c.kind || v.BrokenAt.ID != c.id) {
 				t.Errorf("%+v %+v, want %s at %d", v, v.BrokenAt, c.kind, c.id)
 			}
-			if strings.Contains(c.name, "page gone") && !strings.HasPrefix(v.BrokenAt.Detail, fmt.Sprintf("rows %d to ", c.id)) {
+			if c.kind != "" && len(v.Breaks) != 1 {
+				t.Errorf("%+v", v.Breaks)
+			}
+			if strings.Contains(c.name, "page gone") && !strings.HasPrefix(v.BrokenAt.Detail, fmt.Sprintf("row%s %d", map[bool]string{true: "s"}[v.BrokenAt.LastID != 0], c.id)) {
 				t.Error(v.BrokenAt.Detail)
 			}
 		})
