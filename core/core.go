@@ -139,13 +139,14 @@ type Kernel struct {
 	URLs     *auth.URLs
 	Jobs     *job.Jobs
 	// Databases runs statements in projects' databases, each in its worker.
-	Databases *projectdb.Supervisor
-	Usage     *usage.Book
-	Plugins   *wasm.Host
-	Log       *slog.Logger
-	Tracer    trace.Tracer
-	Meter     metric.Meter
-	Space     *disk.Space
+	Databases   *projectdb.Supervisor
+	Usage       *usage.Book
+	Plugins     *wasm.Host
+	PluginModes *wasm.Modes
+	Log         *slog.Logger
+	Tracer      trace.Tracer
+	Meter       metric.Meter
+	Space       *disk.Space
 	// Checks returns what the modules bring to recovery.
 	Checks func() []check.Source
 	// Snapshot copies the metadata while it is written, each of its files to write with

@@ -2,6 +2,8 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -27,28 +29,183 @@ func TestAPluginDeniesARequest(t *testing.T) {
 	if a.Code() != "denied_by_policy" || a.Text("plugin") != "gate" || a.Text("reason") != "not today" || a.Text("decision_id") == "" {
 		t.Errorf("denied with %s", a.Body)
 	}
-	var log struct {
-		Operations []struct {
-			Operation, Status string
-			Decision          struct {
-				Plugin, Version, SHA256, Outcome, Reason string
-				Fuel                                     int64
-				DecisionID                               string `json:"decision_id"`
-			}
-		}
+	d := decisionOf(t, s, "create_project")
+	if d.Status != "denied" || d.Plugin != "gate" || d.Version != "1.0.0" || len(d.SHA256) != 64 || d.Fuel <= 0 ||
+		d.Outcome != "deny" || d.Reason != "not today" || d.ID != a.Text("decision_id") {
+		t.Errorf("the row says %+v", d)
 	}
-	found := s.Want(200, s.Root, "GET /operations?operation=create_project", "")
-	if err := json.Unmarshal(found.Body, &log); err != nil || len(log.Operations) != 1 {
-		t.Fatalf("%v, %s", err, found.Body)
-	}
-	d := log.Operations[0].Decision
-	if log.Operations[0].Status != "denied" || d.Plugin != "gate" || d.Version != "1.0.0" || len(d.SHA256) != 64 || d.Fuel <= 0 ||
-		d.Reason != "not today" || d.DecisionID != a.Text("decision_id") {
-		t.Errorf("the row says %+v", log.Operations[0])
+	s.Want(201, s.Root, "POST /api-keys", `{"description":"ci"}`)
+	if d := decisionOf(t, s, "create_api_key"); d.Status != "success" || d.Plugin != "gate" || d.Outcome != "allow" || len(d.SHA256) != 64 || d.Fuel <= 0 || d.ID == "" {
+		t.Errorf("the row of an allowed call says %+v", d)
 	}
 	s.Want(200, s.Root, "GET /projects", "")
 	shown := s.Want(200, s.Root, "GET /plugins/gate", "")
 	if !strings.Contains(string(shown.Body), `"state":"ready"`) || !strings.Contains(string(shown.Body), `"denials":1`) {
 		t.Errorf("it is shown as %s", shown.Body)
+	}
+}
+
+// decision is what the newest row of an operation says about the policies.
+type decision struct {
+	Status, Plugin, Version, SHA256, Outcome, Reason string
+	Fuel                                             int64
+	ID                                               string `json:"decision_id"`
+}
+
+func decisionOf(t *testing.T, s *apptest.Server, operation string) (d decision) {
+	t.Helper()
+	rows := s.Want(200, s.Root, "GET /operations?limit=1&operation="+operation, "").List("operations")
+	if len(rows) != 1 {
+		t.Fatalf("there is no row of %s", operation)
+	}
+	text, err := json.Marshal(rows[0]["decision"])
+	must(t, err)
+	must(t, json.Unmarshal(text, &d))
+	d.Status = rows[0]["status"].(string)
+	return d
+}
+
+// onPlugins are the rows of an operation on a plugin, oldest first: the resource, the
+// status and some of the details.
+func onPlugins(s *apptest.Server, operation string, details ...string) string {
+	var all []string
+	for _, row := range s.Want(200, s.Root, "GET /operations?operation="+operation, "").List("operations") {
+		text := row["resource_id"].(string) + " " + row["status"].(string)
+		given, _ := row["details"].(map[string]any)
+		for _, name := range details {
+			text += fmt.Sprint(" ", given[name])
+		}
+		all = append(all, text)
+	}
+	slices.Reverse(all)
+	return strings.Join(all, ", ")
+}
+
+// A mode that was set holds across restarts, until the settings name another or it
+// is set back; each load has its row, and what a plugin counts is counted on.
+func TestModesHoldAndLoadsAreLoggedAcrossRestarts(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	broken := wasmtest.Guest(t, wasmtest.Manifest+"operations: [drop_project]\n")
+	counts := wasmtest.Guest(t, wasmtest.Manifest+"operations: [create_api_key]\n")
+	o := app.Options{Modules: modules(), Version: "test", PluginCache: wasmtest.Cache(t)}
+	start := func(mode string) *apptest.Server {
+		return apptest.Start(t, dir, o, map[string]string{"plugins.items": `[
+			{name: broken, path: "` + broken + `", mode: ` + mode + `, guests: 1, config: {refuse: out of order}},
+			{name: counts, path: "` + counts + `", guests: 1, priority: 1, capabilities: [kv], config: {do: count, limit: "2"}}]`})
+	}
+	drop := func(s *apptest.Server, status int, id string) {
+		t.Helper()
+		s.Want(201, s.Root, "POST /projects", `{"id":"`+id+`"}`)
+		if a := s.Want(status, s.Root, "DELETE /projects/"+id, ""); status == 403 && a.Text("reason") != "the policy could not decide: it is not loaded" {
+			t.Errorf("refused with %s", a.Body)
+		}
+	}
+	modes := func(s *apptest.Server, want string) {
+		t.Helper()
+		a := s.Want(200, s.Root, "GET /plugins/broken", "")
+		if got := a.Text("mode") + " " + a.Text("settings_mode") + " " + a.Text("state"); got != want {
+			t.Errorf("it is %s, want %s", got, want)
+		}
+	}
+	key := func(s *apptest.Server, status int) {
+		t.Helper()
+		s.Want(status, s.Root, "POST /api-keys", `{"description":"k"}`)
+	}
+
+	s := start("enforce")
+	if got := onPlugins(s, "load_plugin", "at", "version", "mode"); got != "counts success start 1.0.0 enforce, broken failed start <nil> enforce" {
+		t.Errorf("the loads are logged as %s", got)
+	}
+	drop(s, 403, "a")
+	key(s, 201)
+	s.Want(200, s.Root, "PUT /plugins/broken/mode", `{"mode":"dry_run"}`)
+	drop(s, 204, "b")
+	if d := decisionOf(t, s, "drop_project"); d.Status != "success" || d.Outcome != "would_deny" {
+		t.Errorf("the row in dry_run says %+v", d)
+	}
+	s.Stop()
+
+	s = start("enforce")
+	modes(s, "dry_run enforce not_loaded")
+	drop(s, 204, "c")
+	key(s, 201)
+	if a := s.Want(429, s.Root, "POST /api-keys", `{"description":"k"}`); a.Text("reason") != "3 of 2" {
+		t.Errorf("what was counted before the restart: %s", a.Body)
+	}
+	s.Want(200, s.Root, "PUT /plugins/broken/mode", `{"mode":"enforce"}`) // the way back
+	s.Want(200, s.Root, "PUT /plugins/broken/mode", `{"mode":"off"}`)
+	s.Stop()
+
+	s = start("warn") // who wrote that knew better
+	modes(s, "warn warn not_loaded")
+	if got := onPlugins(s, "set_plugin_mode", "before", "mode"); got != "broken success enforce dry_run, broken success dry_run enforce, broken success enforce off, broken success off <nil>" {
+		t.Errorf("the modes are logged as %s", got)
+	}
+	s.Stop()
+
+	s = start("enforce") // what ended stays ended
+	modes(s, "enforce enforce not_loaded")
+	if got := onPlugins(s, "load_plugin"); strings.Count(got, "counts success") != 4 || strings.Count(got, "broken failed") != 4 {
+		t.Errorf("four starts are logged as %s", got)
+	}
+}
+
+// The routes of plugins: the order in which they are asked, one of them, a try
+// without effect, a new version, and one that is refused.
+func TestTheRoutesOfPlugins(t *testing.T) {
+	t.Parallel()
+	manifest := wasmtest.Manifest + "operations: [create_project]\n"
+	dir := wasmtest.Folder(t, wasmtest.Policy(nil, nil), manifest)
+	s := withPlugins(t, `[{name: b, path: "`+dir+`", guests: 1}, {name: a, path: "`+dir+`", guests: 1, projects: ["sales-*"], percent: 50},
+		{name: first, path: "`+dir+`", guests: 1, priority: 9, mode: dry_run}, {name: gone, path: "`+t.TempDir()+`", mode: off}]`)
+	list := s.Want(200, s.Root, "GET /plugins", "")
+	var order []string
+	for _, p := range list.List("plugins") {
+		order = append(order, fmt.Sprint(p["name"], " ", p["mode"], " ", p["state"], " ", p["percent"]))
+	}
+	if got := strings.Join(order, ", "); got != "first dry_run ready 100, a enforce ready 50, b enforce ready 100, gone off off 100" || list.JSON["total"] != 4.0 {
+		t.Errorf("shown as %s", got)
+	}
+	one := s.Want(200, s.Root, "GET /plugins/b", "")
+	for _, name := range []string{"manifest", "sha256", "mode", "state", "calls", "denials", "errors", "p50_us", "p99_us", "memory_bytes"} {
+		if _, ok := one.JSON[name]; !ok {
+			t.Errorf("%s is not shown: %s", name, one.Body)
+		}
+	}
+	event := `{"event":{"operation":"create_project","input":{"id":"x"}}}`
+	if a := s.Want(200, s.Root, "POST /plugins/b/test", event); a.Text("decision") != "allow" || a.JSON["fuel"].(float64) <= 0 {
+		t.Errorf("the try says %s", a.Body)
+	}
+	if a := s.Want(200, s.Root, "GET /plugins/b", ""); a.JSON["calls"] != 0.0 {
+		t.Errorf("a try is counted: %s", a.Body)
+	}
+
+	wasmtest.Put(t, dir, wasmtest.Policy(wasmtest.Answer(`{"decision":"deny","reason":"new","retry_after_ms":1500}`), nil), strings.Replace(manifest, "1.0.0", "2.0.0", 1))
+	if a := s.Want(200, s.Root, "POST /plugins/b/reload", ""); a.Text("version") != "2.0.0" {
+		t.Errorf("loaded as %s", a.Body)
+	}
+	if a := s.Want(200, s.Root, "POST /plugins/b/test", event); a.Text("decision") != "deny" || a.Text("reason") != "new" || a.JSON["retry_after_ms"] != 2000.0 {
+		t.Errorf("the try of the new version says %s", a.Body)
+	}
+	s.Want(403, s.Root, "POST /projects", `{"id":"x"}`)
+	wasmtest.Put(t, dir, wasmtest.Policy(wasmtest.Cat(0x00), nil), strings.Replace(manifest, "1.0.0", "3.0.0", 1))
+	if a := s.Want(422, s.Root, "POST /plugins/b/reload", ""); a.Code() != "plugin_refused" || !strings.Contains(a.Text("detail"), "self-test") {
+		t.Errorf("refused with %s", a.Body)
+	}
+	if a := s.Want(200, s.Root, "GET /plugins/b", ""); a.Text("version") != "2.0.0" || a.Text("state") != "ready" || !strings.Contains(a.Text("last_error"), "self-test") {
+		t.Errorf("after it: %s", a.Body)
+	}
+	if got := onPlugins(s, "load_plugin", "version"); !strings.HasSuffix(got, "b success 2.0.0, b failed <nil>") {
+		t.Errorf("the loads are logged as %s", got)
+	}
+	for do, want := range map[string]string{
+		"GET /plugins/none": "plugin_not_found", "POST /plugins/none/reload": "plugin_not_found", "PUT /plugins/none/mode": "plugin_not_found",
+		"POST /plugins/none/test": "plugin_not_found", "PUT /plugins/b/mode": "validation_failed", "POST /plugins/gone/test": "plugin_refused",
+	} {
+		body := map[string]string{"PUT /plugins/none/mode": `{"mode":"off"}`, "PUT /plugins/b/mode": `{"mode":"loud"}`, "POST /plugins/none/test": event, "POST /plugins/gone/test": event}[do]
+		if a := s.Do(s.Root, do, body); a.Code() != want {
+			t.Errorf("%s: %s", do, a.Body)
+		}
 	}
 }

@@ -77,6 +77,8 @@ type App struct {
 	urls      *auth.URLs
 	databases *projectdb.Supervisor
 	plugins   *wasm.Host
+	modes     *wasm.Modes
+	pastModes []wasm.SetMode // that hold no more, until the log has been told
 	register  core.ProjectRegister
 	stored    core.FileRegister // nil where no module registers files
 	fatal     chan error
@@ -177,7 +179,8 @@ func (a *App) openKernel(ctx context.Context) error {
 	records := operation.NewIdempotency(time.Duration(a.Settings.Idempotency.Keep))
 	jobs := job.New(a.Settings.Jobs.MaxRunning)
 	remembered := wasm.NewKV()
-	a.Registry.Tables = append(a.Registry.Tables, remembered.Table, jobs.Table, keys.Table(), book.Table, cursors, records.Table())
+	a.modes = wasm.NewModes()
+	a.Registry.Tables = append(a.Registry.Tables, remembered.Table, a.modes.Table, jobs.Table, keys.Table(), book.Table, cursors, records.Table())
 	if err := a.withRoom(func() error { return a.openStore(ctx, log, signer) }); err != nil {
 		return err
 	}
@@ -214,7 +217,7 @@ func (a *App) openKernel(ctx context.Context) error {
 	}
 	a.Kernel = &core.Kernel{
 		Dir: a.Settings.Top.DataDir, Files: a.options.Files, View: a.store.View(), Pipeline: pipeline, Audit: log, Signer: signer,
-		Keys: keys, URLs: a.urls, Databases: a.databases, Jobs: jobs, Usage: book, Plugins: a.plugins, Log: t.Log, Tracer: t.Tracer, Meter: t.Meter, Space: space, Template: own.template,
+		Keys: keys, URLs: a.urls, Databases: a.databases, Jobs: jobs, Usage: book, Plugins: a.plugins, PluginModes: a.modes, Log: t.Log, Tracer: t.Tracer, Meter: t.Meter, Space: space, Template: own.template,
 		Register: a.register, Stored: a.stored, AuditDir: a.Settings.path(auditDir), Folders: a.folders(), MakeFolders: a.makeFolders, Stopping: a.stopping, Slowest: a.followers.Slowest, Version: a.options.Version,
 		Checks: func() []check.Source { return a.Registry.Checks }, Snapshot: a.engine.Snapshot, SettleCopy: a.settleCopy, ExamineCopy: a.examineCopy,
 	}

@@ -111,6 +111,9 @@ func (a *App) Serve(ctx context.Context) error {
 	for _, j := range a.Registry.Jobs {
 		a.background.Go(func() { a.run(jobs, j) })
 	}
+	if err := a.recordPlugins(ctx); err != nil {
+		a.telemetry.Log.Error("the log was not told of the plugins", "error", err)
+	}
 	served := make(chan error, 1)
 	go func() { served <- a.Web.Serve() }()
 	a.telemetry.Log.Info("eider serves", "version", a.options.Version, "address", a.Addr().String(), "data_dir", a.Settings.Top.DataDir)

@@ -131,33 +131,44 @@ type Verdict struct {
 	Version    string `json:"version,omitempty"`
 	SHA256     string `json:"sha256,omitempty"`
 	Mode       Mode   `json:"mode"`
-	Outcome    string `json:"outcome"` // deny, warn, would_deny, error
+	Outcome    string `json:"outcome"` // allow, deny, warn, would_deny, error
 	Reason     string `json:"reason"`
 	Fuel       int64  `json:"fuel,omitempty"`
-	DecisionID string `json:"decision_id"`
+	DecisionID string `json:"decision_id,omitempty"` // the same for all that one question was put to
 }
 
 // Outcome is the answer of a whole chain.
 type Outcome struct {
 	// Denial is the refusal for the caller, nil if the call may run.
 	Denial *eider.Error
-	// Verdicts are those worth a place in the log: denials, warnings, failures.
+	// Verdicts are those of all policies that were asked, in that order.
 	Verdicts []Verdict
 	// Warnings are for the caller of an allowed call.
 	Warnings []string
 }
 
-// JSON returns the verdicts as the log keeps them, "" if there are none. The
-// one that decided stands alone at the top, the others beside it.
+// JSON returns the verdicts as the log keeps them, "" if no policy was asked. The
+// one that decided stands alone at the top, the others beside it: the denial, else
+// the last that had something to say, else the last.
 func (o *Outcome) JSON() string {
 	if len(o.Verdicts) == 0 {
 		return ""
 	}
-	last := o.Verdicts[len(o.Verdicts)-1]
+	top := len(o.Verdicts) - 1
+	for i, v := range slices.Backward(o.Verdicts) {
+		if v.Outcome != "allow" {
+			top = i
+			break
+		}
+	}
+	others := slices.Delete(slices.Clone(o.Verdicts), top, top+1)
+	for i := range others {
+		others[i].DecisionID = ""
+	}
 	text, err := json.Marshal(struct {
 		Verdict
 		Others []Verdict `json:"others,omitempty"`
-	}{last, o.Verdicts[:len(o.Verdicts)-1]})
+	}{o.Verdicts[top], others})
 	if err != nil {
 		return ""
 	}
@@ -189,7 +200,7 @@ func (c *Chain) Ask(ctx context.Context, q *Question) Outcome {
 		}
 		if err != nil {
 			c.log.WarnContext(ctx, "a policy could not decide", "policy", item.Name, "operation", q.Operation, "error", err)
-			d = Decision{Deny: !item.FailOpen, Reason: "the policy could not decide", Fuel: d.Fuel}
+			d = Decision{Deny: !item.FailOpen, Reason: "the policy could not decide", Fuel: d.Fuel, Version: d.Version, SHA256: d.SHA256}
 			if u := Unable(""); errors.As(err, &u) {
 				d.Reason += ": " + string(u)
 			}
@@ -246,12 +257,15 @@ func (i *Item) decide(ctx context.Context, q *Question) (Decision, error) {
 }
 
 func (o *Outcome) add(item *Item, d Decision, failed bool) {
-	if !d.Deny && !failed && len(d.Warning) == 0 {
+	if d.Spared {
 		return
 	}
 	v := Verdict{
 		Plugin: item.Name, Version: item.Version, SHA256: item.SHA256, Mode: item.Mode, Reason: d.Reason, Fuel: d.Fuel,
-		DecisionID: uuid.NewString(),
+		DecisionID: o.id(),
+	}
+	if d.SHA256 != "" {
+		v.Version, v.SHA256 = d.Version, d.SHA256
 	}
 	switch {
 	case d.Deny && item.Mode == Enforce:
@@ -264,6 +278,8 @@ func (o *Outcome) add(item *Item, d Decision, failed bool) {
 		v.Outcome = "would_deny"
 	case failed:
 		v.Outcome = "error"
+	case len(d.Warning) == 0:
+		v.Outcome = "allow"
 	default:
 		v.Outcome = "warn"
 		if v.Reason == "" {
@@ -274,6 +290,14 @@ func (o *Outcome) add(item *Item, d Decision, failed bool) {
 		}
 	}
 	o.Verdicts = append(o.Verdicts, v)
+}
+
+// id returns the name of the decision, by which caller and log speak of the same.
+func (o *Outcome) id() string {
+	if len(o.Verdicts) > 0 {
+		return o.Verdicts[0].DecisionID
+	}
+	return uuid.NewString()
 }
 
 // maxRetry is the longest time in seconds that a caller is told to wait: a year.

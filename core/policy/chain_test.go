@@ -5,9 +5,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
+	"maps"
 	"math"
-	"reflect"
 	"runtime"
 	"strings"
 	"testing"
@@ -63,9 +64,9 @@ func TestModeAndFailureDecideWhatAnAnswerDoes(t *testing.T) {
 		verdict  string
 		warnings string
 	}{
-		{name: "allow", policy: allows, mode: Enforce},
-		{name: "allow", policy: allows, mode: Warn},
-		{name: "allow", policy: allows, mode: DryRun},
+		{name: "allow", policy: allows, mode: Enforce, verdict: "x allow: "},
+		{name: "allow", policy: allows, mode: Warn, verdict: "x allow: "},
+		{name: "allow", policy: allows, mode: DryRun, verdict: "x allow: "},
 		{name: "deny", policy: denies, mode: Enforce, denied: true, verdict: "x deny: full moon"},
 		{name: "deny", policy: denies, mode: Enforce, open: true, denied: true, verdict: "x deny: full moon"},
 		{name: "deny", policy: denies, mode: Warn, verdict: "x warn: full moon", warnings: "x: full moon"},
@@ -110,7 +111,7 @@ func TestPoliciesAreAskedByPriorityThenNameUntilOneDenies(t *testing.T) {
 	if got := strings.Join(asked, " "); got != "first a b denies" {
 		t.Errorf("asked %s", got)
 	}
-	if got := outcomes(o); got != "a would_deny: no, b warn: no, denies deny: no" {
+	if got := outcomes(o); got != "first allow: no, a would_deny: no, b warn: no, denies deny: no" {
 		t.Errorf("verdicts %s", got)
 	}
 	if o.Denial == nil || o.Denial.Plugin != "denies" {
@@ -219,9 +220,84 @@ func TestTheRowShowsWhoDecidedAndTheOthersBesideIt(t *testing.T) {
 	if row.Plugin != "c" || len(row.Others) != 2 || row.Others[0].Plugin != "a" || row.Others[1].Plugin != "b" {
 		t.Errorf("the row shows %s", o.JSON())
 	}
-	o = chain(t, Item{Name: "a", Policy: allows, Mode: Enforce}).Ask(t.Context(), &Question{})
-	if !reflect.DeepEqual(o, Outcome{}) || o.JSON() != "" {
-		t.Errorf("an allowed call leaves %+v", o)
+	if row.DecisionID != o.Denial.DecisionID || row.Others[0].DecisionID != "" {
+		t.Errorf("the row's decision is %q, and %q of one beside it; the caller is told %q", row.DecisionID, row.Others[0].DecisionID, o.Denial.DecisionID)
+	}
+}
+
+// An allowed call tells who allowed it: what is the newest to say more than yes
+// stands at the top.
+func TestTheRowOfAnAllowedCallShowsWhoWasAsked(t *testing.T) {
+	spared := always(Decision{Spared: true})
+	used := always(Decision{Fuel: 7})
+	for _, c := range []struct {
+		items []Item
+		want  string // plugin outcome fuel of the top, names of the others
+	}{
+		{[]Item{{Name: "a", Version: "2", SHA256: "ff", Policy: used, Mode: Enforce}}, "a 2 ff allow 7 []"},
+		{[]Item{{Name: "a", Policy: used, Mode: Enforce}, {Name: "b", Policy: allows, Mode: DryRun}}, "b   allow 0 [a]"},
+		{[]Item{{Name: "a", Policy: warns, Mode: Enforce}, {Name: "b", Policy: used, Mode: Enforce}}, "a   warn 0 [b]"},
+		{[]Item{{Name: "a", Policy: spared, Mode: Enforce}, {Name: "b", Policy: used, Mode: Enforce}}, "b   allow 7 []"},
+		{[]Item{{Name: "a", Policy: spared, Mode: Enforce}}, ""},
+		{[]Item{{Name: "a", Policy: used, Mode: Off}}, ""},
+	} {
+		o := chain(t, c.items...).Ask(t.Context(), &Question{})
+		got := ""
+		if text := o.JSON(); text != "" {
+			var row struct {
+				Verdict
+				Others []Verdict
+			}
+			if err := json.Unmarshal([]byte(text), &row); err != nil || row.DecisionID == "" {
+				t.Fatalf("%v, %s", err, text)
+			}
+			var others []string
+			for _, v := range row.Others {
+				others = append(others, v.Plugin)
+			}
+			got = fmt.Sprint(row.Plugin, " ", row.Version, " ", row.SHA256, " ", row.Outcome, " ", row.Fuel, " ", others)
+		}
+		if got != c.want || o.Denial != nil {
+			t.Errorf("%v: the row shows %q, want %q", c.items, got, c.want)
+		}
+	}
+}
+
+// A roll-out by percent asks about the same projects each time, about more of them
+// as it grows, about others for another policy, and about none without a project.
+func TestPercentChoosesProjectsAndKeepsThem(t *testing.T) {
+	denied := func(name string, percent int) map[int]bool {
+		all := map[int]bool{}
+		c := chain(t, Item{Name: name, Policy: denies, Mode: Enforce, Percent: percent})
+		for i := range 1000 {
+			p := &eider.Project{ID: "p", UID: fmt.Sprintf("0193-%d", i)}
+			if c.Ask(t.Context(), &Question{Project: p}).Denial != nil {
+				all[i] = true
+			}
+		}
+		return all
+	}
+	before := map[int]bool{}
+	for _, percent := range []int{1, 10, 50, 99, 100} {
+		now := denied("x", percent)
+		for i := range before {
+			if !now[i] {
+				t.Fatalf("at %d percent, project %d is asked about no more", percent, i)
+			}
+		}
+		if n := len(now); n < percent*10-60 || n > percent*10+60 {
+			t.Errorf("%d percent are %d of 1000", percent, n)
+		}
+		before = now
+	}
+	if x, y := denied("x", 50), denied("y", 50); maps.Equal(x, y) {
+		t.Error("two policies begin with the same projects")
+	}
+	for percent, want := range map[int]bool{0: true, 100: true, 99: false} {
+		c := chain(t, Item{Name: "x", Policy: denies, Mode: Enforce, Percent: percent})
+		if got := c.Ask(t.Context(), &Question{Operation: "create_project"}).Denial != nil; got != want {
+			t.Errorf("%d percent, no project: asked %v", percent, got)
+		}
 	}
 }
 

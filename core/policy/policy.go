@@ -46,6 +46,9 @@ type Decision struct {
 	Retry   int      // seconds until it is worth another try, 0 if unknown
 	Warning []string // what an allowed call is told
 	Fuel    int64    // what a hosted policy has used to decide
+	Version string   // of a hosted policy, that which has decided, and its module's sha256:
+	SHA256  string   // while one takes another's place, the item may have the other's
+	Spared  bool     // allowed without asking: the policy said beforehand that such calls do not concern it
 }
 
 // Unable is an error of a policy whose text the caller may read: why it could not

@@ -35,6 +35,9 @@ func newInstruments(m metric.Meter) (i instruments, err error) {
 	return i, nil
 }
 
+// spared is the outcome of a call that never entered a guest.
+const spared = "spared"
+
 // recent is how many calls the percentiles look back on.
 const recent = 512
 
@@ -42,6 +45,7 @@ const recent = 512
 type figures struct {
 	mu      sync.Mutex
 	calls   int64
+	spared  int64
 	denials int64
 	errors  int64
 	last    string
@@ -56,9 +60,10 @@ type figures struct {
 // Figures are how a plugin has done since the server started.
 type Figures struct {
 	Calls       int64      `json:"calls"`
+	Spared      int64      `json:"spared" doc:"Calls of which the manifest's expression said that no guest need be asked"`
 	Denials     int64      `json:"denials"`
 	Errors      int64      `json:"errors"`
-	P50         float64    `json:"p50_us" doc:"Of the last 512 calls, in microseconds"`
+	P50         float64    `json:"p50_us" doc:"Of the last 512 calls that entered a guest, in microseconds"`
 	P99         float64    `json:"p99_us"`
 	Guests      int        `json:"guests" doc:"That wait for a call"`
 	Replaced    int64      `json:"replaced" doc:"Guests that were thrown away"`
@@ -71,16 +76,21 @@ func (p *Plugin) count(ctx context.Context, outcome string, took time.Duration, 
 	f := &p.figures
 	f.mu.Lock()
 	f.calls++
-	if outcome == "deny" {
+	switch outcome {
+	case "deny":
 		f.denials++
+	case spared:
+		f.spared++
 	}
 	if err != nil {
 		f.errors++
 		f.last, f.lastAt = cut(err.Error(), maxReason), time.Now().UTC().Truncate(time.Microsecond)
 	}
-	f.times[f.next] = took
-	f.next = (f.next + 1) % recent
-	f.filled = min(f.filled+1, recent)
+	if outcome != spared {
+		f.times[f.next] = took
+		f.next = (f.next + 1) % recent
+		f.filled = min(f.filled+1, recent)
+	}
 	label := f.label(p.item.Name, outcome)
 	f.mu.Unlock()
 	m := &p.host.metrics
@@ -107,7 +117,7 @@ func (f *figures) label(plugin, outcome string) metric.MeasurementOption {
 func (p *Plugin) Figures() Figures {
 	f := &p.figures
 	f.mu.Lock()
-	out := Figures{Calls: f.calls, Denials: f.denials, Errors: f.errors, LastError: f.last}
+	out := Figures{Calls: f.calls, Spared: f.spared, Denials: f.denials, Errors: f.errors, LastError: f.last}
 	if f.last != "" {
 		at := f.lastAt
 		out.LastErrorAt = &at
@@ -119,11 +129,9 @@ func (p *Plugin) Figures() Figures {
 		out.P50 = float64(times[n/2].Nanoseconds()) / 1000
 		out.P99 = float64(times[n*99/100].Nanoseconds()) / 1000
 	}
-	p.mu.Lock()
-	if p.failed != nil {
-		out.LastError = cut(p.failed.Error(), maxReason)
+	if err := p.Refused(); err != nil {
+		out.LastError = cut(err.Error(), maxReason)
 	}
-	p.mu.Unlock()
 	if v := p.current.Load(); v != nil {
 		_, _, _, out.Replaced, out.Guests = v.pool.state()
 		out.MemoryBytes = v.pool.memory()

@@ -34,6 +34,8 @@ type Options struct {
 	// Builtin reads a file of the plugins that the binary brings, by the plugin's
 	// name and the file's; nil: it brings none.
 	Builtin func(name string) ([]byte, error)
+	// Modes has the modes that were set and hold, by plugin, in place of the settings'.
+	Modes map[string]policy.Mode
 	// Chain is told which policies there are, whenever that changes.
 	Chain *policy.Chain
 }

@@ -16,16 +16,23 @@ import (
 )
 
 // host returns a host with the items, and the chain that it fills.
-func host(t *testing.T, items ...wasm.Item) (*wasm.Host, *policy.Chain) {
+func host(t testing.TB, items ...wasm.Item) (*wasm.Host, *policy.Chain) {
+	t.Helper()
+	return hostWith(t, func(*wasm.Options) {}, items...)
+}
+
+func hostWith(t testing.TB, set func(*wasm.Options), items ...wasm.Item) (*wasm.Host, *policy.Chain) {
 	t.Helper()
 	tel := telemetry.Discard()
 	chain, err := policy.NewChain(nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, err := wasm.New(wasm.Options{
+	o := wasm.Options{
 		Dir: t.TempDir(), Cache: w.Cache(t), Log: slog.New(slog.DiscardHandler), Tracer: tel.Tracer, Meter: tel.Meter, KV: wasm.NewKV(), Chain: chain,
-	}, items)
+	}
+	set(&o)
+	h, err := wasm.New(o, items)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -67,10 +67,15 @@ func NewKV() *KV {
 	})}
 }
 
-// Migrations creates the table of what plugins remember.
+// Migrations creates the tables of what plugins remember, and of modes that were set.
 func Migrations() []metadata.Migration {
-	return []metadata.Migration{{Owner: "plugins", Number: 1, SQL: []string{`
-		CREATE TABLE plugin_state (key TEXT PRIMARY KEY, value TEXT NOT NULL, expires_at TIMESTAMPTZ)`}}}
+	return []metadata.Migration{
+		{Owner: "plugins", Number: 1, SQL: []string{`
+		CREATE TABLE plugin_state (key TEXT PRIMARY KEY, value TEXT NOT NULL, expires_at TIMESTAMPTZ)`}},
+		{Owner: "plugins", Number: 2, SQL: []string{`
+		CREATE TABLE plugin_modes (
+			plugin TEXT PRIMARY KEY, mode TEXT NOT NULL, settings_mode TEXT NOT NULL, set_at TIMESTAMPTZ NOT NULL)`}},
+	}
 }
 
 // Open reads what plugins remember; from then on changes are noted in the store.

@@ -32,7 +32,13 @@ type Plugin struct {
 	attempts  int
 }
 
-func newPlugin(h *Host, item Item) *Plugin { return &Plugin{host: h, item: item, mode: item.mode()} }
+func newPlugin(h *Host, item Item) *Plugin {
+	p := &Plugin{host: h, item: item, mode: item.mode()}
+	if set, ok := h.Modes[item.Name]; ok {
+		p.mode = set
+	}
+	return p
+}
 
 // Name returns the item's name.
 func (p *Plugin) Name() string { return p.item.Name }
@@ -62,7 +68,7 @@ func (p *Plugin) Reload(ctx context.Context) error {
 	return errors.Join(p.Load(ctx), p.host.refresh())
 }
 
-// SetMode changes the mode until the server starts again.
+// SetMode changes the mode. Modes keep it.
 func (p *Plugin) SetMode(m policy.Mode) {
 	p.mu.Lock()
 	p.mode = m
@@ -74,6 +80,9 @@ func (p *Plugin) SetMode(m policy.Mode) {
 
 // Item returns the plugin as the settings have it.
 func (p *Plugin) Item() Item { return p.item }
+
+// SettingsMode returns the mode that the settings have.
+func (p *Plugin) SettingsMode() policy.Mode { return p.item.mode() }
 
 // Fail says what becomes of a call that the plugin could not decide: closed or
 // open.
@@ -100,6 +109,13 @@ func (p *Plugin) Loaded() (Loaded, bool) {
 		return Loaded{}, false
 	}
 	return Loaded{v.manifest, v.sha256, v.signedBy}, true
+}
+
+// Refused returns why the last load failed, nil if it did not.
+func (p *Plugin) Refused() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.failed
 }
 
 // Mode returns the mode.
@@ -140,6 +156,7 @@ func (p *Plugin) Decide(ctx context.Context, q *policy.Question) (policy.Decisio
 	outcome := outcomeOf(d, err)
 	span.SetAttributes(attribute.String("eider.decision", outcome), attribute.Int64("eider.fuel", d.Fuel))
 	if v != nil {
+		d.Version, d.SHA256 = v.manifest.Version, v.sha256
 		span.SetAttributes(attribute.String("eider.plugin_version", v.manifest.Version))
 	}
 	if err != nil {
@@ -168,7 +185,7 @@ func (p *Plugin) ask(ctx context.Context, e *Event, instead *space) (policy.Deci
 			return policy.Decision{}, nil, errNotLoaded
 		}
 		if instead == nil && !v.filter.passes(eventView{e}) {
-			return policy.Decision{}, v, nil
+			return policy.Decision{Spared: true}, v, nil
 		}
 		g, err := v.pool.take(ctx)
 		if errors.Is(err, errClosed) && p.current.Load() != v {
@@ -219,6 +236,8 @@ func outcomeOf(d policy.Decision, err error) string {
 	switch {
 	case err != nil:
 		return "error"
+	case d.Spared:
+		return spared
 	case d.Deny:
 		return "deny"
 	case len(d.Warning) > 0:

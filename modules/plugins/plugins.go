@@ -20,7 +20,10 @@ import (
 )
 
 // Plugins is the module.
-type Plugins struct{ host *wasm.Host }
+type Plugins struct {
+	host  *wasm.Host
+	modes *wasm.Modes
+}
 
 // New returns the module.
 func New() *Plugins { return &Plugins{} }
@@ -46,7 +49,7 @@ func (p *Plugins) Declare(r *core.Registry) error {
 	operation.Write(r.Operations, operation.Spec{
 		Name: "set_plugin_mode", Route: "PUT /plugins/{name}/mode", Role: eider.Admin, Target: "plugin", Ungoverned: true, Frees: true,
 		Summary: "Change what a plugin's answers do", Errors: []eider.Code{eider.PluginNotFound},
-		Description: "Holds until the server starts again: then the settings say.",
+		Description: "Holds across restarts, until the settings name another mode than they do now. Setting the mode that the settings have (settings_mode) ends it.",
 	}, p.setMode)
 	operation.Effect(r.Operations, operation.Spec{
 		Name: "load_plugin", Route: "POST /plugins/{name}/reload", Role: eider.Admin, Target: "plugin", Ungoverned: true, Frees: true,
@@ -65,7 +68,7 @@ func (p *Plugins) Declare(r *core.Registry) error {
 
 // Provision takes the host.
 func (p *Plugins) Provision(_ context.Context, k *core.Kernel) error {
-	p.host = k.Plugins
+	p.host, p.modes = k.Plugins, k.PluginModes
 	return nil
 }
 
@@ -77,6 +80,7 @@ type Plugin struct {
 	SHA256       string         `json:"sha256"`
 	SignedBy     string         `json:"signed_by,omitempty" doc:"The first half of the sha256 of the trusted key"`
 	Mode         policy.Mode    `json:"mode" enum:"enforce,warn,dry_run,off"`
+	SettingsMode policy.Mode    `json:"settings_mode" enum:"enforce,warn,dry_run,off" doc:"What the settings say; mode is another where it was set since"`
 	Fail         string         `json:"fail" enum:"closed,open"`
 	Priority     int            `json:"priority"`
 	Projects     []string       `json:"projects"`
@@ -125,7 +129,7 @@ func (p *Plugins) get(ctx context.Context, _ *operation.View, in named) (Plugin,
 func shown(p *wasm.Plugin) Plugin {
 	i := p.Item()
 	out := Plugin{
-		Name: i.Name, Kind: "unknown", Mode: p.Mode(), Fail: p.Fail(), Priority: i.Priority, Projects: i.Projects, Percent: i.Percent,
+		Name: i.Name, Kind: "unknown", Mode: p.Mode(), SettingsMode: p.SettingsMode(), Fail: p.Fail(), Priority: i.Priority, Projects: i.Projects, Percent: i.Percent,
 		Capabilities: i.Capabilities, State: p.State(), Figures: p.Figures(),
 	}
 	if out.Percent == 0 {
@@ -156,6 +160,9 @@ func (p *Plugins) setMode(ctx context.Context, tx *operation.Tx, in setMode) (Pl
 	call := operation.From(ctx)
 	call.Detail("mode", in.Mode)
 	call.Detail("before", found.Mode())
+	if err := p.modes.Keep(ctx, tx, found.Item(), policy.Mode(in.Mode)); err != nil {
+		return Plugin{}, err
+	}
 	out := shown(found)
 	out.Mode = policy.Mode(in.Mode)
 	tx.After(func() { found.SetMode(out.Mode) })

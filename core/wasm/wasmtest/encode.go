@@ -170,7 +170,6 @@ func (m Module) Bytes() []byte {
 // the code first, each time it is asked. Its functions are numbered from len(imports):
 // eider_abi_version, eider_alloc, eider_configure, eider_decide, then more.
 func Policy(decide []byte, change func(*Module)) []byte {
-	const answer = `{"decision":"allow"}`
 	m := Module{
 		Memory:  &Bounds{2, -1},
 		Exports: []Export{{"memory", 2, 0}},
@@ -181,15 +180,23 @@ func Policy(decide []byte, change func(*Module)) []byte {
 			{Params: "ii", Results: "l", Locals: 4, Name: "eider_decide"},
 		},
 	}
-	code := decide
-	for i, c := range []byte(answer) { // data segments are for those who test them
-		code = Cat(code, I32(1024+i), I32(int(c)), 0x3a, 0, 0)
-	}
-	m.Funcs[3].Code = Cat(code, I64(1024<<32|int64(len(answer))))
+	m.Funcs[3].Code = Cat(decide, given(`{"decision":"allow"}`))
 	if change != nil {
 		change(&m)
 	}
 	return m.Bytes()
+}
+
+// Answer is code that returns a text from eider_decide.
+func Answer(text string) []byte { return Cat(given(text), 0x0f) }
+
+// given writes the text and leaves where it stands; data segments are for those who
+// test them.
+func given(text string) (code []byte) {
+	for i := range len(text) {
+		code = Cat(code, I32(1024+i), I32(int(text[i])), 0x3a, 0, 0)
+	}
+	return Cat(code, I64(1024<<32|int64(len(text))))
 }
 
 // Of returns bounds.
