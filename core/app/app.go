@@ -207,7 +207,7 @@ func (a *App) openKernel(ctx context.Context) error {
 		return err
 	}
 	a.databases, err = projectdb.New(projectdb.Options{
-		Settings: a.Settings.Projects, Command: workerCommand, Dir: a.Settings.Top.DataDir, Log: t.Log, Meter: t.Meter,
+		Settings: a.Settings.Projects, Command: workerCommand, Dir: a.Settings.Top.DataDir, Log: t.Log, Tracer: t.Tracer, Meter: t.Meter,
 	})
 	if err != nil {
 		return err

@@ -12,9 +12,6 @@ import (
 	"github.com/eiderdb/eider/core"
 	"github.com/eiderdb/eider/core/audit"
 	"github.com/eiderdb/eider/core/web"
-	"go.opentelemetry.io/otel/metric"
-
-	"github.com/eiderdb/eider/core/metadata"
 )
 
 // The names of the listeners.
@@ -38,6 +35,9 @@ func (a *App) Listen() error {
 		Pipeline: a.Kernel.Pipeline, Local: adminListener, Authenticate: a.authenticate, Used: a.Kernel.Keys.Used, Verify: a.verify,
 	})
 	if err := a.mountServer(); err != nil {
+		return err
+	}
+	if err := a.observe(); err != nil {
 		return err
 	}
 	if err := server.Listen(publicListener, a.Settings.HTTP.Listen, web.ListenOptions{TLS: true, Mode: 0o660}); err != nil {
@@ -174,22 +174,4 @@ func (a *App) round(ctx context.Context, j core.Job) (err error) {
 		}
 	}()
 	return j.Run(ctx)
-}
-
-// observeStore reports how the writer does.
-func (a *App) observeStore() (func(metadata.Receipt), error) {
-	groups, err := a.telemetry.Meter.Int64Histogram("eider_metadata_group_size", metric.WithDescription("Writes that shared a commit"),
-		metric.WithExplicitBucketBoundaries(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024))
-	if err != nil {
-		return nil, err
-	}
-	seconds, err := a.telemetry.Meter.Float64Histogram("eider_metadata_commit_seconds", metric.WithDescription("Flush, seal and commit of a group"))
-	if err != nil {
-		return nil, err
-	}
-	ctx := context.Background()
-	return func(r metadata.Receipt) {
-		groups.Record(ctx, int64(r.Group))
-		seconds.Record(ctx, r.Commit.Seconds())
-	}, nil
 }

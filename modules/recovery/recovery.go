@@ -49,6 +49,7 @@ type Recovery struct {
 	backups   *metadata.Table[Backup]
 	backupOp  *operation.Handle[makeBackup, Backup]
 	expireOp  *operation.Handle[backupPath, operation.Nothing]
+	newest    newest
 }
 
 // New returns the module.
@@ -70,7 +71,7 @@ func (r *Recovery) Name() string { return "recovery" }
 // Provision takes the kernel.
 func (r *Recovery) Provision(_ context.Context, k *core.Kernel) error {
 	r.kernel = k
-	return nil
+	return r.observe(k.Meter)
 }
 
 // Declare lists the operations; the handlers follow in this order.
@@ -119,7 +120,7 @@ func (r *Recovery) scope(deep bool) check.Scope {
 }
 
 func (r *Recovery) check(ctx context.Context, _ *operation.View, in checkConsistency) (check.Report, error) {
-	return check.Find(ctx, r.kernel.Checks(), r.scope(in.Deep))
+	return r.find(ctx, in.Deep)
 }
 
 // findStuck finds the calls that were left unfinished and could be settled neither

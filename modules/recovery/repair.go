@@ -56,7 +56,7 @@ func planRepair(ctx context.Context, _ *operation.Tx, in repair) (*repairPlan, e
 // repair looks, and repairs one finding after another. One that fails keeps no
 // other from being repaired.
 func (r *Recovery) repair(ctx context.Context, plan *repairPlan) error {
-	report, err := check.Find(ctx, r.kernel.Checks(), r.scope(plan.Deep))
+	report, err := r.find(ctx, plan.Deep)
 	if err != nil {
 		return err
 	}
