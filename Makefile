@@ -37,7 +37,7 @@ bench: check-tools ## print the benchmark table (some minutes)
 	$(GO) run -tags $(TAGS) ./bench
 
 torture: check-tools ## kill -9 in a loop, TORTURE_ROUNDS rounds (200)
-	EIDER_TORTURE_ROUNDS=$(TORTURE_ROUNDS) EIDER_TORTURE_FILE_MIB=2048 $(GO) test -tags $(TAGS) -timeout 60m -count=1 -v -run 'TestKilled|TestMemory' ./cmd/eider
+	EIDER_TORTURE_ROUNDS=$(TORTURE_ROUNDS) EIDER_TORTURE_FILE_MIB=2048 $(GO) test -tags $(TAGS) -timeout 60m -count=1 -v -run 'TestKilled|TestMemory|TestUploadsAtOnce|TestAKilledServer' ./cmd/eider
 
 docs: build ## write what is generated: docs/openapi.json, configs/eider.yaml
 	scripts/generate

@@ -71,6 +71,8 @@ type unfinished struct {
 	Plan        json.RawMessage  `json:"plan"`
 	Claims      []metadata.Claim `json:"claims"`
 	Idempotency *idempotencyKey  `json:"idempotency,omitempty"`
+	// Reserved is what the call had reserved when its intent was committed.
+	Reserved usage.Amounts `json:"reserved,omitzero"`
 }
 
 type callKey struct{}

@@ -152,7 +152,7 @@ func (p *Pipeline) inProgress(tx *Tx, c *Call, plan any, claims []metadata.Claim
 	if err != nil {
 		return nil, fmt.Errorf("encode the plan: %w", err)
 	}
-	c.unfinished = unfinished{Operation: c.Operation.ID, Plan: text, Claims: claims}
+	c.unfinished = unfinished{Operation: c.Operation.ID, Plan: text, Claims: claims, Reserved: c.adds}
 	if c.idempotency != nil {
 		c.unfinished.Idempotency = &c.idempotency.idempotencyKey
 	}

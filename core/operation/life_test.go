@@ -10,6 +10,7 @@ import (
 	"github.com/eiderdb/eider"
 	"github.com/eiderdb/eider/core/audit"
 	"github.com/eiderdb/eider/core/operation"
+	"github.com/eiderdb/eider/core/usage"
 	"pgregory.net/rapid"
 )
 
@@ -322,6 +323,38 @@ func TestUnfinishedCallIsSettledByItsOwnDeclaration(t *testing.T) {
 	if got := fmt.Sprint(undone); got != "[upload_raw of upload_raw]" {
 		t.Errorf("undone were %s", got)
 	}
+}
+
+// A call that a crash left unfinished has its room again from the start: what it did
+// may be there, and others must not fill the room before that is known.
+func TestUnfinishedCallsReserveTheirRoomAgain(t *testing.T) {
+	crash := errors.New("the process has ended")
+	release := make(chan struct{})
+	r := newRig(t, nil, func(_ *rig, s *operation.Set) {
+		operation.Effect(s, operation.Spec{Name: "fill", Route: "POST /fill", Role: eider.Admin, Target: "box", Reserve: usage.Amounts{Files: 2, Bytes: 7}},
+			operation.Steps[nameless, thing, thing]{
+				Intent:  func(context.Context, *operation.Tx, nameless) (thing, error) { return thing{"a", "x"}, nil },
+				Claims:  noClaims,
+				Effect:  func(context.Context, thing) error { return crash },
+				Applied: func(context.Context, thing) (bool, error) { return true, nil },
+				Undo:    func(context.Context, thing) error { return crash },
+				Outcome: func(context.Context, *operation.Tx, thing) (thing, error) { <-release; return thing{}, nil },
+				Revert:  func(context.Context, *operation.Tx, thing) error { return nil },
+			})
+	})
+	if _, err := r.do(call{op: "fill"}); !errors.Is(err, crash) {
+		t.Fatal(err)
+	}
+	must(t, r.again())
+	ticket := r.Usage.Reserve("", usage.Amounts{})
+	// What is committed is read from memory: the writer waits for the outcome.
+	if _, seen, err := ticket.Seen(context.Background(), r.Store.View()); err != nil || seen != (usage.Amounts{Files: 2, Bytes: 7}) {
+		t.Errorf("one that asks before it is settled sees %+v, %v", seen, err)
+	}
+	ticket.Release()
+	close(release)
+	until(t, "it is settled", func() bool { return len(r.Audit.Unfinished()) == 0 })
+	r.quiet(t)
 }
 
 // The client's context ends with the intent: afterwards it stops the effect,

@@ -7,6 +7,7 @@ import (
 
 	"github.com/eiderdb/eider"
 	"github.com/eiderdb/eider/core/audit"
+	"github.com/eiderdb/eider/core/usage"
 )
 
 const (
@@ -18,7 +19,7 @@ const (
 	stuckAfter = 5
 )
 
-// Recover claims again what unfinished calls had claimed, and settles them in
+// Recover claims and reserves again what unfinished calls had, and settles them in
 // the background. It is called once, before the first request: only the
 // resources of those calls are fenced, and one that cannot be settled keeps
 // nobody else waiting.
@@ -36,6 +37,7 @@ func (p *Pipeline) Recover() {
 			p.markStuck(row.CallID, fmt.Errorf("this version has no operation %s with an effect", row.Operation))
 			continue
 		}
+		p.reserveAgain(c)
 		p.background(c, func(ctx context.Context) error {
 			select {
 			case slots <- struct{}{}:
@@ -46,6 +48,19 @@ func (p *Pipeline) Recover() {
 			return d.settle(ctx, p, c, row)
 		})
 	}
+}
+
+// reserveAgain takes the room that the call was admitted with: what it has done may
+// be there and be finished, and others must not have filled it meanwhile.
+func (p *Pipeline) reserveAgain(c *Call) {
+	if c.unfinished.Reserved == (usage.Amounts{}) {
+		return
+	}
+	uid := ""
+	if c.Project != nil {
+		uid = c.Project.UID
+	}
+	c.ticket, c.adds = p.Usage.Reserve(uid, c.unfinished.Reserved), c.unfinished.Reserved
 }
 
 // background tries again, with pauses that grow, until it succeeds or the

@@ -1,0 +1,142 @@
+package main
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/eiderdb/eider/core/app/apptest"
+)
+
+// quotaItem is the plugin quota, built from its source: so many bytes for each
+// project and for all of them together.
+func quotaItem(t *testing.T, project, server int) string {
+	t.Helper()
+	folder := builtGuest(t, "plugins/quota")
+	return fmt.Sprintf(`[{name: quota, path: %q, config: {bytes: %d, server: {bytes: %d}}}]`, folder, project, server)
+}
+
+// uploads are those that were acknowledged, by project.
+type uploads struct {
+	mu  sync.Mutex
+	ids map[string][]string
+	sum map[string]int
+}
+
+// race uploads so many files of random sizes at once, to the projects in turn, and
+// waits for all of them. Each answer is given to each.
+func race(s *apptest.Server, key string, n int, random *rand.Rand, projects []string, each func(apptest.Answer, error)) *uploads {
+	u := &uploads{ids: map[string][]string{}, sum: map[string]int{}}
+	var all sync.WaitGroup
+	for i := range n {
+		project, content := projects[i%len(projects)], strings.Repeat("x", 1+random.IntN(2000))
+		all.Go(func() {
+			a, err := s.Try(key, "POST /projects/"+project+"/files?name=x", content, raw)
+			each(a, err)
+			if err != nil || a.Status != 201 {
+				return
+			}
+			u.mu.Lock()
+			defer u.mu.Unlock()
+			u.ids[project] = append(u.ids[project], a.Text("id"))
+			u.sum[project] += len(content)
+		})
+	}
+	all.Wait()
+	return u
+}
+
+// 64 uploads at once never commit more than there is room for, in a project and on
+// the whole server, and what they reserved is free when they have ended.
+// EIDER_TORTURE_ROUNDS says how often.
+func TestUploadsAtOnceNeverPassTheQuota(t *testing.T) {
+	t.Parallel()
+	const ofProject, ofServer = 12_000, 20_000
+	s := withPlugins(t, quotaItem(t, ofProject, ofServer))
+	projects := []string{"a", "b", "c"}
+	for _, id := range projects {
+		project(t, s, id)
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	refused := 0
+	for round := range setting(t, "EIDER_TORTURE_ROUNDS", 3) {
+		u := race(s, s.Root, 64, random, projects, func(a apptest.Answer, err error) {
+			if err != nil || a.Status != 201 && a.Code() != "quota_exceeded" {
+				t.Errorf("%v %s", err, a.Body)
+			}
+		})
+		sum, kept := 0, 0
+		for _, id := range projects {
+			if want := fmt.Sprint(len(u.ids[id]), " ", u.sum[id]); held(t, s, id) != want || u.sum[id] > ofProject {
+				t.Errorf("round %d: %s holds %s, was acknowledged %s, and may hold %d", round, id, held(t, s, id), want, ofProject)
+			}
+			sum, kept = sum+u.sum[id], kept+len(u.ids[id])
+		}
+		refused += 64 - kept
+		if sum > ofServer || kept == 0 {
+			t.Errorf("round %d: %d files, %d bytes of %d", round, kept, sum, ofServer)
+		}
+		// All that is left is free, to the last byte, and no more than that.
+		room := ofServer - sum
+		room = min(room, ofProject-u.sum["a"])
+		s.Want(507, s.Root, "POST /projects/a/files?name=x", strings.Repeat("x", room+1), raw)
+		if room > 0 {
+			u.ids["a"] = append(u.ids["a"], put(t, s, s.Root, "a", "x", strings.Repeat("x", room)).ID)
+		}
+		var deletes sync.WaitGroup
+		for id, files := range u.ids {
+			for _, file := range files {
+				deletes.Go(func() { s.Want(204, s.Root, "DELETE /projects/"+id+"/files/"+file, "") })
+			}
+		}
+		deletes.Wait()
+	}
+	if refused == 0 {
+		t.Error("nothing was refused: the race proves nothing")
+	}
+}
+
+// A server that is killed among uploads leaves no reservation: what is not held by a
+// file that is there is free, to the last byte.
+func TestAKilledServerLeavesNoReservation(t *testing.T) {
+	t.Parallel()
+	const limit = 20_000
+	dir, item := t.TempDir(), "EIDER_PLUGINS_ITEMS="+quotaItem(t, limit, limit)
+	c := serve(t, dir, item)
+	c.Want(201, childKey, "POST /projects", `{"id":"a"}`)
+	random := rand.New(rand.NewPCG(3, 4))
+	for round := range setting(t, "EIDER_TORTURE_ROUNDS", 2) {
+		var answers atomic.Int32
+		race(c.Server, childKey, 32, random, []string{"a"}, func(a apptest.Answer, err error) {
+			if answers.Add(1) == int32(1+round%8) { // the others are on their way
+				c.kill()
+			}
+		})
+		c = serve(t, dir, item)
+		apptest.Eventually(t, "all that is not held is free", func() bool {
+			left := limit - bytesHeld(c.Server)
+			if left == 0 {
+				return true
+			}
+			a := c.Do(childKey, "POST /projects/a/files?name=x", strings.Repeat("x", left), raw)
+			return a.Status == 201
+		})
+		if a := c.Do(childKey, "POST /projects/a/files?name=x", "x", raw); a.Code() != "quota_exceeded" || bytesHeld(c.Server) != limit {
+			t.Errorf("%d bytes of %d are held, and one more is answered with %s", bytesHeld(c.Server), limit, a.Body)
+		}
+		for _, f := range c.Want(200, childKey, "GET /projects/a/files?limit=1000", "").List("files") {
+			c.Want(204, childKey, "DELETE /projects/a/files/"+f["id"].(string), "")
+		}
+	}
+}
+
+func bytesHeld(s *apptest.Server) int {
+	sum := 0
+	for _, f := range s.Want(200, childKey, "GET /projects/a/files?limit=1000", "").List("files") {
+		sum += int(f["size_bytes"].(float64))
+	}
+	return sum
+}
