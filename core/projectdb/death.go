@@ -12,6 +12,7 @@ import (
 // Why workers end.
 const (
 	endedIdle     = "idle"     // nobody used it
+	endedWorn     = "worn"     // it had few addresses left
 	endedClosed   = "closed"   // its project or the server was closed
 	endedStuck    = "stuck"    // it did not obey, and was killed
 	endedProtocol = "protocol" // it said what no worker says, and was killed
@@ -68,7 +69,7 @@ func wordsOf(cause string) string {
 // does not stop is its author's doing, and his alone.
 func (d death) counts() bool {
 	switch d.cause {
-	case endedIdle, endedClosed, endedStuck:
+	case endedIdle, endedWorn, endedClosed, endedStuck:
 		return false
 	}
 	return true

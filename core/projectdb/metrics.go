@@ -92,12 +92,13 @@ func (s *Supervisor) observeWorkers() error {
 }
 
 // watch looks at the memory of every worker, and kills one that has more than its
-// limit of address space would let it have: where the kernel keeps that, none.
+// limit of address space would let it have: where the kernel keeps that, none. One
+// that has little of its addresses left is replaced once nothing runs in it.
 func (s *Supervisor) watch() {
 	limit := s.starter.setup("").Budget()
 	var sum, largest int64
 	for _, worker := range s.workers() {
-		held, err := resident(worker.child.Pid)
+		addresses, held, err := memory(worker.child.Pid)
 		if err != nil {
 			continue // it has ended
 		}
@@ -106,9 +107,25 @@ func (s *Supervisor) watch() {
 			s.Log.Error("a worker holds more memory than it may, and is killed", "pid", worker.child.Pid, "resident", held, "limit", limit)
 			worker.murder(endedResident)
 		}
+		if worker.short(addresses, limit) {
+			s.Log.Warn("a worker has few addresses left, and is replaced once it is idle", "pid", worker.child.Pid, "addresses", addresses, "limit", worker.addresses)
+			worker.worn.Store(true)
+		}
 	}
 	s.resident.Store(sum)
 	s.largest.Store(largest)
+	s.closeWorn()
+}
+
+// wornAt is the share of its budget at which a worker is replaced, in quarters. At
+// rest it holds what DuckDB caches, which is a third of the budget or, where that
+// is large, half.
+const wornAt = 3
+
+// short reports whether the worker is about to have too few addresses, and was not
+// yet known to.
+func (p *process) short(addresses, budget int64) bool {
+	return p.addresses > 0 && addresses > p.addresses-budget+budget/4*wornAt && !p.worn.Load()
 }
 
 // workers returns those that are open.
@@ -127,16 +144,30 @@ func (s *Supervisor) workers() (all []*process) {
 	return all
 }
 
-// resident returns how much memory a process has resident, in bytes.
-func resident(pid int) (int64, error) {
+// memory returns how many bytes of addresses a process has, and of memory that is
+// resident.
+func memory(pid int) (addresses, resident int64, err error) {
 	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/statm")
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	fields := strings.Fields(string(text))
-	if len(fields) < 2 {
-		return 0, fmt.Errorf("statm is %q", text)
+	if _, err := fmt.Sscan(string(text), &addresses, &resident); err != nil {
+		return 0, 0, fmt.Errorf("statm is %q: %w", text, err)
 	}
-	pages, err := strconv.ParseInt(fields[1], 10, 64)
-	return pages * int64(os.Getpagesize()), err
+	page := int64(os.Getpagesize())
+	return addresses * page, resident * page, nil
+}
+
+// limitOfAddresses returns what the kernel lets a process have, 0 for no limit.
+func limitOfAddresses(pid int) int64 {
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/limits")
+	if err != nil {
+		return 0
+	}
+	_, rest, _ := strings.Cut(string(text), "Max address space")
+	var limit int64
+	if _, err := fmt.Sscan(rest, &limit); err != nil {
+		return 0 // it says unlimited
+	}
+	return limit
 }

@@ -36,6 +36,9 @@ type process struct {
 	running atomic.Int64 // statements
 	ids     atomic.Int64 // of requests
 
+	addresses int64       // how many bytes of them it may have; 0: as many as there are
+	worn      atomic.Bool // it has few of them left
+
 	once   sync.Once
 	reason atomic.Pointer[string] // why it was ended, if we did that
 	losing sync.Once

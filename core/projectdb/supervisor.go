@@ -159,7 +159,7 @@ func (s *Supervisor) acquire(ctx context.Context, p Project) (*process, func(), 
 			}
 			continue
 		}
-		release := sync.OnceFunc(func() { s.release(held) })
+		release := sync.OnceFunc(func() { s.release(p.UID, held) })
 		if mine {
 			held.worker, held.err = s.start(context.WithoutCancel(ctx), p)
 			close(held.ready)
@@ -278,11 +278,30 @@ func (s *Supervisor) evict() bool {
 	return true
 }
 
-func (s *Supervisor) release(held *slot) {
+func (s *Supervisor) release(uid string, held *slot) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	held.uses--
 	held.last = time.Now()
+	s.replace(uid, held)
+}
+
+// replace ends the project's worker where it is worn and nothing runs in it. The
+// next statement waits for its end, and has a new one.
+func (s *Supervisor) replace(uid string, held *slot) {
+	if held.uses == 0 && s.open[uid] == held && held.worker != nil && held.worker.worn.Load() {
+		delete(s.open, uid)
+		go held.worker.end(endedWorn)
+	}
+}
+
+// closeWorn does so for those that nobody has used since they were seen to be.
+func (s *Supervisor) closeWorn() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for uid, held := range s.open {
+		s.replace(uid, held)
+	}
 }
 
 func (s *Supervisor) forget(uid string, held *slot) {

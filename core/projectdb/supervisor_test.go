@@ -24,7 +24,7 @@ const asWorker = "worker-of-the-test"
 
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == asWorker {
-		err := worker.Serve(slog.New(slog.NewTextHandler(os.Stderr, nil)), func(wire.Setup) error { return nil })
+		err := worker.Serve(slog.New(slog.NewTextHandler(os.Stderr, nil)), limit)
 		if err != nil {
 			slog.Error("worker", "error", err)
 			os.Exit(1)
@@ -43,6 +43,12 @@ func must(t *testing.T, err error) {
 
 // supervise starts a supervisor over a data folder with projects in it.
 func supervise(t *testing.T, change func(*projectdb.Settings), names ...string) (*projectdb.Supervisor, []projectdb.Project) {
+	t.Helper()
+	return superviseAs(t, func(*projectdb.Options) {}, change, names...)
+}
+
+// superviseAs is supervise with other options.
+func superviseAs(t *testing.T, with func(*projectdb.Options), change func(*projectdb.Settings), names ...string) (*projectdb.Supervisor, []projectdb.Project) {
 	t.Helper()
 	dir := t.TempDir()
 	template := filepath.Join(dir, "template")
@@ -65,9 +71,9 @@ func supervise(t *testing.T, change func(*projectdb.Settings), names ...string) 
 	if change != nil {
 		change(&settings)
 	}
-	s, err := projectdb.New(projectdb.Options{
-		Settings: settings, Command: []string{exe, asWorker}, Dir: dir, Log: slog.Default(), Meter: noop.Meter{},
-	})
+	options := projectdb.Options{Settings: settings, Command: []string{exe, asWorker}, Dir: dir, Log: slog.Default(), Meter: noop.Meter{}}
+	with(&options)
+	s, err := projectdb.New(options)
 	must(t, err)
 	t.Cleanup(func() { must(t, s.Close()) })
 	return s, all

@@ -72,7 +72,7 @@ func (t *task) firstRows(ctx context.Context, table *Table, limit int64, p *Prev
 		if size += len(text); size > maxSaid {
 			return tooLong()
 		}
-		p.Rows = append(p.Rows, withoutNaN([]byte(text), true))
+		p.Rows = append(p.Rows, withoutNaN([]byte(text)))
 	}
 	return rows.Err()
 }
@@ -80,8 +80,8 @@ func (t *task) firstRows(ctx context.Context, table *Table, limit int64, p *Prev
 // noNumbers are what DuckDB writes for doubles for which JSON has no word.
 var noNumbers = []string{"NaN", "-Infinity", "Infinity"}
 
-// withoutNaN makes texts of them, as PostgreSQL does, or null.
-func withoutNaN(text []byte, asText bool) []byte {
+// withoutNaN makes texts of them, as PostgreSQL does.
+func withoutNaN(text []byte) []byte {
 	if !bytes.Contains(text, []byte("NaN")) && !bytes.Contains(text, []byte("Infinity")) {
 		return text
 	}
@@ -99,10 +99,7 @@ func withoutNaN(text []byte, asText bool) []byte {
 				break
 			}
 			i += len(word) - 1
-			if word = `"` + word + `"`; !asText {
-				word = "null"
-			}
-			out = append(out, word...)
+			out = append(append(append(out, '"'), word...), '"')
 			continue
 		}
 		out = append(out, text[i])
