@@ -103,6 +103,8 @@ const (
 const (
 	PluginNotFound Code = "plugin_not_found"
 	PluginRefused  Code = "plugin_refused"
+	// AuditSinkBehind: in strict mode changes wait for a sink that lags.
+	AuditSinkBehind Code = "audit_sink_behind"
 )
 
 // FieldError says what is wrong with one field of a request. It never repeats

@@ -165,6 +165,8 @@ type Kernel struct {
 	MakeFolders func() error
 	// Slowest returns the row up to which all followers of the log have durably come.
 	Slowest func(context.Context) (int64, error)
+	// Sinks are the followers of the log, of which some take it out of the server.
+	Sinks *audit.Followers
 	// Stopping is closed when the server begins to stop: answers that would last
 	// for ever end then.
 	Stopping <-chan struct{}

@@ -58,7 +58,7 @@ func command() *cobra.Command {
 	root.PersistentFlags().StringVar(&f.config, "config", os.Getenv("EIDER_CONFIG"), "YAML file with settings (EIDER_CONFIG)")
 	root.PersistentFlags().StringVar(&f.dataDir, "data-dir", "", "data folder (data_dir, EIDER_DATA_DIR)")
 	root.PersistentFlags().StringVar(&f.listen, "listen", "", "host:port or unix:PATH (http.listen, EIDER_HTTP_LISTEN)")
-	root.AddCommand(serveCommand(f), versionCommand(), configCommand(f), openapiCommand(f), keyCommand(f), checkCommand(f), backupCommand(f), restoreCommand(f), rebuildCommand(f), repairCommand(f), auditCommand(f), pluginCommand(), workerCommand())
+	root.AddCommand(serveCommand(f), versionCommand(), configCommand(f), openapiCommand(f), keyCommand(f), checkCommand(f), backupCommand(f), restoreCommand(f), rebuildCommand(f), repairCommand(f), auditCommand(f), pluginCommand(f), workerCommand())
 	return root
 }
 

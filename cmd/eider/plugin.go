@@ -16,12 +16,12 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// pluginCommand is for those who write plugins. None of its commands needs a
-// server, and none but `toolchains --install` a network.
-func pluginCommand() *cobra.Command {
+// pluginCommand is for those who write plugins. None of its commands but skip and
+// `test --replay` needs a data folder, and none but `toolchains --install` a network.
+func pluginCommand(f *flags) *cobra.Command {
 	c := &cobra.Command{Use: "plugin", Short: "Write, build and test plugins"}
 	c.AddCommand(pluginInit(), pluginBuild(), pluginTest(), pluginBench(), pluginInspect(), pluginKeygen(), pluginSign(), pluginVerify(),
-		pluginList(), pluginToolchains())
+		pluginList(), pluginToolchains(), pluginSkip(f))
 	return c
 }
 

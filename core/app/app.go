@@ -79,6 +79,9 @@ type App struct {
 	plugins   *wasm.Host
 	modes     *wasm.Modes
 	pastModes []wasm.SetMode // that hold no more, until the log has been told
+	signs     *audit.Signer
+	sinks     []audit.Follower
+	file      *audit.File // nil: the log is written into none
 	register  core.ProjectRegister
 	stored    core.FileRegister // nil where no module registers files
 	fatal     chan error
@@ -171,6 +174,7 @@ func (a *App) openKernel(ctx context.Context) error {
 		return err
 	}
 	signer, space := own.signer, a.space
+	a.signs = signer
 	a.keeper = audit.NewKeeper(a.Settings.path(auditDir), signer, t.Log)
 	log := audit.NewLog(a.keeper, t.Log)
 	keys := auth.NewKeys(own.rootKey)
@@ -194,7 +198,7 @@ func (a *App) openKernel(ctx context.Context) error {
 	pipeline, err := operation.New(operation.Options{
 		Set: a.Registry.Operations, Store: a.store, Audit: log, Usage: book, Policies: chain, Log: t.Log, Tracer: t.Tracer,
 		Meter: t.Meter, Project: a.register.Project, ProjectIn: a.register.ProjectIn, Full: space.Low,
-		Jobs: jobs.Hooks(), LogReads: a.Settings.Audit.Reads == "on",
+		Jobs: jobs.Hooks(), LogReads: a.Settings.Audit.Reads == "on", Behind: a.behind,
 	}, records)
 	if err != nil {
 		return err
@@ -218,7 +222,7 @@ func (a *App) openKernel(ctx context.Context) error {
 	a.Kernel = &core.Kernel{
 		Dir: a.Settings.Top.DataDir, Files: a.options.Files, View: a.store.View(), Pipeline: pipeline, Audit: log, Signer: signer,
 		Keys: keys, URLs: a.urls, Databases: a.databases, Jobs: jobs, Usage: book, Plugins: a.plugins, PluginModes: a.modes, Log: t.Log, Tracer: t.Tracer, Meter: t.Meter, Space: space, Template: own.template,
-		Register: a.register, Stored: a.stored, AuditDir: a.Settings.path(auditDir), Folders: a.folders(), MakeFolders: a.makeFolders, Stopping: a.stopping, Slowest: a.followers.Slowest, Version: a.options.Version,
+		Register: a.register, Stored: a.stored, AuditDir: a.Settings.path(auditDir), Folders: a.folders(), MakeFolders: a.makeFolders, Stopping: a.stopping, Slowest: a.followers.Slowest, Sinks: a.followers, Version: a.options.Version,
 		Checks: func() []check.Source { return a.Registry.Checks }, Snapshot: a.engine.Snapshot, SettleCopy: a.settleCopy, ExamineCopy: a.examineCopy,
 	}
 	if err := a.provision(ctx); err != nil {
@@ -337,6 +341,9 @@ func (a *App) Close() error {
 	if a.stopFollowers != nil { // they read what the pipeline wrote last
 		a.stopFollowers()
 		a.followersStopped.Wait()
+	}
+	if a.file != nil {
+		failed = append(failed, a.file.Close())
 	}
 	if a.plugins != nil {
 		failed = append(failed, a.plugins.Close(context.Background()))

@@ -82,11 +82,12 @@ func (a *App) details() map[string]bool {
 		"disk_space":     !a.Kernel.Space.Low(),
 		"clock":          a.Kernel.Audit.Behind() <= clockSlack,
 		"log_followers":  a.followers.Failing() == nil,
+		"sinks":          len(a.followers.Dead()) == 0,
 		"checkpoint":     a.Kernel.Audit.Proven(),
 		"plugins":        a.plugins.Healthy(),
 		"projects":       a.databases.Degraded() == 0,
 		"settled":        len(a.Kernel.Pipeline.Stuck()) == 0,
-		"accepts_writes": a.store.Ready() == nil && !a.Kernel.Space.Low() && !a.Web.Draining(),
+		"accepts_writes": a.store.Ready() == nil && !a.Kernel.Space.Low() && a.behind() == nil && !a.Web.Draining(),
 	}
 	if holds, known := a.databases.Confined(); known {
 		all["confinement"] = holds
@@ -202,7 +203,7 @@ func (p *prober) join() *probing {
 var always = []eider.Code{eider.MalformedRequest, eider.Unauthorized, eider.Forbidden, eider.ValidationFailed, eider.Internal, eider.StorageUnavailable}
 
 // onChange are those that every change may answer besides.
-var onChange = []eider.Code{eider.IdempotencyConflict, eider.IdempotencyInProgress, eider.StorageFull, eider.DeniedByPolicy,
+var onChange = []eider.Code{eider.IdempotencyConflict, eider.IdempotencyInProgress, eider.StorageFull, eider.AuditSinkBehind, eider.DeniedByPolicy,
 	eider.RateLimited, eider.BodyTooLarge, eider.UnsupportedMediaType, eider.MalformedJSON, eider.OperationInProgress}
 
 // Document returns the OpenAPI document, generated from the declarations alone.

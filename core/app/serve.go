@@ -73,7 +73,10 @@ func (a *App) Start() {
 	a.Kernel.Pipeline.Recover()
 	following, stop := context.WithCancel(context.Background())
 	a.stopFollowers = stop
-	for _, f := range slices.Concat(a.Registry.Followers, a.plugins.Sinks()) {
+	for _, f := range slices.Concat(a.Registry.Followers, a.sinks) {
+		if err := a.followers.Announce(following, f); err != nil {
+			a.telemetry.Log.Error("the cursor of a follower cannot be read", "follower", f.Name, "error", err)
+		}
 		a.followersStopped.Go(func() { a.follow(following, f) })
 	}
 }

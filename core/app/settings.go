@@ -53,6 +53,14 @@ type metadataSettings struct {
 type auditSettings struct {
 	SigningKey string `koanf:"signing_key" doc:"File of the ed25519 key that signs checkpoints; empty: audit/signing.key in the data folder, made at the first start"`
 	Reads      string `koanf:"reads" doc:"on: reads of metadata leave log rows too; off"`
+
+	File        string      `koanf:"file" doc:"A file that the log is written to as lines of JSON, relative to the data folder; empty: none"`
+	FileMaxSize config.Size `koanf:"file_max_size" doc:"At this size the file is renamed and another begun"`
+	FileKeep    int         `koanf:"file_keep" doc:"How many renamed files are kept, the newest; 0: all"`
+
+	StrictSinks []string        `koanf:"strict_sinks" doc:"Sinks that changes wait for: names of plugins, and file; reads, and what frees space, go on"`
+	StrictLag   config.Duration `koanf:"strict_lag" doc:"How old a row may get that one of strict_sinks has not taken before changes are refused"`
+	SinkHold    config.Duration `koanf:"sink_hold" doc:"How long a sink that takes nothing keeps the log from being archived; 0: for ever"`
 }
 
 type storageSettings struct {
@@ -119,10 +127,19 @@ func (a *authSettings) Validate() error {
 	return nil
 }
 
-// Validate refuses a word that is neither on nor off.
+// Validate refuses a word that is neither on nor off, and files and times too small.
 func (a *auditSettings) Validate() error {
 	if a.Reads != "on" && a.Reads != "off" {
 		return fmt.Errorf("reads must be on or off")
+	}
+	if a.FileMaxSize < 1<<10 {
+		return fmt.Errorf("file_max_size must be at least 1KiB")
+	}
+	if a.FileKeep < 0 || a.SinkHold < 0 {
+		return fmt.Errorf("file_keep and sink_hold must not be negative")
+	}
+	if time.Duration(a.StrictLag) < time.Second {
+		return fmt.Errorf("strict_lag must be at least 1s")
 	}
 	return nil
 }
@@ -140,7 +157,7 @@ func defaults() Settings {
 		Top: top{DataDir: "data"}, HTTP: web.Defaults(), Telemetry: telemetry.Defaults(),
 		Auth:        authSettings{RotateURLKeys: config.Duration(30 * 24 * time.Hour)},
 		Metadata:    metadataSettings{Engine: "duckdb", Checkpoint: 48 << 20, Threads: 1, Memory: 1 << 30},
-		Audit:       auditSettings{Reads: "off"},
+		Audit:       auditSettings{Reads: "off", FileMaxSize: 100 << 20, FileKeep: 10, StrictLag: config.Duration(time.Minute), SinkHold: config.Duration(7 * 24 * time.Hour)},
 		Storage:     storageSettings{MinFree: 256 << 20, Ballast: 64 << 20},
 		Idempotency: idempotencySettings{Keep: config.Duration(24 * time.Hour)},
 		Projects:    projectdb.Defaults(),

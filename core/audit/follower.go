@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"runtime/debug"
-	"slices"
 	"sync"
 	"time"
 
@@ -46,6 +44,10 @@ func NewCursors() *metadata.Table[Cursor] {
 type Follower struct {
 	Name   string
 	Handle func(ctx context.Context, rows []Row) error
+	// Take, instead of Handle, makes it a sink, whose rows leave the server: it takes
+	// as many of the batch as it wants at a time, and returns the last one that it
+	// has taken or left out for good.
+	Take func(ctx context.Context, b Batch) (last int64, err error)
 }
 
 const (
@@ -65,167 +67,216 @@ type Followers struct {
 	Logger  *slog.Logger
 	// Declared names those that will be started: they count as the slowest before.
 	Declared []string
+	// Archive is the folder of archived rows, which sinks are given too; "": there is
+	// none. Signer signs a checkpoint into each batch of a sink; nil: none is in it.
+	Archive string
+	Signer  *Signer
+	// Strict refuses changes while a sink lags; see Refusal.
+	Strict Strict
+	// Hold is how long a sink that takes nothing keeps rows from being archived; 0:
+	// for ever.
+	Hold time.Duration
 
 	rest func(ctx context.Context, pause time.Duration) // between tries, in tests; nil waits
 
-	mu     sync.Mutex
-	failed map[string]error // by name, of all that run; nil: none
+	mu  sync.Mutex
+	all map[string]*progress // of all that were ever started
+}
+
+// Announce finds the cursor of a follower that will be run: from now on it can be asked
+// how it is doing.
+func (f *Followers) Announce(ctx context.Context, follower Follower) error {
+	c, err := f.cursor(ctx, follower.Name)
+	if err != nil {
+		return err
+	}
+	f.progress(follower.Name, follower.Take != nil).begin(c)
+	return nil
 }
 
 // Run follows until ctx ends; then it handles what is left, within drain.
 func (f *Followers) Run(ctx context.Context, follower Follower, drain time.Duration) error {
-	f.set(follower.Name, nil)
-	at, err := f.cursor(ctx, follower.Name)
-	if err != nil {
+	if err := f.Announce(ctx, follower); err != nil {
 		return err
 	}
-	pause := followBackOff
+	p := f.progress(follower.Name, follower.Take != nil)
 	for {
 		grown := f.Log.Grown()
-		next, err := f.step(ctx, follower, at)
+		before := p.position()
+		full, err := f.step(ctx, follower, p)
 		switch {
-		case err != nil && ctx.Err() == nil:
-			f.set(follower.Name, err)
-			f.Logger.Error("a follower of the log failed", "follower", follower.Name, "after", at, "error", err)
-			f.backOff(ctx, pause)
-			pause = min(2*pause, followMaxPause)
-		case next > at:
-			full := next-at == followBatch
-			at, pause = next, followBackOff
-			f.set(follower.Name, nil)
+		case ctx.Err() != nil:
+		case err != nil:
+			pause := p.fail(err, f.Logger)
+			f.backOff(ctx, p, pause)
+		case p.position() > before:
+			p.succeed()
 			if !full { // a batch of few rows costs as much as one of many
-				wait(ctx, nil, followGather)
+				wait(ctx, nil, nil, followGather)
 			}
 		default:
-			wait(ctx, grown, 0)
-			wait(ctx, nil, followGather)
+			p.succeed()
+			wait(ctx, grown, p.wake, 0)
+			wait(ctx, nil, nil, followGather)
 		}
 		if ctx.Err() != nil {
-			return f.finish(follower, at, drain)
+			return f.finish(follower, p, drain)
 		}
 	}
 }
 
 // cursor returns the row up to which the follower has durably come, 0 for one
 // that is new.
-func (f *Followers) cursor(ctx context.Context, name string) (int64, error) {
+func (f *Followers) cursor(ctx context.Context, name string) (Cursor, error) {
 	c, err := f.Cursors.Get(ctx, f.Store.View(), name)
 	if err != nil && eider.CodeOf(err) != eider.NotFound {
-		return 0, fmt.Errorf("read the cursor of %s: %w", name, err)
+		return c, fmt.Errorf("read the cursor of %s: %w", name, err)
 	}
-	return min(c.LogID, f.Log.Head().ID), nil
+	c.Name, c.LogID = name, min(c.LogID, f.Log.Head().ID)
+	return c, nil
 }
 
-func (f *Followers) backOff(ctx context.Context, pause time.Duration) {
+func (f *Followers) backOff(ctx context.Context, p *progress, pause time.Duration) {
 	if f.rest != nil {
 		f.rest(ctx, pause)
 		return
 	}
-	wait(ctx, nil, pause)
+	wait(ctx, nil, p.wake, pause)
 }
 
-func wait(ctx context.Context, wake <-chan struct{}, atMost time.Duration) {
+func wait(ctx context.Context, grown, wake <-chan struct{}, atMost time.Duration) {
 	var timer <-chan time.Time
 	if atMost > 0 {
 		timer = time.After(atMost)
 	}
 	select {
 	case <-ctx.Done():
+	case <-grown:
 	case <-wake:
 	case <-timer:
 	}
 }
 
-func (f *Followers) finish(follower Follower, at int64, drain time.Duration) error {
+func (f *Followers) finish(follower Follower, p *progress, drain time.Duration) error {
 	ctx, cancel := context.WithTimeout(context.Background(), drain)
 	defer cancel()
-	for at < f.Log.Head().ID {
-		next, err := f.step(ctx, follower, at)
+	for p.position() < f.Log.Head().ID {
+		_, err := f.step(ctx, follower, p)
+		if errors.Is(err, ErrPaused) {
+			return nil
+		}
 		if err != nil {
 			// A query that the end of the time cut says only that it was interrupted.
 			err = errors.Join(err, ctx.Err())
-			return fmt.Errorf("follower %s stopped at row %d: %w", follower.Name, at, err)
+			return fmt.Errorf("follower %s stopped at row %d: %w", follower.Name, p.position(), err)
 		}
-		at = next
 	}
 	return nil
 }
 
-// step handles one batch and moves the cursor.
-func (f *Followers) step(ctx context.Context, follower Follower, at int64) (int64, error) {
+// step handles the next rows and moves the cursor behind those that were taken. full
+// says that there may be more.
+func (f *Followers) step(ctx context.Context, follower Follower, p *progress) (full bool, err error) {
+	if to := p.adopted(); to > 0 {
+		f.note(p, to)
+	}
+	at := p.position()
+	page, err := f.read(ctx, follower, at)
+	if err != nil || page.to <= at {
+		return false, err
+	}
+	if len(page.rows) == 0 {
+		f.note(p, page.to)
+	}
+	for rows := page.rows; len(rows) > 0; {
+		last, err := f.handle(ctx, follower, p, Batch{Epoch: page.epoch, Rows: rows, signer: f.Signer}, page.to)
+		rows = behind(rows, last)
+		if last > p.position() {
+			f.note(p, last)
+		}
+		if p.skipped() {
+			return true, nil
+		}
+		if err != nil {
+			return false, err
+		}
+	}
+	return page.to-at == followBatch, nil
+}
+
+// page is rows of one epoch, and the row up to which there are no others.
+type page struct {
+	rows  []Row
+	to    int64
+	epoch int64
+}
+
+// read returns the rows behind at.
+func (f *Followers) read(ctx context.Context, follower Follower, at int64) (page, error) {
 	to := min(f.Log.Head().ID, at+followBatch)
 	if to <= at {
-		return at, nil
+		return page{to: at}, nil
 	}
 	to = f.Log.sameEpoch(at+1, to)
 	found, err := f.Store.View().Query(ctx, selectAfter, at, to)
 	if err != nil {
-		return at, err
+		return page{}, err
 	}
 	rows, err := readRows(found)
 	if err != nil {
-		return at, err
+		return page{}, err
 	}
-	if err := f.handle(ctx, follower, rows); err != nil {
-		return at, err
+	if follower.Take != nil && (len(rows) == 0 || rows[0].ID != at+1) { // the log has them no more
+		return f.readArchived(ctx, at, to)
 	}
-	cursor := Cursor{follower.Name, to, time.Now().UTC().Truncate(time.Microsecond)}
+	return page{rows, to, f.Log.EpochAt(at + 1)}, nil
+}
+
+// behind returns the rows with larger ids.
+func behind(rows []Row, id int64) []Row {
+	for len(rows) > 0 && rows[0].ID <= id {
+		rows = rows[1:]
+	}
+	return rows
+}
+
+// note moves the cursor, in memory now and durably within a second. It never moves
+// back: a skip may have come in between.
+func (f *Followers) note(p *progress, to int64) {
+	p.move(to)
+	cursor := Cursor{p.name, to, time.Now().UTC().Truncate(time.Microsecond)}
 	f.Store.Note(func(tx *metadata.Tx) error {
+		kept, err := f.Cursors.Get(context.Background(), tx, cursor.Name)
+		if err == nil && kept.LogID > cursor.LogID {
+			return nil
+		}
 		return f.Cursors.Put(context.Background(), tx, cursor)
 	})
-	return to, nil
 }
 
 // handle turns a panic into an error: a sink that breaks must not take the
-// server along.
-func (f *Followers) handle(ctx context.Context, follower Follower, rows []Row) (err error) {
-	if len(rows) == 0 {
-		return nil
-	}
+// server along. It returns the last row that was taken.
+func (f *Followers) handle(ctx context.Context, follower Follower, p *progress, b Batch, to int64) (last int64, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			f.Logger.Error("a follower of the log panicked", "follower", follower.Name, "panic", v, "stack", string(debug.Stack()))
-			err = fmt.Errorf("panic: %v", v)
+			last, err = 0, fmt.Errorf("panic: %v", v)
 		}
 	}()
-	return follower.Handle(ctx, rows)
-}
-
-func (f *Followers) set(name string, err error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.failed == nil {
-		f.failed = map[string]error{}
-	}
-	f.failed[name] = err
-}
-
-// Failing returns what keeps followers from going on, nil if none is kept.
-func (f *Followers) Failing() error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	var all []error
-	for _, name := range slices.Sorted(maps.Keys(f.failed)) {
-		if err := f.failed[name]; err != nil {
-			all = append(all, fmt.Errorf("%s: %w", name, err))
-		}
-	}
-	return errors.Join(all...)
-}
-
-// Slowest returns the smallest cursor of the followers that were started, as it
-// is durable: what lies behind it a restart may ask for again.
-func (f *Followers) Slowest(ctx context.Context) (int64, error) {
-	f.mu.Lock()
-	names := append(slices.Collect(maps.Keys(f.failed)), f.Declared...)
-	f.mu.Unlock()
-	slowest := f.Log.Head().ID
-	for _, name := range names {
-		at, err := f.cursor(ctx, name)
-		if err != nil {
+	ctx, done := p.try(ctx, &b)
+	defer done()
+	if follower.Take == nil {
+		if err := follower.Handle(ctx, b.Rows); err != nil {
 			return 0, err
 		}
-		slowest = min(slowest, at)
+		return to, nil
 	}
-	return slowest, nil
+	last, err = follower.Take(ctx, b)
+	if newest := b.Rows[len(b.Rows)-1].ID; last > newest || err == nil && last < b.Rows[0].ID {
+		return 0, fmt.Errorf("it says that it has taken the rows up to %d, of %d to %d", last, b.Rows[0].ID, newest)
+	}
+	if last == b.Rows[len(b.Rows)-1].ID {
+		last = to
+	}
+	return last, err
 }

@@ -218,7 +218,7 @@ func kept(refusal error) bool {
 	case eider.Unauthorized, eider.Forbidden, eider.RequestTimeout, eider.Cancelled, eider.ProjectIsLocked, eider.RateLimited,
 		eider.QuotaExceeded, eider.DeniedByPolicy, eider.OperationInProgress, eider.StorageFull, eider.StorageUnavailable,
 		eider.ShuttingDown, eider.Internal, eider.Interrupted, eider.UploadSessionMismatch, eider.UploadInProgress,
-		eider.BodyIncomplete, eider.ChecksumMismatch, eider.SizeMismatch, eider.QueryTimeout, eider.OutOfMemory, eider.TooManyQueries, eider.ProjectRestarted, eider.TooManyConnections:
+		eider.BodyIncomplete, eider.ChecksumMismatch, eider.SizeMismatch, eider.QueryTimeout, eider.OutOfMemory, eider.TooManyQueries, eider.ProjectRestarted, eider.TooManyConnections, eider.AuditSinkBehind:
 		return false
 	}
 	return true

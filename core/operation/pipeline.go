@@ -72,6 +72,9 @@ type Options struct {
 	ProjectIn func(ctx context.Context, tx *Tx, uid string) (eider.Project, error)
 	// Full reports that the disk is nearly full.
 	Full func() bool
+	// Behind returns why no change may be made while a sink lags that changes wait
+	// for; nil: none is waited for.
+	Behind func() error
 	// Jobs keeps calls that run as jobs; nil: there are none.
 	Jobs *Jobs
 	// LogReads gives reads rows too.
@@ -344,6 +347,11 @@ func (p *Pipeline) allow(ctx context.Context, c *Call, in any) error {
 	}
 	if !c.Operation.Kind.reads() && !c.Operation.Frees && p.Full() {
 		return eider.Errorf(eider.StorageFull, "the disk is nearly full; deletes go on")
+	}
+	if !c.Operation.Kind.reads() && !c.Operation.Frees && p.Behind != nil {
+		if err := p.Behind(); err != nil {
+			return err
+		}
 	}
 	adds := c.Operation.Reserve
 	if c.Operation.Adds != nil {

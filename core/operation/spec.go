@@ -80,8 +80,8 @@ type Spec struct {
 	Locked, Deleted, Purged bool
 	// Local operations are for commands over admin.sock alone.
 	Local bool
-	// Frees marks an operation that gives space back: it goes on when the disk
-	// is nearly full.
+	// Frees marks an operation that gives space back, or mends what others wait for:
+	// it goes on when the disk is nearly full, and while a strict sink lags.
 	Frees bool
 	// Ungoverned operations are not asked of policies: they are what a policy that
 	// denies everything is mended by.

@@ -2,103 +2,119 @@ package wasm
 
 import (
 	"context"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path"
 	"time"
 	"unicode/utf8"
 
+	"cel.dev/cel-go/cel"
 	"github.com/eiderdb/eider/core/audit"
 )
 
 // Sinks returns the followers that give sinks the log. A plugin that could not be
-// loaded is followed too, if its manifest says that it is a sink or cannot be read:
-// it fails, and its cursor stays where it is.
+// loaded is followed too, if its manifest says that it is a sink: it fails, and its
+// cursor stays where it is.
 func (h *Host) Sinks() []audit.Follower {
 	var all []audit.Follower
 	for _, p := range h.plugins {
 		if _, policy := p.chained(); !policy {
-			all = append(all, audit.Follower{Name: "plugin:" + p.Name(), Handle: p.Deliver})
+			all = append(all, audit.Follower{Name: audit.PluginSink(p.Name()), Take: p.Take})
 		}
 	}
 	return all
 }
 
-// sinkRow is a row of the log as sinks are given it.
-type sinkRow struct {
-	audit.Operation
-	ProjectUID string `json:"project_uid"`
-	IntentID   int64  `json:"intent_id"`
-}
-
+// batchJSON is what a guest is told, in its JSON form.
 type batchJSON struct {
-	Sink    string            `json:"sink"`
-	Epoch   int64             `json:"epoch"`
-	FirstID int64             `json:"first_id"`
-	LastID  int64             `json:"last_id"`
-	Attempt int               `json:"attempt"`
-	Rows    []json.RawMessage `json:"rows"`
+	Sink       string            `json:"sink"`
+	Epoch      int64             `json:"epoch"`
+	FirstID    int64             `json:"first_id"`
+	LastID     int64             `json:"last_id"`
+	Attempt    int               `json:"attempt"`
+	Rows       []json.RawMessage `json:"rows"`
+	Checkpoint json.RawMessage   `json:"checkpoint"`
 }
 
 // batch is rows for a guest, and their texts.
 type batch struct {
 	batchJSON
-	rows []audit.Row
+	rows []*audit.Row
 }
 
-// Deliver gives the plugin rows, in batches of the size that its manifest says. An
-// error means that they come again, from the first of them.
-func (p *Plugin) Deliver(ctx context.Context, rows []audit.Row) error {
+// Take gives the plugin the first rows of the batch that it wants, as many as its
+// manifest says at a time. An error means that those come again.
+func (p *Plugin) Take(ctx context.Context, given audit.Batch) (last int64, err error) {
 	if p.Mode() == "off" {
-		return errors.New("the sink is off: its cursor stays where it is")
+		return 0, audit.ErrPaused
 	}
-	for len(rows) > 0 {
+	for {
 		v := p.current.Load()
 		if v == nil {
-			return errNotLoaded
+			return 0, errNotLoaded
 		}
-		b, n, err := v.batch(rows)
-		if err != nil {
-			return err
+		b, last, err := v.batch(given)
+		if err != nil || b == nil {
+			return last, err
 		}
-		p.mu.Lock()
-		if p.attempted == b.FirstID {
-			p.attempts++
-		} else {
-			p.attempted, p.attempts = b.FirstID, 1
+		after, err := p.deliver(ctx, v, b)
+		switch {
+		case errors.Is(err, errClosed) && p.current.Load() != v:
+			continue // another version has taken its place
+		case err != nil:
+			return 0, &audit.NotTaken{First: b.FirstID, Last: b.LastID, After: after, Err: err}
 		}
-		b.Attempt = p.attempts
-		p.mu.Unlock()
-		if err := p.deliver(ctx, v, b); err != nil {
-			return fmt.Errorf("rows %d to %d: %w", b.FirstID, b.LastID, err)
-		}
-		rows = rows[n:]
+		return last, nil
 	}
-	return nil
 }
 
-// batch makes the next batch of the rows and says how many it holds.
-func (v *version) batch(rows []audit.Row) (*batch, int, error) {
-	b := &batch{batchJSON: batchJSON{Sink: v.item.Name, FirstID: rows[0].ID}}
+// wants reports whether the sink is to be given the row.
+func (v *version) wants(r *audit.Row) bool {
+	if !globbed(v.manifest.Operations, r.Operation) || !globbed(v.item.Projects, r.ProjectID) {
+		return false
+	}
+	return v.filter.passes(rowView{r})
+}
+
+func globbed(globs []string, name string) bool {
+	for _, glob := range globs {
+		if ok, err := path.Match(glob, name); ok && err == nil {
+			return true
+		}
+	}
+	return len(globs) == 0
+}
+
+// batch makes the next batch of the rows, nil if the sink wants none of them. All up
+// to last are in it or left out.
+func (v *version) batch(given audit.Batch) (b *batch, last int64, err error) {
+	b = &batch{batchJSON: batchJSON{Sink: v.item.Name, Epoch: given.Epoch, Attempt: given.Attempt}}
 	size := 0
-	for i := range rows {
-		if i == v.manifest.Batch.Rows {
+	for i := range given.Rows {
+		r := &given.Rows[i]
+		if !v.wants(r) {
+			last = r.ID
+			continue
+		}
+		if len(b.rows) == v.manifest.Batch.Rows {
 			break
 		}
-		r := &rows[i]
-		row := sinkRow{r.API(), r.ProjectUID, r.IntentID}
-		row.PrevHash, row.Hash = hex.EncodeToString(r.PrevHash), hex.EncodeToString(r.Hash)
-		text, err := json.Marshal(row)
+		text, err := json.Marshal(r.Sink())
 		if err != nil {
 			return nil, 0, fmt.Errorf("encode row %d: %w", r.ID, err)
 		}
-		if size += len(text); i > 0 && size > int(v.manifest.Batch.Bytes) {
+		if size += len(text); len(b.rows) > 0 && size > int(v.manifest.Batch.Bytes) {
 			break
 		}
-		b.Rows, b.rows, b.LastID = append(b.Rows, text), append(b.rows, *r), r.ID
+		b.Rows, b.rows, last = append(b.Rows, text), append(b.rows, r), r.ID
 	}
-	return b, len(b.rows), nil
+	if len(b.rows) == 0 {
+		return nil, last, nil
+	}
+	b.FirstID, b.LastID = b.rows[0].ID, b.rows[len(b.rows)-1].ID
+	b.Checkpoint, err = json.Marshal(given.Checkpoint(b.rows[len(b.rows)-1]))
+	return b, last, err
 }
 
 func (b *batch) encode(flat bool) ([]byte, error) {
@@ -110,24 +126,26 @@ func (b *batch) encode(flat bool) ([]byte, error) {
 	w.i64(b.Epoch, b.FirstID, b.LastID)
 	w.u32(uint32(b.Attempt))
 	w.u32(uint32(len(b.rows)))
-	for i := range b.rows {
-		r := &b.rows[i]
+	for i, r := range b.rows {
 		w.i64(r.ID, r.Time.UnixMicro())
 		w.text(r.CallID, r.Operation, string(r.Status), r.Code, string(r.ActorType), r.ActorID, r.ActorName, r.ProjectID, r.ResourceType, r.ResourceID)
 		w.bytes(b.Rows[i])
 	}
+	w.bytes(b.Checkpoint)
 	return w.b, nil
 }
 
-func (p *Plugin) deliver(ctx context.Context, v *version, b *batch) error {
+// deliver gives a guest the batch. after is when it may come again, if the guest
+// says so.
+func (p *Plugin) deliver(ctx context.Context, v *version, b *batch) (after time.Duration, err error) {
 	begun := time.Now()
 	g, err := v.pool.take(ctx)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	given := v.callFuel()
 	g.begin(ctx, given, deliverWithin)
-	sound, err := g.deliver(b)
+	after, sound, err := g.deliver(b)
 	used := g.used(given)
 	g.running = nil
 	if sound {
@@ -140,51 +158,89 @@ func (p *Plugin) deliver(ctx context.Context, v *version, b *batch) error {
 		outcome = "error"
 	}
 	p.count(ctx, outcome, time.Since(begun), used, err)
-	return err
+	return after, err
 }
 
-func (g *guest) deliver(b *batch) (sound bool, err error) {
+func (g *guest) deliver(b *batch) (after time.Duration, sound bool, err error) {
 	message, err := b.encode(g.flat)
 	if err != nil {
-		return true, err
+		return 0, true, err
 	}
 	answer, err := g.exchange(message)
 	if err != nil {
-		return errors.Is(err, errNoRoom), err
+		return 0, errors.Is(err, errNoRoom), err
 	}
-	reason, ok, err := decodeReceipt(g.flat, answer)
+	r, err := decodeReceipt(g.flat, answer)
 	if err != nil {
-		return false, &failure{errMalformed, err}
+		return 0, false, &failure{errMalformed, err}
 	}
-	if !ok {
-		return true, fmt.Errorf("it wants the batch again: %s", reason)
+	if r.Retry {
+		return r.After, true, fmt.Errorf("it wants the batch again: %s", r.Reason)
 	}
-	return true, nil
+	return 0, true, nil
 }
 
-// decodeReceipt reads a sink's answer: whether it has taken the batch, else why
-// not.
-func decodeReceipt(flat bool, b []byte) (reason string, ok bool, err error) {
+// Receipt is a sink's answer: whether it has taken the batch, else why not.
+type Receipt struct {
+	Retry  bool
+	Reason string
+	After  time.Duration // when it may come again; 0: whenever
+}
+
+func decodeReceipt(flat bool, b []byte) (Receipt, error) {
+	var in struct {
+		Status, Reason string
+		RetryAfterMS   int64 `json:"retry_after_ms"`
+	}
 	if flat {
 		r := &flatReader{b: b}
 		r.version()
 		status := r.u8()
-		r.i64()
-		reason = r.text()
-		if r.err == nil && status > 1 {
-			r.err = errors.New("its status is neither ok nor retry")
+		in.RetryAfterMS, in.Reason = r.i64(), r.text()
+		if r.err != nil {
+			return Receipt{}, r.err
 		}
-		return cut(reason, maxReason), status == 0, r.err
-	}
-	var in struct{ Status, Reason string }
-	if !utf8.Valid(b) {
-		return "", false, errors.New("it is no UTF-8")
-	}
-	if err := json.Unmarshal(b, &in); err != nil {
-		return "", false, err
+		in.Status = map[byte]string{0: "ok", 1: "retry"}[status]
+	} else {
+		if !utf8.Valid(b) {
+			return Receipt{}, errors.New("it is no UTF-8")
+		}
+		if err := json.Unmarshal(b, &in); err != nil {
+			return Receipt{}, err
+		}
 	}
 	if in.Status != "ok" && in.Status != "retry" {
-		return "", false, errors.New("its status is neither ok nor retry")
+		return Receipt{}, errors.New("its status is neither ok nor retry")
 	}
-	return cut(in.Reason, maxReason), in.Status == "ok", nil
+	const longest = int64(24 * time.Hour / time.Millisecond)
+	after := time.Duration(min(max(0, in.RetryAfterMS), longest)) * time.Millisecond
+	return Receipt{in.Status == "retry", cut(in.Reason, maxReason), after}, nil
 }
+
+// rowView gives an expression the members of a row.
+type rowView struct{ r *audit.Row }
+
+// ResolveName returns a variable.
+func (v rowView) ResolveName(name string) (any, bool) {
+	r := v.r
+	switch name {
+	case "operation":
+		return r.Operation, true
+	case "status":
+		return string(r.Status), true
+	case "actor":
+		return map[string]string{"type": string(r.ActorType), "id": r.ActorID, "name": r.ActorName}, true
+	case "project_id":
+		return r.ProjectID, true
+	case "resource_type":
+		return r.ResourceType, true
+	case "resource_id":
+		return r.ResourceID, true
+	case "error_code":
+		return r.Code, true
+	}
+	return nil, false
+}
+
+// Parent returns nil: there are no variables beyond.
+func (v rowView) Parent() cel.Activation { return nil }

@@ -36,6 +36,9 @@ type Options struct {
 	Builtin func(name string) ([]byte, error)
 	// Modes has the modes that were set and hold, by plugin, in place of the settings'.
 	Modes map[string]policy.Mode
+	// Changed is told of a plugin that was loaded anew or whose mode has changed; nil:
+	// nobody is.
+	Changed func(name string)
 	// Chain is told which policies there are, whenever that changes.
 	Chain *policy.Chain
 }
@@ -99,6 +102,13 @@ func (h *Host) refresh() error {
 		}
 	}
 	return h.Chain.Replace(items)
+}
+
+// changed tells that a plugin is another than it was.
+func (h *Host) changed(name string) {
+	if h.Changed != nil {
+		h.Changed(name)
+	}
 }
 
 // Ordered returns the plugins as they are asked: by priority, then by name.

@@ -2,13 +2,11 @@ package wasm_test
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"strings"
 	"testing"
 
 	"github.com/eiderdb/eider"
-	"github.com/eiderdb/eider/core/audit"
 	"github.com/eiderdb/eider/core/policy"
 	"github.com/eiderdb/eider/core/telemetry"
 	"github.com/eiderdb/eider/core/wasm"
@@ -241,31 +239,5 @@ func TestPinAndConfigAreHeld(t *testing.T) {
 		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%v: %v", c.item, err)
 		}
-	}
-}
-
-func TestASinkIsGivenRowsInOrderAndAgain(t *testing.T) {
-	dir := w.Guest(t, "name: guest\nversion: 1.0.0\nabi: 1\nkind: sink\ncapabilities: [kv, log]\nbatch: {rows: 2}\n")
-	h, chain := host(t, wasm.Item{Name: "x", Path: dir, Guests: 1, Capabilities: []string{"kv"}, Config: map[string]any{"do": "retry"}})
-	if len(h.Sinks()) != 1 || chain.Len() != 0 {
-		t.Fatalf("%d sinks, %d policies", len(h.Sinks()), chain.Len())
-	}
-	rows := []audit.Row{{ID: 1, Operation: "a"}, {ID: 2}, {ID: 3}}
-	p := h.Plugin("x")
-	for tries := 0; len(rows) > 0; tries++ {
-		err := p.Deliver(t.Context(), rows)
-		if err == nil {
-			break
-		}
-		if !strings.Contains(err.Error(), "wants the batch again") || tries > 3 {
-			t.Fatal(err)
-		}
-		if strings.HasPrefix(err.Error(), "rows 3") {
-			rows = rows[2:]
-		}
-	}
-	p.SetMode(policy.Off)
-	if err := p.Deliver(t.Context(), rows); err == nil || errors.Is(err, context.Canceled) {
-		t.Errorf("off: %v", err)
 	}
 }

@@ -27,9 +27,6 @@ type Plugin struct {
 	mu     sync.Mutex // held while it is loaded or its mode changes
 	mode   policy.Mode
 	failed error // why the last load failed
-
-	attempted int64 // first row of the batch that a sink was given last, and how often
-	attempts  int
 }
 
 func newPlugin(h *Host, item Item) *Plugin {
@@ -65,7 +62,9 @@ func (p *Plugin) Load(ctx context.Context) error {
 
 // Reload is Load for a plugin that runs: what it is asked about may have changed.
 func (p *Plugin) Reload(ctx context.Context) error {
-	return errors.Join(p.Load(ctx), p.host.refresh())
+	err := errors.Join(p.Load(ctx), p.host.refresh())
+	p.host.changed(p.item.Name)
+	return err
 }
 
 // SetMode changes the mode. Modes keep it.
@@ -76,6 +75,7 @@ func (p *Plugin) SetMode(m policy.Mode) {
 	if err := p.host.refresh(); err != nil { // every item was checked when it was loaded
 		p.host.Log.Error("the mode of a plugin could not be changed", "plugin", p.item.Name, "error", err)
 	}
+	p.host.changed(p.item.Name)
 }
 
 // Item returns the plugin as the settings have it.

@@ -28,7 +28,7 @@ var statuses = map[eider.Code]int{
 	eider.InvalidColumnType: 400, eider.InvalidWhereClause: 400, eider.QueryFailed: 400, eider.StatementNotAllowed: 400,
 	eider.InvalidPrimaryKey: 400, eider.NoPrimaryKey: 400, eider.PrimaryKeyExists: 409, eider.NoChangesSpecified: 400, eider.CannotDropLastColumn: 400, eider.ColumnInPrimaryKey: 400, eider.InvalidFormat: 400, eider.InvalidCompression: 400,
 	eider.ImportFailed: 400, eider.DuplicateKeyValue: 409, eider.QueryTimeout: 408, eider.OutOfMemory: 422, eider.TooManyQueries: 429, eider.ProjectRestarted: 503,
-	eider.PluginNotFound: 404, eider.PluginRefused: 422,
+	eider.PluginNotFound: 404, eider.PluginRefused: 422, eider.AuditSinkBehind: 503,
 	eider.JobNotFound: 404, eider.JobFinished: 409, eider.Interrupted: 503,
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/eiderdb/eider"
 	"github.com/eiderdb/eider/core"
+	"github.com/eiderdb/eider/core/audit"
 	"github.com/eiderdb/eider/core/metadata"
 	"github.com/eiderdb/eider/core/operation"
 	"github.com/eiderdb/eider/core/policy"
@@ -23,6 +24,7 @@ import (
 type Plugins struct {
 	host  *wasm.Host
 	modes *wasm.Modes
+	sinks *audit.Followers
 }
 
 // New returns the module.
@@ -63,12 +65,17 @@ func (p *Plugins) Declare(r *core.Registry) error {
 		Summary: "Ask a policy about a made-up event", Errors: []eider.Code{eider.PluginNotFound, eider.PluginRefused},
 		Description: "Without effect: nothing is counted, and the policy's memory is empty and forgotten. Members of the event that are left out are empty.",
 	}, p.test)
+	operation.Write(r.Operations, operation.Spec{
+		Name: "skip_batch", Route: "POST /plugins/{name}/skip", Role: eider.Admin, Target: "plugin", Ungoverned: true, Frees: true,
+		Summary: "Leave out rows that a sink does not take", Errors: []eider.Code{eider.PluginNotFound, eider.PluginRefused, eider.PreconditionFailed},
+		Description: "The sink never gets them; the log keeps them. first_id is the row that it would be given next: batch.first_id of GET /plugins/{name}, or the one behind its cursor.",
+	}, p.skip)
 	return nil
 }
 
 // Provision takes the host.
 func (p *Plugins) Provision(_ context.Context, k *core.Kernel) error {
-	p.host, p.modes = k.Plugins, k.PluginModes
+	p.host, p.modes, p.sinks = k.Plugins, k.PluginModes, k.Sinks
 	return nil
 }
 
@@ -89,6 +96,7 @@ type Plugin struct {
 	State        string         `json:"state" enum:"ready,failed,not_loaded,off"`
 	Manifest     *wasm.Manifest `json:"manifest,omitempty"`
 	wasm.Figures
+	Sink *audit.SinkState `json:"sink,omitempty" doc:"How a sink is getting on with the log"`
 }
 
 type pluginList struct {
@@ -99,7 +107,7 @@ type pluginList struct {
 func (p *Plugins) list(context.Context, *operation.View, struct{}) (pluginList, error) {
 	l := pluginList{Plugins: []Plugin{}}
 	for _, one := range p.host.Ordered() {
-		l.Plugins = append(l.Plugins, shown(one))
+		l.Plugins = append(l.Plugins, p.shownAs(one))
 	}
 	l.Total = len(l.Plugins)
 	return l, nil
@@ -123,14 +131,14 @@ func (p *Plugins) get(ctx context.Context, _ *operation.View, in named) (Plugin,
 	if err != nil {
 		return Plugin{}, err
 	}
-	return shown(found), nil
+	return p.shownAs(found), nil
 }
 
-func shown(p *wasm.Plugin) Plugin {
-	i := p.Item()
+func (p *Plugins) shownAs(one *wasm.Plugin) Plugin {
+	i := one.Item()
 	out := Plugin{
-		Name: i.Name, Kind: "unknown", Mode: p.Mode(), SettingsMode: p.SettingsMode(), Fail: p.Fail(), Priority: i.Priority, Projects: i.Projects, Percent: i.Percent,
-		Capabilities: i.Capabilities, State: p.State(), Figures: p.Figures(),
+		Name: i.Name, Kind: "unknown", Mode: one.Mode(), SettingsMode: one.SettingsMode(), Fail: one.Fail(), Priority: i.Priority, Projects: i.Projects, Percent: i.Percent,
+		Capabilities: i.Capabilities, State: one.State(), Figures: one.Figures(), Sink: p.sinks.Sink(audit.PluginSink(i.Name)),
 	}
 	if out.Percent == 0 {
 		out.Percent = 100
@@ -141,7 +149,7 @@ func shown(p *wasm.Plugin) Plugin {
 	if out.Capabilities == nil {
 		out.Capabilities = []string{}
 	}
-	if v, ok := p.Loaded(); ok {
+	if v, ok := one.Loaded(); ok {
 		out.Kind, out.Version, out.SHA256, out.SignedBy, out.Manifest = v.Manifest.Kind, v.Manifest.Version, v.SHA256, v.SignedBy, &v.Manifest
 	}
 	return out
@@ -163,7 +171,7 @@ func (p *Plugins) setMode(ctx context.Context, tx *operation.Tx, in setMode) (Pl
 	if err := p.modes.Keep(ctx, tx, found.Item(), policy.Mode(in.Mode)); err != nil {
 		return Plugin{}, err
 	}
-	out := shown(found)
+	out := p.shownAs(found)
 	out.Mode = policy.Mode(in.Mode)
 	tx.After(func() { found.SetMode(out.Mode) })
 	return out, nil
@@ -205,7 +213,7 @@ func (p *Plugins) shown(ctx context.Context, _ *operation.Tx, l loading) (Plugin
 	if found == nil { // the settings have changed since the crash
 		return Plugin{Name: l.Name}, nil
 	}
-	out := shown(found)
+	out := p.shownAs(found)
 	call := operation.From(ctx)
 	call.Resource(l.Name)
 	call.Detail("version", out.Version)
@@ -251,4 +259,38 @@ func (p *Plugins) test(ctx context.Context, _ *operation.View, in testPlugin) (t
 		out.Decision = "warn"
 	}
 	return out, nil
+}
+
+type skipBatch struct {
+	Name    string `path:"name" json:"-"`
+	FirstID int64  `json:"first_id" required:"true" minimum:"1"`
+	LastID  int64  `json:"last_id" required:"true" minimum:"1"`
+	DryRun  *bool  `json:"dry_run,omitempty" doc:"Only say what would be skipped: true if absent"`
+}
+
+type skipped struct {
+	Plugin  string `json:"plugin"`
+	DryRun  bool   `json:"dry_run"`
+	FirstID int64  `json:"first_id"`
+	LastID  int64  `json:"last_id"`
+	Rows    int64  `json:"rows" doc:"Of the log, with those that the sink's filters leave out"`
+}
+
+// skip moves a sink's cursor behind rows. What it leaves out, and who wanted that,
+// is in the row of the call.
+func (p *Plugins) skip(ctx context.Context, tx *operation.Tx, in skipBatch) (skipped, error) {
+	if _, err := p.find(ctx, in.Name); err != nil {
+		return skipped{}, err
+	}
+	call := operation.From(ctx)
+	call.Detail("first_id", in.FirstID)
+	call.Detail("last_id", in.LastID)
+	dry := in.DryRun == nil || *in.DryRun
+	call.Detail("dry_run", dry)
+	out := skipped{in.Name, dry, in.FirstID, in.LastID, in.LastID - in.FirstID + 1}
+	name := audit.PluginSink(in.Name)
+	if dry {
+		return out, p.sinks.CheckSkip(name, in.FirstID, in.LastID)
+	}
+	return out, p.sinks.Skip(ctx, tx, name, in.FirstID, in.LastID)
 }

@@ -170,6 +170,16 @@ func (m Module) Bytes() []byte {
 // the code first, each time it is asked. Its functions are numbered from len(imports):
 // eider_abi_version, eider_alloc, eider_configure, eider_decide, then more.
 func Policy(decide []byte, change func(*Module)) []byte {
+	return answering("eider_decide", `{"decision":"allow"}`, decide, change)
+}
+
+// Sink is Policy for a sink, which answers each batch with the text, of at most 3,000
+// bytes.
+func Sink(answer string, deliver []byte, change func(*Module)) []byte {
+	return answering("eider_deliver", answer, deliver, change)
+}
+
+func answering(export, answer string, code []byte, change func(*Module)) []byte {
 	m := Module{
 		Memory:  &Bounds{2, -1},
 		Exports: []Export{{"memory", 2, 0}},
@@ -177,10 +187,10 @@ func Policy(decide []byte, change func(*Module)) []byte {
 			{Results: "i", Code: I32(1 << 16), Name: "eider_abi_version"},
 			{Params: "i", Results: "i", Code: I32(4096), Name: "eider_alloc"},
 			{Params: "ii", Results: "l", Code: I64(0), Name: "eider_configure"},
-			{Params: "ii", Results: "l", Locals: 4, Name: "eider_decide"},
+			{Params: "ii", Results: "l", Locals: 4, Name: export},
 		},
 	}
-	m.Funcs[3].Code = Cat(decide, given(`{"decision":"allow"}`))
+	m.Funcs[3].Code = Cat(code, given(answer))
 	if change != nil {
 		change(&m)
 	}
