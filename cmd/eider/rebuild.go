@@ -34,6 +34,9 @@ func rebuildCommand(f *flags) *cobra.Command {
 				return json.NewEncoder(out).Encode(done)
 			}
 			fmt.Fprintf(out, "brought back: %d projects, %d files, %d uploads\n", done.Counts["projects"], done.Counts["files"], done.Counts["uploads"])
+			if projects, files := done.Counts["projects_before"], done.Counts["files_before"]; projects+files > 0 {
+				fmt.Fprintf(out, "and before, by tries that were cut short: %d projects, %d files and uploads\n", projects, files)
+			}
 			for _, lost := range done.Lost {
 				fmt.Fprintf(out, "not brought back: %s\n", lost)
 			}

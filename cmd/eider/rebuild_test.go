@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/eiderdb/eider/core/app"
 	"github.com/eiderdb/eider/core/app/apptest"
@@ -55,6 +57,7 @@ func TestRebuildBringsBackEveryProjectAndFile(t *testing.T) {
 	projects := 30
 	if n, err := strconv.Atoi(os.Getenv("EIDER_TEST_REBUILD")); err == nil {
 		projects = n
+		mustDo(t, os.Unsetenv("EIDER_TEST_REBUILD")) // it is no setting
 	}
 	s := start(t, nil)
 	ids, next := []string{}, make(chan string)
@@ -87,7 +90,9 @@ func TestRebuildBringsBackEveryProjectAndFile(t *testing.T) {
 	for _, name := range []string{"metadata.duckdb", "metadata.duckdb.wal"} {
 		remove(t, filepath.Join(s.Dir, name))
 	}
+	began := time.Now()
 	done := rebuild(t, s.Dir)
+	t.Logf("%d projects and %d files were brought back in %v", done.Counts["projects"], done.Counts["files"], time.Since(began))
 	if len(done.Lost) > 0 || done.Counts["projects"] != projects || done.Counts["files"] != 10*projects || done.Counts["uploads"] != 1 {
 		t.Errorf("the rebuild says %+v", done)
 	}
@@ -146,6 +151,50 @@ func TestRebuildThatWasCutShortGoesOn(t *testing.T) {
 	row := s.Want(200, s.Root, "GET /operations?operation=reset_cursor", "").List("operations")
 	if len(row) != 1 || row[0]["resource_id"] != "plugin:siem" || fmt.Sprint(row[0]["details"].(map[string]any)["was"]) != "9999" {
 		t.Errorf("the rows are %v", row)
+	}
+}
+
+// Killed at whatever moment, again and again, a rebuild goes on, and ends with what
+// one that was left alone makes.
+func TestKilledRebuildGoesOn(t *testing.T) {
+	t.Parallel()
+	s := start(t, nil)
+	ids := []string{}
+	for n := range 12 {
+		ids = append(ids, fmt.Sprintf("p%d", n))
+		key := project(t, s, ids[n])
+		for f := range 3 {
+			stored(t, s, key, ids[n], fmt.Sprintf("f%d", f), "bytes of "+ids[n])
+		}
+	}
+	was := register(s, ids)
+	s.Stop()
+	for _, name := range []string{"metadata.duckdb", "metadata.duckdb.wal"} {
+		remove(t, filepath.Join(s.Dir, name))
+	}
+	exe, err := os.Executable()
+	mustDo(t, err)
+	for round, whole := 0, false; !whole; round++ {
+		c := exec.Command(exe, "rebuild", "--data-dir", s.Dir)
+		c.Env = append(os.Environ(), "EIDER_TEST_AS_COMMAND=1", "EIDER_STORAGE_MIN_FREE=1MiB", "EIDER_STORAGE_BALLAST=0")
+		mustDo(t, c.Start())
+		// Each try lives longer than the one before, and the last as long as it needs.
+		if round < 8 {
+			kill := time.AfterFunc(time.Duration(1<<round)*15*time.Millisecond, func() { _ = c.Process.Kill() })
+			defer kill.Stop()
+		}
+		whole = c.Wait() == nil
+		if round == 20 {
+			t.Fatal("it does not end")
+		}
+	}
+	s = apptest.Start(t, s.Dir, options(), nil)
+	if is := register(s, ids); !reflect.DeepEqual(is, was) {
+		t.Errorf("there was\n%v\nand is\n%v", was, is)
+	}
+	wantFindings(t, s.Want(200, s.Root, "GET /health/consistency?deep=true", ""))
+	if v := s.Want(200, s.Root, "GET /operations/verify", ""); v.JSON["verified"] != true || v.JSON["epoch"] == 0.0 {
+		t.Errorf("the chain does not hold: %s", v.Body)
 	}
 }
 

@@ -46,7 +46,9 @@ func (f *Files) rebuild(ctx context.Context, r *check.Rebuild) error {
 		switch {
 		case lost != "":
 			r.Lose(lost)
-		case is.ID != "" && !there[is.ID]:
+		case there[is.ID]:
+			r.Count("files_before", 1)
+		case is.ID != "":
 			batch = append(batch, is)
 		}
 		if len(batch) == rebuildBatch {

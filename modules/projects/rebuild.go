@@ -51,6 +51,9 @@ func (p *Projects) rebuild(ctx context.Context, r *check.Rebuild) error {
 		if done++; one.lost != "" {
 			r.Lose(one.lost)
 		}
+		if one.before {
+			r.Count("projects_before", 1)
+		}
 		if one.project.UID != "" && err == nil {
 			batch = append(batch, one)
 		}
@@ -71,6 +74,7 @@ type rebuilt struct {
 	project eider.Project
 	rows    int64
 	lost    string
+	before  bool // an earlier try has brought it back
 }
 
 func (p *Projects) read(ctx context.Context, name string) (one rebuilt) {
@@ -96,7 +100,7 @@ func (p *Projects) read(ctx context.Context, name string) (one rebuilt) {
 	project.DBPath = databaseIn(folder)
 	one.project = project
 	if _, err := p.rows.Get(ctx, p.pipeline.Store.View(), project.UID); err == nil {
-		return rebuilt{} // by an earlier try
+		return rebuilt{before: true}
 	}
 	if _, err := os.Stat(p.folders.path(project.DBPath)); err != nil {
 		one.lost = "project " + project.ID + ": its database is not in its place"

@@ -167,7 +167,7 @@ func refused(err error) error {
 	switch {
 	case errors.As(err, new(*eider.Error)) || err == nil:
 		return err
-	case disk.IsFull(err):
+	case disk.IsFull(err), errors.Is(err, metadata.ErrFull):
 		return eider.Errorf(eider.StorageFull, "there is no room for the backup; those that are there are whole").Because(err)
 	case disk.IsReadOnly(err), errors.Is(err, os.ErrNotExist):
 		return eider.Errorf(eider.StorageUnavailable, "the folder of backups cannot be written").Because(err)
