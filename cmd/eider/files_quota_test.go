@@ -131,6 +131,27 @@ func TestUnknownLengthIsRefusedInTheMiddle(t *testing.T) {
 	s.Want(204, key, "DELETE /projects/sales/files/"+id, "")
 }
 
+// What is left of a quota can be used up by a body of unknown length, though it is
+// less than a step.
+func TestUnknownLengthUsesAQuotaUp(t *testing.T) {
+	t.Parallel()
+	s := apptest.Start(t, t.TempDir(), limited(&roomFor{bytes: 100_000, files: 100}), nil)
+	key := project(t, s, "sales")
+	send := func(n int) *rawWire {
+		w := dialWire(t, s)
+		w.begin(key, "POST /projects/sales/files?name=x", "Transfer-Encoding: chunked")
+		w.chunk(bytesOf(13, n))
+		w.send("0\r\n\r\n")
+		return w
+	}
+	send(100_001).want(507, "quota_exceeded")
+	send(100_000).want(201, "checksum_sha256")
+	send(1).want(507, "quota_exceeded")
+	if got := held(t, s, "sales"); got != "1 100000" {
+		t.Errorf("the project holds %s", got)
+	}
+}
+
 // What uploads hold is reserved, by what was announced or by what came, until they
 // are registered or gone, and again after a restart.
 func TestStagedBytesAreReserved(t *testing.T) {

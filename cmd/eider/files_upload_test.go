@@ -349,8 +349,8 @@ func TestUploadsUnderWayMeetOthers(t *testing.T) {
 	}
 	s.Want(200, key, "HEAD "+url, "")
 	s.Want(200, s.Root, "PATCH /projects/sales", `{"status":"locked"}`)
-	w.send("123456789") // it was admitted before, and may end
-	w.want(200, sha256Of("x123456789"))
+	w.send("123456789") // it was admitted before, but a locked project takes nothing
+	w.want(423, "project_locked")
 	if a := s.Want(423, key, "PUT "+url, "other", raw); a.Code() != "project_locked" {
 		t.Errorf("in a locked project: %s", a.Body)
 	}
@@ -377,6 +377,99 @@ func TestUploadsUnderWayMeetOthers(t *testing.T) {
 			t.Errorf("unfinished: %v", row)
 		}
 	}
+}
+
+// Who was let in and whose key is revoked before its bytes are there adds nothing.
+func TestUploadEndsWithItsKey(t *testing.T) {
+	t.Parallel()
+	s := start(t, nil)
+	key := project(t, s, "sales")
+	issue := func() (secret, id string) {
+		a := s.Want(201, key, "POST /projects/sales/api-keys", `{"description":"x","scope":"project_write"}`)
+		return a.Text("api_key"), a.Text("id")
+	}
+	writer, id := issue()
+	url := "/projects/sales/files/upload/" + prepare(t, s, writer, "sales", `{"filename":"a"}`)
+	prepared := stalled(t, s, writer, url)
+	once := dialWire(t, s)
+	once.begin(writer, "POST /projects/sales/files?name=b", "Content-Length: 3")
+	once.send("x")
+	apptest.Eventually(t, "both have begun", func() bool {
+		return len(s.Want(200, s.Root, "GET /operations?status=in_progress", "").List("operations")) == 2
+	})
+	s.Want(204, key, "DELETE /projects/sales/api-keys/"+id, "")
+	prepared.send("123456789")
+	prepared.want(401, "unauthorized")
+	once.send("yz")
+	once.want(401, "unauthorized")
+	if a := s.Want(200, key, "GET /projects/sales/files", ""); len(a.List("files")) > 0 {
+		t.Errorf("kept: %s", a.Body)
+	}
+	s.Want(200, key, "PUT "+url, "mine", raw) // the project goes on
+}
+
+// An upload that was acknowledged as complete stays so, whatever comes instead of
+// it and fails.
+func TestCompleteUploadOutlivesBadRetries(t *testing.T) {
+	t.Parallel()
+	s := start(t, nil)
+	key := project(t, s, "sales")
+	const content = "acknowledged"
+	id := prepare(t, s, key, "sales", `{"filename":"a"}`)
+	url := "/projects/sales/files/upload/" + id
+	s.Want(200, key, "PUT "+url, content, raw)
+	whole := func(after string) {
+		t.Helper()
+		if at := atRest(t, s, key, url); at != fmt.Sprint(len(content)) {
+			t.Errorf("after %s it stands at %s", after, at)
+		}
+		if left := kept(t, s.Dir); len(left) != 1 {
+			t.Errorf("after %s there are %v", after, left)
+		}
+	}
+	s.Want(422, key, "PUT "+url, "other", raw, "Content-Digest: sha-256=:"+strings.Repeat("A", 43)+"=:")
+	whole("a wrong digest")
+	s.Want(422, key, "POST "+url, "--b\r\nContent-Disposition: form-data; name=\"other\"\r\n\r\nx\r\n--b--\r\n", "Content-Type: multipart/form-data; boundary=b")
+	whole("a form without the file")
+	s.Want(409, key, "PUT "+url, "part", raw, "Content-Range: bytes 0-3/*")
+	whole("the first part of another")
+	w := dialWire(t, s)
+	w.begin(key, "PUT "+url, "Content-Length: 100")
+	w.send("cut short")
+	_ = w.Close()
+	whole("a body cut short")
+	apptest.Eventually(t, "it is replaced", func() bool { // once the one that was cut short has ended
+		a, err := s.Try(key, "PUT "+url, "the other", raw)
+		return err == nil && a.Status == 200 && a.Text("checksum_sha256") == sha256Of("the other")
+	})
+	apptest.Eventually(t, "the old bytes are gone", func() bool { return len(kept(t, s.Dir)) == 1 })
+	f := fileIn(t, s.Want(201, key, "POST /projects/sales/files", `{"upload_key":"`+id+`"}`))
+	if a := s.Want(200, key, "GET /projects/sales/files/"+f.ID+"/download", ""); string(a.Body) != "the other" {
+		t.Errorf("downloaded %s", a.Body)
+	}
+}
+
+// An upload that ends after its expiry is refused, and until then is listed as large
+// as it is.
+func TestUploadThatEndsTooLate(t *testing.T) {
+	t.Parallel()
+	s := start(t, nil)
+	key := project(t, s, "sales")
+	id := prepare(t, s, key, "sales", `{"filename":"a","expires_in_seconds":2}`)
+	url := "/projects/sales/files/upload/" + id
+	s.Want(200, key, "PUT "+url, "abcd", raw, "Content-Range: bytes 0-3/*")
+	if a := s.Want(200, key, "GET /projects/sales/files?include_staged=true", ""); a.List("files")[0]["size_bytes"] != 4.0 {
+		t.Errorf("staged: %s", a.Body)
+	}
+	w := dialWire(t, s)
+	w.begin(key, "PUT "+url, "Content-Range: bytes 4-5/6", "Content-Length: 2")
+	w.send("e")
+	apptest.Eventually(t, "it has expired", func() bool {
+		a, err := s.Try(key, "HEAD "+url, "")
+		return err == nil && a.Status == 410
+	})
+	w.send("f")
+	w.want(410, "upload_session_expired")
 }
 
 // A download that runs ends when its project is deleted.

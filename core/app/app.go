@@ -197,7 +197,7 @@ func (a *App) openKernel(ctx context.Context) error {
 	}
 	pipeline, err := operation.New(operation.Options{
 		Set: a.Registry.Operations, Store: a.store, Audit: log, Usage: book, Policies: chain, Log: t.Log, Tracer: t.Tracer,
-		Meter: t.Meter, Project: a.register.Project, ProjectIn: a.register.ProjectIn, Full: space.Low,
+		Meter: t.Meter, Project: a.register.Project, ProjectIn: a.register.ProjectIn, Standing: keys.Standing, Full: space.Low,
 		Jobs: jobs.Hooks(), LogReads: a.Settings.Audit.Reads == "on", Behind: a.behind,
 	}, records)
 	if err != nil {

@@ -44,6 +44,19 @@ func wrongKey() error {
 	return eider.Errorf(eider.Unauthorized, "this API key is not valid")
 }
 
+// Standing refuses an actor whose key, or the key that signed its URL, was revoked
+// since the actor was let in. One that has only expired may end what it began.
+func (k *Keys) Standing(ctx context.Context, tx *metadata.Tx, actor eider.Actor) error {
+	ofKey := actor.Type == eider.ActorKey || actor.Type == eider.ActorSignedURL
+	if !ofKey || actor.ID == "" || actor.ID == byLocal {
+		return nil
+	}
+	if key, err := k.table.Get(ctx, tx, actor.ID); err != nil || !key.RevokedAt.IsZero() {
+		return wrongKey()
+	}
+	return nil
+}
+
 // Used notes that the actor's key, if it is one, was used.
 func (k *Keys) Used(actor eider.Actor) {
 	if actor.Type != eider.ActorKey {

@@ -194,10 +194,13 @@ func (u *URLs) Verify(ctx context.Context, v *metadata.View, method, target stri
 	}, nil
 }
 
+// byLocal is the id of commands over the local socket, which have no key.
+const byLocal = "admin.sock"
+
 // mayStill reports whether the key that signed still opens anything. The root
 // key and local commands have no id.
 func (u *URLs) mayStill(ctx context.Context, v *metadata.View, by string) bool {
-	if by == "" || by == "admin.sock" {
+	if by == "" || by == byLocal {
 		return true
 	}
 	key, err := u.keys.table.Get(ctx, v, by)

@@ -68,9 +68,9 @@ func (c *copier) run(ctx context.Context, r io.Reader, limit int64, grow Grow) e
 				return io.ErrShortBuffer
 			}
 			if length > granted {
-				granted = max(length, min(granted+growStep, limit))
-				if err := grow(ctx, granted); err != nil {
-					return err
+				var refusal error
+				if granted, refusal = c.grow(ctx, grow, length, min(granted+growStep, limit)); refusal != nil {
+					return refusal
 				}
 			}
 			b.n = n
@@ -92,6 +92,17 @@ func (c *copier) run(ctx context.Context, r io.Reader, limit int64, grow Grow) e
 			}
 		}
 	}
+}
+
+// grow asks for a step, and where that is too much for the length that is there:
+// what is left of a quota is less than a step.
+func (c *copier) grow(ctx context.Context, grow Grow, length, step int64) (granted int64, err error) {
+	if step > length {
+		if grow(ctx, step) == nil {
+			return step, nil
+		}
+	}
+	return length, grow(ctx, length)
 }
 
 // fill reads until the block is half full: small reads would mean small writes.

@@ -77,6 +77,9 @@ func (l *Local) Resume(k Key) (*Upload, error) {
 	if err := l.folder(k); err != nil {
 		return nil, err
 	}
+	if err := l.unsaved(k); err != nil {
+		return nil, err
+	}
 	u := &Upload{local: l, key: k, offset: s.Offset, saved: s.Offset, md5: md5.New(), sha: sha256.New()}
 	if s.Offset > 0 {
 		if err := errors.Join(restore(u.md5, s.MD5), restore(u.sha, s.SHA256)); err != nil {
@@ -95,6 +98,16 @@ func (l *Local) Resume(k Key) (*Upload, error) {
 		return nil, errors.Join(err, u.file.Close())
 	}
 	return u, nil
+}
+
+// unsaved removes the state that a save was writing when the server was killed. It
+// has the blob's name, so that no sweep takes it for an orphan.
+func (l *Local) unsaved(k Key) error {
+	path := l.path(k) + stateSuffix + disk.NewSuffix
+	if _, err := os.Lstat(path); err != nil {
+		return nil
+	}
+	return l.files.Remove(path)
 }
 
 // cut makes the part as long as its state says.

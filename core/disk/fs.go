@@ -139,6 +139,10 @@ func (f *FS) create(path string, perm os.FileMode, write func(*os.File) error) e
 	return err
 }
 
+// NewSuffix is what the name of a file ends in that WriteFile has not put into its
+// place yet.
+const NewSuffix = ".new"
+
 // WriteFile replaces the content of a file, or makes it: a temporary file beside
 // it is written, synced and renamed, then the folder synced. Whatever fails, the
 // path holds the old content or the new, whole: the new one only if the last
@@ -146,7 +150,7 @@ func (f *FS) create(path string, perm os.FileMode, write func(*os.File) error) e
 // ".new", which the next WriteFile of the path removes. Writers of one path take
 // turns: that is the caller's to see to.
 func (f *FS) WriteFile(path string, content []byte, perm os.FileMode) error {
-	fresh := path + ".new"
+	fresh := path + NewSuffix
 	if _, err := os.Lstat(fresh); !errors.Is(err, fs.ErrNotExist) { // of a crash
 		if err := f.remove(fresh); err != nil {
 			return err

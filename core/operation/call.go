@@ -118,18 +118,21 @@ func (c *Call) Resource(id string) { c.resource = id }
 // that it creates.
 func (c *Call) In(p eider.Project) { c.Project = &p }
 
-// StillThere refuses where the project of the call was deleted since the call
-// began: an outcome that would add to it is undone instead.
-func (c *Call) StillThere(ctx context.Context, tx *Tx) error {
+// StillMay refuses where, since the call began, its project was deleted or locked
+// or its key was revoked: an outcome that would add to the project is undone
+// instead. A body may take hours to come.
+func (c *Call) StillMay(ctx context.Context, tx *Tx) error {
 	now, err := c.pipeline.ProjectIn(ctx, tx, c.Project.UID)
 	if err != nil {
 		return err
 	}
-	switch now.Status {
-	case eider.ProjectDeleted, eider.ProjectPurging, eider.ProjectPurged:
-		return noProject(now.ID)
+	if err := c.pipeline.status(c, &now); err != nil {
+		return err
 	}
-	return nil
+	if c.pipeline.Standing == nil {
+		return nil
+	}
+	return c.pipeline.Standing(ctx, tx, c.Actor)
 }
 
 // row returns the call's row with the status, as far as the call knows.

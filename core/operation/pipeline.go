@@ -70,6 +70,8 @@ type Options struct {
 	// the one with the uid, as a transaction sees it.
 	Project   func(id string) (eider.Project, bool)
 	ProjectIn func(ctx context.Context, tx *Tx, uid string) (eider.Project, error)
+	// Standing refuses an actor whose key was revoked since; nil refuses nobody.
+	Standing func(context.Context, *Tx, eider.Actor) error
 	// Full reports that the disk is nearly full.
 	Full func() bool
 	// Behind returns why no change may be made while a sink lags that changes wait
@@ -370,7 +372,12 @@ func (p *Pipeline) allow(ctx context.Context, c *Call, in any) error {
 func (c *Call) Extend(ctx context.Context, a usage.Amounts) error {
 	c.ticket.Extend(a)
 	c.adds = c.adds.Plus(a)
-	return c.pipeline.ask(ctx, c)
+	err := c.pipeline.ask(ctx, c)
+	if err != nil { // the call may ask for less
+		c.ticket.Extend(usage.Amounts{}.Minus(a))
+		c.adds = c.adds.Minus(a)
+	}
+	return err
 }
 
 func (p *Pipeline) ask(ctx context.Context, c *Call) error {

@@ -95,6 +95,9 @@ func New(c Config, d Deps) (*Server, error) {
 	server.Handler = func(ctx *fasthttp.RequestCtx) { s.door(ctx, handler) }
 	server.ErrorHandler = s.unparsed
 	server.ExpectHandler = s.expect
+	server.HeaderReceived = func(*fasthttp.RequestHeader) fasthttp.RequestConfig {
+		return fasthttp.RequestConfig{ReadTimeout: time.Duration(c.ReadTimeout)} // for the first byte of the body
+	}
 	server.SecureErrorLogMessage = true
 	server.CloseOnShutdown = true
 	return s, nil

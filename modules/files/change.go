@@ -49,7 +49,7 @@ func (f *Files) update(ctx context.Context, tx *operation.Tx, in updateFile) (ei
 			found.ExpiresAt = &at
 		}
 	}
-	if err := checkFile(&found.File); err != nil {
+	if err := checkFile(&found.File, "name"); err != nil {
 		return eider.File{}, err
 	}
 	f.changed(tx, found.ID)

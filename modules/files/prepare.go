@@ -97,7 +97,7 @@ func (f *Files) newSession(call *operation.Call, in prepareFile) (session, error
 	if err := checkSHA256(s.DeclaredSHA256); err != nil {
 		return s, err
 	}
-	return s, checkFile(&s.File)
+	return s, checkFile(&s.File, "filename")
 }
 
 func newID() string { return uuid.Must(uuid.NewV7()).String() }
@@ -107,12 +107,12 @@ func (f *Files) tooLarge() *eider.Error {
 }
 
 // checkFile refuses what a user may not give a file, and fills in what is left
-// out.
-func checkFile(file *eider.File) error {
+// out. name is what the request calls the file's name.
+func checkFile(file *eider.File, name string) error {
 	if file.Name == "" {
-		return eider.Invalid("name", "must not be empty")
+		return eider.Invalid(name, "must not be empty")
 	}
-	if err := eider.CheckText("name", file.Name, maxName); err != nil {
+	if err := eider.CheckText(name, file.Name, maxName); err != nil {
 		return err
 	}
 	if file.ContentType == "" {

@@ -68,7 +68,7 @@ func (f *Files) get(ctx context.Context, v *operation.View, in filePath) (eider.
 	found, err := f.lookup(ctx, v, in.File)
 	if eider.CodeOf(err) == eider.FileNotFound {
 		if s, staged := f.find(ctx, v, in.File); staged == nil {
-			return s.file(), nil
+			return f.shown(&s), nil
 		}
 	}
 	return found.File, err
@@ -215,6 +215,13 @@ func (f *Files) count(ctx context.Context, v *operation.View, q query) (n int64,
 	return n, errors.Join(err, rows.Err())
 }
 
+// shown returns the session as the API shows it, as large as it is by now.
+func (f *Files) shown(s *session) eider.File {
+	file := s.file()
+	file.SizeBytes = f.standsAt(*s)
+	return file
+}
+
 // staged returns the uploads that match, newest first.
 func (f *Files) staged(q query) []eider.File {
 	var all []eider.File
@@ -223,7 +230,7 @@ func (f *Files) staged(q query) []eider.File {
 			return false
 		}
 		if !s.expiredAt(q.at) && strings.Contains(strings.ToLower(s.Name), q.part) && hasTags(s.Tags, q.tags) {
-			all = append(all, s.file())
+			all = append(all, f.shown(s))
 		}
 		return true
 	})
@@ -288,6 +295,9 @@ func parseTags(texts []string) (map[string]string, error) {
 		name, value, ok := strings.Cut(text, ":")
 		if !ok || name == "" {
 			return nil, eider.Invalid("tag", "must be name:value")
+		}
+		if _, twice := tags[name]; twice {
+			return nil, eider.Invalid("tag", "must name each tag once")
 		}
 		tags[name] = value
 	}

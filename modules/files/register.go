@@ -50,7 +50,7 @@ func (f *Files) register(ctx context.Context, tx *operation.Tx, in registerFile)
 
 // keep stages the row of a file whose bytes are whole.
 func (f *Files) keep(ctx context.Context, tx *operation.Tx, r row) (eider.File, error) {
-	if err := checkFile(&r.File); err != nil {
+	if err := checkFile(&r.File, "name"); err != nil {
 		return eider.File{}, err
 	}
 	call := operation.From(ctx)
@@ -121,7 +121,7 @@ func (f *Files) beginPut(ctx context.Context, _ *operation.Tx, in putFile) (*put
 	if plan.upload.digest, err = sha256Digest(in.Digest); err != nil {
 		return nil, err
 	}
-	return plan, checkFile(&plan.Row.File)
+	return plan, checkFile(&plan.Row.File, "name")
 }
 
 // put receives the bytes. Nothing of it is kept if it fails.
@@ -140,7 +140,7 @@ func (f *Files) isPut(_ context.Context, plan *putPlan) (whole bool, err error) 
 func (f *Files) unput(_ context.Context, plan *putPlan) error { return f.blobs.Remove(plan.key()) }
 
 func (f *Files) registerPut(ctx context.Context, tx *operation.Tx, plan *putPlan) (eider.File, error) {
-	if err := operation.From(ctx).StillThere(ctx, tx); err != nil {
+	if err := operation.From(ctx).StillMay(ctx, tx); err != nil {
 		return eider.File{}, err
 	}
 	r := plan.Row

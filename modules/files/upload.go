@@ -21,7 +21,7 @@ func (f *Files) declareUploads(r *core.Registry) {
 		Summary: "Upload bytes, raw",
 		Description: "With Content-Range: bytes first-last/total the upload is resumed where Upload-Offset says; it is complete when " +
 			"total bytes are there. bytes */total with an empty body completes an upload whose bytes are all there. Without Content-Range " +
-			"the body is all of it, and replaces what was uploaded before.",
+			"the body is all of it, and replaces what was uploaded before; a complete upload stays until another is complete.",
 		Errors: []eider.Code{eider.UploadSessionNotFound, eider.UploadSessionMismatch, eider.UploadSessionExpired, eider.FileTooLarge,
 			eider.ChecksumMismatch, eider.UploadInProgress, eider.UploadOffsetConflict, eider.BodyIncomplete, eider.QuotaExceeded},
 		Adds: f.adds,
@@ -76,6 +76,8 @@ type uploadPlan struct {
 	SHA256  string   `json:"sha256,omitempty"`
 	// Replaces is the upload that began before this one.
 	Replaces string `json:"replaces,omitempty"`
+	// Instead is the upload that is complete, and stays so until this one is.
+	Instead string `json:"instead,omitempty"`
 
 	Part bool `json:"part,omitempty"` // by Content-Range
 
@@ -112,9 +114,13 @@ func (f *Files) find(ctx context.Context, r metadata.Reader, id string) (session
 		return s, eider.Errorf(eider.UploadSessionMismatch, "this upload belongs to another project")
 	}
 	if s.expiredAt(now()) {
-		return s, eider.Errorf(eider.UploadSessionExpired, "this upload expired at %s", s.ExpiresAt.Format("2006-01-02T15:04:05Z"))
+		return s, tooLate(s)
 	}
 	return s, nil
+}
+
+func tooLate(s session) error {
+	return eider.Errorf(eider.UploadSessionExpired, "this upload expired at %s", s.ExpiresAt.Format("2006-01-02T15:04:05Z"))
 }
 
 // begin checks the request against the session.
@@ -132,6 +138,9 @@ func (f *Files) begin(ctx context.Context, tx *operation.Tx, in uploadFile) (*up
 	if plan.digest, err = sha256Digest(in.Digest); err != nil {
 		return nil, err
 	}
+	if plan.digest != "" && isForm(call) { // it is the form's, and there is no end to read it to
+		return nil, eider.Invalid("Content-Digest", "must be absent: of a form it cannot be checked")
+	}
 	part, err := parseContentRange(in.ContentRange)
 	if err != nil {
 		return nil, err
@@ -147,9 +156,13 @@ func (f *Files) begin(ctx context.Context, tx *operation.Tx, in uploadFile) (*up
 	if plan.From > 0 {
 		return plan, nil
 	}
+	if s.Uploaded { // it was acknowledged: what comes now may be cut short, or wrong
+		plan.Instead, s.Blob = s.Blob, newID()
+		plan.Blob = s.key()
+		return plan, nil
+	}
 	tx.After(func() { f.restart(s.ID) })
-	plan.Replaces, s.Blob, s.Uploaded = s.Blob, newID(), false
-	s.SizeBytes, s.ChecksumMD5, s.ChecksumSHA256 = 0, "", ""
+	plan.Replaces, s.Blob = s.Blob, newID()
 	plan.Blob = s.key()
 	return plan, f.sessions.Put(ctx, tx, s)
 }
@@ -189,10 +202,10 @@ func (f *Files) aimPart(plan *uploadPlan, part *contentRange, s session, length 
 	if length >= 0 && length != part.last-part.first+1 {
 		return eider.Invalid("Content-Range", "must be as long as the body")
 	}
-	if at := f.standsAt(s); part.first != 0 && (part.first != at || s.Uploaded) {
-		if s.Uploaded {
-			return eider.Errorf(eider.UploadOffsetConflict, "the upload is complete: only all of it can be sent again")
-		}
+	if s.Uploaded && (part.first != 0 || plan.Total != part.last+1) {
+		return eider.Errorf(eider.UploadOffsetConflict, "the upload is complete: only all of it can be sent again, in one request")
+	}
+	if at := f.standsAt(s); part.first != 0 && part.first != at {
 		return eider.Errorf(eider.UploadOffsetConflict, "the next part begins at byte %d", at)
 	}
 	plan.From, plan.Limit = part.first, part.last+1
@@ -239,7 +252,7 @@ func (f *Files) receive(ctx context.Context, plan *uploadPlan) error {
 	}
 	switch {
 	case err == nil && plan.complete:
-	case plan.once: // what there is of it is undone
+	case plan.once || plan.Instead != "": // what there is of it is undone
 	case errors.Is(err, errUnkept):
 		err = errors.Join(err, u.Drop())
 	case errors.Is(err, errHopeless):
@@ -268,6 +281,9 @@ func (r roomy) Read(p []byte) (int, error) {
 // stand finds out where an upload stands whose request failed or was cut short.
 func (f *Files) stand(_ context.Context, plan *uploadPlan) (err error) {
 	plan.complete = false
+	if plan.Instead != "" {
+		return f.blobs.Remove(plan.Blob)
+	}
 	plan.offset, err = f.blobs.Offset(plan.Blob)
 	return err
 }
@@ -290,9 +306,6 @@ func (f *Files) copy(ctx context.Context, u *blob.Upload, plan *uploadPlan) erro
 		return err
 	}
 	declared := plan.digest
-	if isForm(call) {
-		declared = "" // it is the form's, and there is no end to read it to
-	}
 	if declared != "" && plan.Part {
 		u.Together()
 	}
@@ -303,8 +316,11 @@ func (f *Files) copy(ctx context.Context, u *blob.Upload, plan *uploadPlan) erro
 			return nil
 		}
 		more := usage.Amounts{Bytes: length - reserved}
+		if err := call.Extend(ctx, more); err != nil {
+			return err
+		}
 		reserved = length
-		return call.Extend(ctx, more)
+		return nil
 	})
 	if errors.Is(err, io.ErrShortBuffer) {
 		switch {
@@ -364,13 +380,17 @@ func (f *Files) isReceived(_ context.Context, plan *uploadPlan) (whole bool, err
 
 func (f *Files) received(ctx context.Context, tx *operation.Tx, plan *uploadPlan) (uploadedFile, error) {
 	call := operation.From(ctx)
-	if err := call.StillThere(ctx, tx); err != nil {
+	if err := call.StillMay(ctx, tx); err != nil {
 		return uploadedFile{}, err
 	}
 	s, err := f.sessions.Get(ctx, tx, plan.Session)
 	if err != nil {
 		return uploadedFile{}, err
 	}
+	if s.expiredAt(now()) {
+		return uploadedFile{}, tooLate(s)
+	}
+	s.Blob = plan.Blob.ID
 	out := uploadedFile{UploadKey: s.ID, SizeBytes: plan.offset, Complete: plan.complete, StagingPath: s.file().Path}
 	call.Detail("size_bytes", plan.offset)
 	call.Detail("complete", plan.complete)
@@ -381,6 +401,9 @@ func (f *Files) received(ctx context.Context, tx *operation.Tx, plan *uploadPlan
 	s.Uploaded, s.SizeBytes, s.ChecksumMD5, s.ChecksumSHA256 = true, plan.sums.Size, plan.sums.MD5, plan.sums.SHA256
 	out.StagingPath, out.ChecksumMD5, out.ChecksumSHA256 = s.file().Path, s.ChecksumMD5, s.ChecksumSHA256
 	call.Detail("checksum_sha256", s.ChecksumSHA256)
+	if plan.Instead != "" { // where this is not done the sweep does it
+		tx.After(func() { _ = f.blobs.Remove(blob.Key{Project: plan.Blob.Project, ID: plan.Instead}) })
+	}
 	return out, f.sessions.Put(ctx, tx, s)
 }
 
@@ -389,6 +412,9 @@ func (f *Files) interrupted(ctx context.Context, tx *operation.Tx, plan *uploadP
 	s, err := f.sessions.Get(ctx, tx, plan.Session)
 	if eider.CodeOf(err) == eider.UploadSessionNotFound {
 		return nil
+	}
+	if plan.Instead != "" {
+		return err // it stands as it stood
 	}
 	operation.From(ctx).Detail("offset", plan.offset)
 	tx.After(func() { f.hold(s, max(plan.offset, s.DeclaredSize), plan.offset) })
