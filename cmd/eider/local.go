@@ -25,7 +25,15 @@ func (f *flags) ask(c *cobra.Command, method, path string, out any) error {
 }
 
 // askWith is ask with a body.
-func (f *flags) askWith(c *cobra.Command, method, path string, body, out any) (err error) {
+func (f *flags) askWith(c *cobra.Command, method, path string, body, out any) error {
+	return f.asking(c, func(ask asker) error { return ask(method, path, body, out) })
+}
+
+// asker calls one operation.
+type asker func(method, path string, in, out any) error
+
+// asking is ask for more than one call.
+func (f *flags) asking(c *cobra.Command, use func(asker) error) (err error) {
 	a, err := f.load(app.Options{Out: io.Discard})
 	if err != nil {
 		return err
@@ -38,7 +46,7 @@ func (f *flags) askWith(c *cobra.Command, method, path string, body, out any) (e
 	if conn, dialErr := net.Dial("unix", socket); dialErr == nil {
 		conn.Close()
 		fmt.Fprintf(c.ErrOrStderr(), "asking the server that runs on %s\n", dir)
-		return call(c.Context(), socket, method, path, body, out)
+		return use(func(method, path string, in, out any) error { return call(c.Context(), socket, method, path, in, out) })
 	}
 	if err := a.Used(); err != nil {
 		return err
@@ -56,7 +64,7 @@ func (f *flags) askWith(c *cobra.Command, method, path string, body, out any) (e
 	ctx, stop := context.WithCancel(c.Context())
 	served := make(chan error, 1)
 	go func() { served <- a.Serve(ctx) }()
-	err = call(c.Context(), socket, method, path, body, out)
+	err = use(func(method, path string, in, out any) error { return call(c.Context(), socket, method, path, in, out) })
 	stop()
 	return errors.Join(err, <-served)
 }

@@ -20,7 +20,7 @@ import (
 // `test --replay` needs a data folder, and none but `toolchains --install` a network.
 func pluginCommand(f *flags) *cobra.Command {
 	c := &cobra.Command{Use: "plugin", Short: "Write, build and test plugins"}
-	c.AddCommand(pluginInit(), pluginBuild(), pluginTest(), pluginBench(), pluginInspect(), pluginKeygen(), pluginSign(), pluginVerify(),
+	c.AddCommand(pluginInit(), pluginBuild(), pluginTest(f), pluginBench(), pluginInspect(), pluginKeygen(), pluginSign(), pluginVerify(),
 		pluginList(), pluginToolchains(), pluginSkip(f))
 	return c
 }

@@ -40,12 +40,15 @@ func newBench(dir string) (bench, wasm.Manifest, error) {
 	return cases.New(path, cache, m, plugins.Read), m, nil
 }
 
-func pluginTest() *cobra.Command {
-	var file string
+func pluginTest(f *flags) *cobra.Command {
+	var file, span, config string
 	c := &cobra.Command{
-		Use: "test [DIR]", Short: "Ask a policy about the cases in its cases.yaml", Args: cobra.MaximumNArgs(1),
+		Use: "test [DIR]", Short: "Ask a policy about the cases in its cases.yaml, or about what is in the log (--replay)", Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			dir := folder(args)
+			if span != "" {
+				return f.replay(c, dir, span, config)
+			}
 			if file == "" {
 				file = cases.Source(dir)
 			}
@@ -53,7 +56,7 @@ func pluginTest() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			f, err := cases.Parse(text)
+			parsed, err := cases.Parse(text)
 			if err != nil {
 				return fmt.Errorf("%s: %w", file, err)
 			}
@@ -65,7 +68,7 @@ func pluginTest() *cobra.Command {
 				return fmt.Errorf("%s is a %s: cases are for policies", m.Name, m.Kind)
 			}
 			defer b.Close(context.WithoutCancel(c.Context()))
-			results, err := b.Run(c.Context(), f)
+			results, err := b.Run(c.Context(), parsed)
 			if err != nil {
 				return fmt.Errorf("%s: %w", file, err)
 			}
@@ -73,6 +76,8 @@ func pluginTest() *cobra.Command {
 		},
 	}
 	c.Flags().StringVar(&file, "cases", "", "the cases, instead of cases.yaml beside the manifest")
+	c.Flags().StringVar(&span, "replay", "", "FROM..TO: ask about the operations that the log of --data-dir has there: rows, days or times; either may be left out")
+	c.Flags().StringVar(&config, "with", "", "with --replay: a YAML file with the plugin's configuration, instead of that in cases.yaml")
 	return c
 }
 
