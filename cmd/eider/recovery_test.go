@@ -101,6 +101,12 @@ func TestRepairPutsRightEveryKindOfFinding(t *testing.T) {
 		return slices.Contains(findings(t, s.Want(200, s.Root, "GET /health/consistency", "")), "checksum_mismatch file:"+flipped)
 	})
 
+	for id, intact := range map[string]bool{whole: true, flipped: false} {
+		apptest.Eventually(t, "its verification is shown", func() bool {
+			v := s.Want(200, key, "GET /projects/p/files/"+id+"/verification", "")
+			return v.JSON["verified_at"] != nil && v.JSON["intact"] == intact && v.Text("file_id") == id
+		})
+	}
 	dry := s.Want(200, s.Root, "POST /admin/repair", "")
 	wantFindings(t, dry, deep...)
 	if dry.JSON["dry_run"] != true || dry.JSON["repaired"] != 0.0 {

@@ -148,6 +148,11 @@ func (f *Files) Declare(r *core.Registry) error {
 		Name: "update_file", Route: "PATCH " + base + "/{file}", Role: eider.ProjectWrite, Target: "file", Tagged: true,
 		Summary: "Change a file's name, tags or expiry", Errors: []eider.Code{eider.FileNotFound, eider.PreconditionFailed},
 	}, f.update)
+	operation.Read(r.Operations, operation.Spec{
+		Name: "get_file_verification", Route: "GET " + base + "/{file}/verification", Role: eider.ProjectRead, Target: "file",
+		Summary: "When a file's bytes were last read and compared", Errors: []eider.Code{eider.FileNotFound},
+		Description: "Every file is read again files.scrub_after after it was last, and by every deep check.",
+	}, f.verification)
 	operation.Effect(r.Operations, operation.Spec{
 		Name: "delete_file", Route: "DELETE " + base + "/{file}", Role: eider.ProjectWrite, Target: "file", Frees: true,
 		Summary: "Delete a file, or an upload that is not registered", Errors: []eider.Code{eider.FileNotFound, eider.UploadInProgress},
