@@ -132,6 +132,51 @@ func TestTraceOfACreationShowsEveryStage(t *testing.T) {
 	}
 }
 
+// A statement is followed into the project's worker, and tells nothing of its text.
+func TestTraceOfAQueryReachesItsWorker(t *testing.T) {
+	receiver, out := telemetrytest.HTTP(t), &logged{}
+	s, stop := observed(t, receiver.Addr, out)
+	const caller, callersSpan = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+	created := s.Want(201, s.Root, "POST /projects", `{"id":"p"}`)
+	s.Want(200, s.Root, "POST /projects/p/query", statement("SELECT 'hunter2' AS secret"), "traceparent: 00-"+caller+"-"+callersSpan+"-01")
+	s.Want(400, s.Root, "POST /projects/p/query", statement("SELECT hunter2"), "traceparent: 00-"+caller+"-"+callersSpan+"-01")
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	tree := map[string]*tracepb.Span{}
+	for _, span := range receiver.Spans() {
+		if hex.EncodeToString(span.TraceId) == caller {
+			tree[hex.EncodeToString(span.SpanId)] = span
+		}
+	}
+	const route = "POST /projects/{id}/query"
+	paths := map[string]int{}
+	for _, span := range tree {
+		path := spanPath(tree, span, callersSpan)
+		if failed := span.Status.GetCode() == tracepb.Status_STATUS_CODE_ERROR; failed {
+			path += " failed"
+		}
+		paths[path]++
+		if strings.HasPrefix(span.Name, "worker ") {
+			if got := telemetrytest.Attribute(span.Attributes, "eider.project_uid"); got != created.Text("uid") {
+				t.Errorf("%s is of project %q, want %q", span.Name, got, created.Text("uid"))
+			}
+		}
+	}
+	for path, want := range map[string]int{
+		route: 2, route + " > operation query": 1, route + " > operation query failed": 1, route + " > operation query > worker query": 1,
+		route + " > operation query > worker query > worker start": 1, // the first statement alone
+		route + " > operation query > worker query failed":         1,
+	} {
+		if paths[path] != want {
+			t.Errorf("%s is there %d times, want %d; the spans are %v", path, paths[path], want, paths)
+		}
+	}
+	if bytes.Contains(receiver.Bytes(), []byte("hunter2")) || strings.Contains(out.String(), "hunter2") {
+		t.Error("the text of a statement is in the spans or in the log")
+	}
+}
+
 // spanPath names the span and those above it, up to the caller's.
 func spanPath(tree map[string]*tracepb.Span, span *tracepb.Span, callers string) string {
 	parent := hex.EncodeToString(span.ParentSpanId)

@@ -144,19 +144,23 @@ func TestKilledServerLeavesNoWorkerAndWholeProjects(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	c := serve(t, dir)
-	for _, id := range []string{"bombed", "written", "read"} {
+	all := []string{"bombed", "read", "written", "imported"}
+	for _, id := range all {
 		c.Want(201, childKey, "POST /projects", `{"id":"`+id+`"}`)
 		c.Want(201, childKey, "POST /projects/"+id+"/buckets", `{"name":"b"}`)
 		c.Want(200, childKey, "POST /projects/"+id+"/query", statement("CREATE TABLE b.kept AS SELECT range AS n FROM range(1000)", `"mode":"write"`))
 	}
-	busyWith := map[string]string{
-		"bombed": statement(bomb), "read": statement(long),
-		"written": statement("CREATE TABLE b.made AS SELECT range AS n, hash(range) AS h FROM range(200000000)", `"mode":"write"`),
-	}
+	// Twelve million rows in a small file, which take some seconds to read.
+	file := c.Want(201, childKey, "POST /projects/imported/files?name=data", zipped(t, "n\n"+strings.Repeat("1234567\n", 12_000_000)), "Content-Type: application/octet-stream")
+	c.Want(201, childKey, "POST /projects/imported/buckets/b/tables", `{"name":"made","columns":[{"name":"n","type":"INTEGER"}]}`)
 	var answers []<-chan apptest.Answer
 	var workers []int
-	for id, body := range busyWith {
-		answers = append(answers, begin(c, "POST /projects/"+id+"/query", body))
+	for _, work := range [][2]string{
+		{"bombed/query", statement(bomb)}, {"read/query", statement(long)},
+		{"written/query", statement("CREATE TABLE b.made AS SELECT range AS n, hash(range) AS h FROM range(200000000)", `"mode":"write"`)},
+		{"imported/buckets/b/tables/made/import/file", `{"format":"csv","file_id":"` + file.Text("id") + `"}`},
+	} {
+		answers = append(answers, begin(c, "POST /projects/"+work[0], work[1]))
 		workers = append(workers, busy(t, c, workers...))
 	}
 	workers = workersOf(t, c.cmd.Process.Pid) // the waiting ones too
@@ -173,7 +177,7 @@ func TestKilledServerLeavesNoWorkerAndWholeProjects(t *testing.T) {
 		<-a
 	}
 	c = serve(t, dir)
-	for id := range busyWith {
+	for _, id := range all {
 		apptest.Eventually(t, id+" is whole", func() bool {
 			a := c.Do(childKey, "POST /projects/"+id+"/query", statement("SELECT sum(n) AS s FROM b.kept"))
 			return a.Status == 200 && strings.Contains(string(a.Body), `{"s":499500}`)
@@ -181,6 +185,9 @@ func TestKilledServerLeavesNoWorkerAndWholeProjects(t *testing.T) {
 	}
 	if a := c.Do(childKey, "GET /projects/written/buckets/b/tables/made", ""); a.Status != 404 && a.Status != 200 {
 		t.Errorf("the table is answered %d %s", a.Status, a.Body)
+	}
+	if n := c.Want(200, childKey, "GET /projects/imported/buckets/b/tables/made", "").JSON["row_count"]; n != 0.0 && n != 12_000_000.0 {
+		t.Errorf("of the import there are %v rows", n)
 	}
 	c.stop(t)
 }

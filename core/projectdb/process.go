@@ -226,6 +226,10 @@ func (p *process) ended(body []byte, out any) error {
 		p.ending.Store(true) // the next statement has a new one
 	}
 	if end.Error != nil {
+		if !believable(end.Error) {
+			p.murder(endedProtocol)
+			return p.lose(errors.New("its refusal is none that a worker gives"))
+		}
 		return refusal(end.Error)
 	}
 	if out == nil || len(end.Result) == 0 {
@@ -236,6 +240,29 @@ func (p *process) ended(body []byte, out any) error {
 		return p.lose(fmt.Errorf("its result is not what was asked for: %w", err))
 	}
 	return nil
+}
+
+// maxMessage bounds what a worker says of a refusal, in bytes.
+const maxMessage = 16 << 10
+
+// refusals are the codes that workers give. Others say something of the server or
+// of the caller, of which a worker knows nothing.
+var refusals = map[eider.Code]bool{
+	eider.StatementNotAllowed: true, eider.QueryFailed: true, eider.InvalidColumnType: true, eider.ImportFailed: true, eider.InvalidWhereClause: true,
+	eider.StorageUnavailable: true, eider.StorageFull: true, eider.InvalidPrimaryKey: true, eider.Internal: true, eider.OutOfMemory: true, eider.InvalidFormat: true,
+	eider.DuplicateKeyValue: true, eider.ColumnInPrimaryKey: true, eider.BucketNotFound: true, eider.BucketExists: true, eider.BucketNotEmpty: true,
+	eider.TableNotFound: true, eider.TableExists: true, eider.PrimaryKeyExists: true, eider.NoPrimaryKey: true, eider.ColumnNotFound: true,
+	eider.ColumnExists: true, eider.CannotDropLastColumn: true, eider.RequestTimeout: true, eider.Cancelled: true, eider.ValidationFailed: true,
+}
+
+// believable reports whether a refusal is one that a worker gives: it goes on to
+// the caller and into the log.
+func believable(e *wire.Error) bool {
+	length := len(e.Message)
+	for _, f := range e.Fields {
+		length += len(f.Field) + len(f.Message)
+	}
+	return refusals[e.Code] && length <= maxMessage
 }
 
 func refusal(e *wire.Error) *eider.Error {

@@ -235,6 +235,10 @@ func (s *starter) open(w *process, folder string, lock *os.File) error {
 	if err == nil && opened.Error == nil {
 		return w.socket.SetReadDeadline(time.Time{})
 	}
+	if err == nil && !believable(opened.Error) {
+		w.murder(endedProtocol)
+		err = errors.New("its refusal is none that a worker gives")
+	}
 	if err == nil {
 		w.discard()
 		return &failure{death{endedUnopened, opened.Error.Message}, refusal(opened.Error)}

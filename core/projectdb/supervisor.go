@@ -190,19 +190,22 @@ func (s *Supervisor) start(ctx context.Context, p Project) (*process, error) {
 	defer span.End()
 	begun := time.Now()
 	worker, err := s.starter.start(ctx, p)
-	var failed *failure
-	if errors.As(err, &failed) {
-		s.metrics.ends.Add(ctx, 1, because(failed.death.cause))
-		s.died(p.UID, failed.death.words, failed.refusal)
+	var unopened *failure
+	if errors.As(err, &unopened) {
+		s.metrics.ends.Add(ctx, 1, because(unopened.death.cause))
+		s.died(p.UID, unopened.death.words, unopened.refusal)
 	}
 	if err != nil {
-		span.SetStatus(codes.Error, err.Error())
+		failed(span, err)
 		return nil, err
 	}
 	s.metrics.started(ctx, time.Since(begun))
 	go s.follow(worker, p.UID)
 	return worker, nil
 }
+
+// failed marks a span by its code alone: the message may hold a tenant's values.
+func failed(span trace.Span, err error) { span.SetStatus(codes.Error, string(eider.CodeOf(err))) }
 
 // follow waits for the worker's end, and holds it against the project where it
 // must.
@@ -431,7 +434,7 @@ func (s *Supervisor) Run(ctx context.Context, p Project, r wire.Request, sinks S
 	defer span.End()
 	worker, release, err := s.acquire(ctx, p)
 	if err != nil {
-		span.SetStatus(codes.Error, err.Error())
+		failed(span, err)
 		return err
 	}
 	begun := time.Now()
@@ -442,7 +445,7 @@ func (s *Supervisor) Run(ctx context.Context, p Project, r wire.Request, sinks S
 	}
 	s.metrics.ran(ctx, r.Op, time.Since(begun), err)
 	if err != nil {
-		span.SetStatus(codes.Error, err.Error())
+		failed(span, err)
 	}
 	if lost == nil && !worker.gone() {
 		s.worked(p.UID)

@@ -19,8 +19,11 @@ import (
 	"go.opentelemetry.io/otel/metric/noop"
 )
 
-// asWorker makes the test binary a worker.
-const asWorker = "worker-of-the-test"
+// asWorker makes the test binary a worker, asLiar one that breaks the protocol.
+const (
+	asWorker = "worker-of-the-test"
+	asLiar   = "worker-that-lies"
+)
 
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == asWorker {
@@ -29,6 +32,10 @@ func TestMain(m *testing.M) {
 			slog.Error("worker", "error", err)
 			os.Exit(1)
 		}
+		os.Exit(0)
+	}
+	if len(os.Args) > 1 && os.Args[1] == asLiar {
+		lie()
 		os.Exit(0)
 	}
 	os.Exit(m.Run())

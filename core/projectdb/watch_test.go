@@ -46,6 +46,7 @@ func limit(s wire.Setup) error {
 }
 
 func TestWorkerThatIsShortOfAddressesIsReplacedBetweenStatements(t *testing.T) {
+	t.Parallel()
 	ends := metric.NewManualReader()
 	s, projects := superviseAs(t, measuredBy(ends), nil, "one")
 	must(t, os.WriteFile(filepath.Join(s.Dir, "one", worn), nil, 0o600))
@@ -74,6 +75,7 @@ func TestWorkerThatIsShortOfAddressesIsReplacedBetweenStatements(t *testing.T) {
 // Without a limit of addresses a statement may take what memory there is: the
 // supervisor looks at what is resident.
 func TestStatementThatHoldsTooMuchMemoryIsKilledAndCounted(t *testing.T) {
+	t.Parallel()
 	ends := metric.NewManualReader()
 	s, projects := superviseAs(t, measuredBy(ends), func(s *projectdb.Settings) { s.Memory, s.Threads = 64<<20, 1 }, "one", "neighbour")
 	run := func(p projectdb.Project, sql string) error {

@@ -121,8 +121,12 @@ func TestManyProjectsShareFewWorkers(t *testing.T) {
 			for n := range statements / clients {
 				p, sql := next(n)
 				g.must(p, sql)
-				if n := children(t); n > open+open/4+1+clients+1 {
+				workers := children(t)
+				if n := len(workers); n > open+open/4+1+clients+1 {
 					t.Errorf("%d workers", n)
+				}
+				if file := openedTwice(workers); file != "" {
+					t.Errorf("two processes have %s open", file)
 				}
 			}
 		})
@@ -142,14 +146,35 @@ func TestManyProjectsShareFewWorkers(t *testing.T) {
 	}
 }
 
-// children counts the workers of this process.
-func children(t *testing.T) (n int) {
+// openedTwice returns a database that two of the processes have open. A process
+// that has ended has none; nor are there any to be seen where the tests may not
+// look into workers, which only root may.
+func openedTwice(processes []string) string {
+	opened := map[string]string{} // by file
+	for _, pid := range processes {
+		fds, _ := filepath.Glob("/proc/" + pid + "/fd/*")
+		for _, fd := range fds {
+			file, err := os.Readlink(fd)
+			if err != nil || !strings.HasSuffix(file, "/data.duckdb") {
+				continue
+			}
+			if other, ok := opened[file]; ok && other != pid {
+				return file
+			}
+			opened[file] = pid
+		}
+	}
+	return ""
+}
+
+// children returns the workers of this process.
+func children(t *testing.T) (pids []string) {
 	t.Helper()
 	tasks, err := filepath.Glob("/proc/self/task/*/children")
 	must(t, err)
 	for _, name := range tasks {
 		text, _ := os.ReadFile(name) // a thread that has ended has none
-		n += len(strings.Fields(string(text)))
+		pids = append(pids, strings.Fields(string(text))...)
 	}
-	return n
+	return pids
 }
