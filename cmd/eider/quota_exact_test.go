@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/eiderdb/eider/core/app/apptest"
+	"github.com/eiderdb/eider/core/wasm/wasmtest"
 )
 
 // quotaItem is the plugin quota, built from its source: so many bytes for each
@@ -104,7 +105,11 @@ func TestUploadsAtOnceNeverPassTheQuota(t *testing.T) {
 func TestAKilledServerLeavesNoReservation(t *testing.T) {
 	t.Parallel()
 	const limit = 20_000
-	dir, item := t.TempDir(), "EIDER_PLUGINS_ITEMS="+quotaItem(t, limit, limit)
+	// A quota that a server compiles in no time: its expression knows the limit, and its
+	// guest always says no.
+	full := wasmtest.Folder(t, wasmtest.Policy(wasmtest.Answer(`{"decision":"deny","code":"quota_exceeded","reason":"full"}`), nil),
+		wasmtest.Manifest+fmt.Sprintf("when: usage.adds.bytes > 0 && usage.project.bytes > %d\n", limit))
+	dir, item := t.TempDir(), fmt.Sprintf("EIDER_PLUGINS_ITEMS=[{name: full, path: %q}]", full)
 	c := serve(t, dir, item)
 	c.Want(201, childKey, "POST /projects", `{"id":"a"}`)
 	random := rand.New(rand.NewPCG(3, 4))

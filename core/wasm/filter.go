@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"cel.dev/cel-go/cel"
+	"cel.dev/cel-go/common/cost"
 	"github.com/eiderdb/eider/core/usage"
 )
 
@@ -17,8 +18,14 @@ var (
 	rowVariables   = []string{"operation", "status", "actor", "project_id", "resource_type", "resource_id", "error_code"}
 )
 
-// celCost bounds what an expression may do for one event.
-const celCost = 10_000
+const (
+	// celCost bounds what an expression may do for one event. One that is known to do
+	// more is refused; one that does it for an event fails on it.
+	celCost = 10_000
+	// celSize and celDepth bound the expression itself.
+	celSize  = 4096 // characters
+	celDepth = 100
+)
 
 func newFilter(m Manifest) (*filter, error) {
 	if m.When == "" {
@@ -28,7 +35,7 @@ func newFilter(m Manifest) (*filter, error) {
 	if m.Kind == Sink {
 		names = rowVariables
 	}
-	var options []cel.EnvOption
+	options := []cel.EnvOption{cel.ParserExpressionSizeLimit(celSize), cel.ParserRecursionLimit(celDepth)}
 	for _, name := range names {
 		options = append(options, cel.Variable(name, cel.DynType))
 	}
@@ -43,12 +50,31 @@ func newFilter(m Manifest) (*filter, error) {
 	if t := ast.OutputType(); !t.IsExactType(cel.BoolType) && !t.IsExactType(cel.DynType) {
 		return nil, fmt.Errorf("when: it is a %s, and must be true or false", t)
 	}
+	least, err := env.EstimateCost(ast, unknownSizes{})
+	if err != nil {
+		return nil, fmt.Errorf("when: %w", err)
+	}
+	if least.Min > celCost {
+		return nil, fmt.Errorf("when: it costs at least %d for each event, and may cost %d", least.Min, celCost)
+	}
 	program, err := env.Program(ast, cel.CostLimit(celCost), cel.EvalOptions(cel.OptOptimize))
 	if err != nil {
 		return nil, fmt.Errorf("when: %w", err)
 	}
 	return &filter{program}, nil
 }
+
+// unknownSizes estimates what an expression costs at least: of events and what is in
+// them nothing is known beforehand.
+type unknownSizes struct{}
+
+// EstimateCallCost leaves functions to what CEL knows of them.
+func (unknownSizes) EstimateCallCost(string, string, *cost.AstNode, []cost.AstNode) *cost.CallEstimate {
+	return nil
+}
+
+// EstimateSize leaves sizes to what the expression says itself.
+func (unknownSizes) EstimateSize(cost.AstNode) *cost.SizeEstimate { return nil }
 
 // passes reports whether a guest is to be asked. One whose expression fails is.
 func (f *filter) passes(variables any) bool {
@@ -63,12 +89,15 @@ func (f *filter) passes(variables any) bool {
 	return !ok || pass
 }
 
-// eventView gives an expression the members of an event, each made when it is
-// asked for: most expressions look at one or two.
-type eventView struct{ e *Event }
+// eventView gives an expression the members of an event, each made when it is first
+// asked for: most expressions look at one or two, and at those more than once.
+type eventView struct {
+	e                     *Event
+	usage, project, input any
+}
 
 // ResolveName returns a variable.
-func (v eventView) ResolveName(name string) (any, bool) {
+func (v *eventView) ResolveName(name string) (any, bool) {
 	e := v.e
 	switch name {
 	case "operation":
@@ -84,21 +113,29 @@ func (v eventView) ResolveName(name string) (any, bool) {
 		if e.Project == nil {
 			return nil, true
 		}
-		p := e.Project
-		return map[string]any{"id": p.ID, "uid": p.UID, "name": p.Name, "status": p.Status, "settings": decoded(p.Settings)}, true
+		if p := e.Project; v.project == nil {
+			v.project = map[string]any{"id": p.ID, "uid": p.UID, "name": p.Name, "status": p.Status, "settings": decoded(p.Settings)}
+		}
+		return v.project, true
 	case "usage":
-		return usageView(e.Usage), true
+		if v.usage == nil {
+			v.usage = usageView(e.Usage)
+		}
+		return v.usage, true
 	case "request":
 		r := e.Request
 		return map[string]string{"id": r.ID, "source_ip": r.SourceIP, "method": r.Method, "route": r.Route}, true
 	case "input":
-		return decoded(e.Input), true
+		if v.input == nil {
+			v.input = decoded(e.Input)
+		}
+		return v.input, true
 	}
 	return nil, false
 }
 
 // Parent returns nil: there are no variables beyond.
-func (v eventView) Parent() cel.Activation { return nil }
+func (v *eventView) Parent() cel.Activation { return nil }
 
 func usageView(u EventUsage) any {
 	one := func(a usage.Amounts) map[string]int64 {

@@ -241,3 +241,34 @@ func TestPinAndConfigAreHeld(t *testing.T) {
 		}
 	}
 }
+
+// What an expression leaves out never enters a guest: it is counted, allowed, and
+// no part of the decision. What it fails on is asked about.
+func TestAFilterSparesTheGuest(t *testing.T) {
+	denies := w.Policy(w.Answer(`{"decision":"deny","reason":"asked"}`), nil)
+	when := "when: operation == 'drop_project' || operation == 'query' && input.mode == 'write'\n"
+	h, chain := host(t, wasm.Item{Name: "x", Path: w.Folder(t, denies, w.Manifest+when), Guests: 1})
+	for _, c := range []struct {
+		question policy.Question
+		asked    bool
+	}{
+		{policy.Question{Operation: "create_project"}, false},
+		{policy.Question{Operation: "drop_project"}, true},
+		{policy.Question{Operation: "query", Input: []byte(`{"mode":"read"}`)}, false},
+		{policy.Question{Operation: "query", Input: []byte(`{"mode":"write"}`)}, true},
+		{policy.Question{Operation: "query", Input: []byte(`{}`)}, true}, // it fails on that
+		{policy.Question{Operation: "query"}, true},
+	} {
+		o := chain.Ask(t.Context(), &c.question)
+		if (o.Denial != nil) != c.asked || (o.JSON() != "") != c.asked {
+			t.Errorf("%s %s: %v, %s", c.question.Operation, c.question.Input, o.Denial, o.JSON())
+		}
+	}
+	if f := h.Plugin("x").Figures(); f.Calls != 6 || f.Spared != 2 || f.Denials != 4 || f.Errors != 0 {
+		t.Errorf("counted %+v", f)
+	}
+	s := h.Plugin("x").Session()
+	if _, asked, err := s.Ask(t.Context(), &wasm.Event{Operation: "create_project"}); asked || err != nil {
+		t.Errorf("a session asks: %v, %v", asked, err)
+	}
+}

@@ -184,7 +184,7 @@ func (p *Plugin) ask(ctx context.Context, e *Event, instead *space) (policy.Deci
 		if v == nil {
 			return policy.Decision{}, nil, errNotLoaded
 		}
-		if instead == nil && !v.filter.passes(eventView{e}) {
+		if instead == nil && !v.filter.passes(&eventView{e: e}) {
 			return policy.Decision{Spared: true}, v, nil
 		}
 		g, err := v.pool.take(ctx)

@@ -34,5 +34,5 @@ func (v *version) concerns(e *Event) bool {
 			found = true
 		}
 	}
-	return found && v.filter.passes(eventView{e})
+	return found && v.filter.passes(&eventView{e: e})
 }
