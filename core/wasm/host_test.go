@@ -68,6 +68,27 @@ func TestHostileGuestsAreStoppedAndReplaced(t *testing.T) {
 		change func(*w.Module)
 		want   string
 	}{
+		{"endless memory.copy", w.Cat(loop, empty, w.I32(0), w.I32(8), w.I32(65536), 0xfc, 10, 0, 0, br, 0, end), nil, "ran out of fuel"},
+		{"4 GiB of memory.fill", w.Cat(w.I32(0), w.I32(0), w.I32(-1), 0xfc, 11, 0), nil, "ran out of fuel"},
+		{"endless table.fill", w.Cat(loop, empty, w.I32(0), 0xd0, 0x70, w.I32(1000), 0xfc, 17, 0, br, 0, end),
+			func(m *w.Module) { m.Tables = []w.Bounds{w.Of(1000, -1)} }, "ran out of fuel"},
+		{"table.copy outside", w.Cat(w.I32(0), w.I32(0), w.I32(1001), 0xfc, 14, 0, 0),
+			func(m *w.Module) { m.Tables = []w.Bounds{w.Of(1000, -1)} }, "it failed"},
+		{"data outside", w.Cat(w.I32(0), w.I32(0), w.I32(1), 0xfc, 8, 0, 0), func(m *w.Module) { m.Data = 1 }, "it failed"},
+		{"call of an empty table", w.Cat(w.I32(0), 0x11, 0, 0, drop), func(m *w.Module) { m.Tables = []w.Bounds{w.Of(1, -1)} }, "it failed"},
+		{"log of 4 GiB", w.Cat(w.I32(1), w.I32(0), w.I32(-1), call, 0, drop), imports("eider", "log", "iii", "i"), "it failed"},
+		{"a key of 4 GiB", w.Cat(w.I32(0), w.I32(-1), w.I32(0), w.I32(0), call, 0, drop), imports("eider", "kv_get", "iiii", "i"), "it failed"},
+		{"a value of 4 GiB", w.Cat(w.I32(0), w.I32(3), w.I32(0), w.I32(-1), w.I64(0), call, 0, drop), imports("eider", "kv_set", "iiiil", "i"), "it failed"},
+		{"a sum outside its memory", w.Cat(w.I32(0), w.I32(3), w.I64(1), w.I64(0), w.I32(-4), call, 0, drop), imports("eider", "kv_add", "iilli", "i"), "it failed"},
+		{"kv flood", w.Cat(loop, empty, w.I32(0), w.I32(3), w.I32(0), w.I32(60000), w.I64(0), call, 0, drop, br, 0, end),
+			imports("eider", "kv_set", "iiiil", "i"), "ran out of fuel"},
+		{"stdout flood", w.Cat(w.I32(0), w.I32(0), 0x36, 2, 0, w.I32(4), w.I32(65536), 0x36, 2, 0,
+			loop, empty, w.I32(1), w.I32(0), w.I32(1), w.I32(16), call, 0, drop, br, 0, end), imports("wasi_snapshot_preview1", "fd_write", "iiii", "i"), "ran out of fuel"},
+		{"stdout from outside its memory", w.Cat(w.I32(0), w.I32(-16), 0x36, 2, 0, w.I32(4), w.I32(100), 0x36, 2, 0,
+			w.I32(1), w.I32(0), w.I32(1), w.I32(16), call, 0, drop), imports("wasi_snapshot_preview1", "fd_write", "iiii", "i"), "it failed"},
+		{"random bytes of 4 GiB", w.Cat(w.I32(0), w.I32(-1), call, 0, drop), imports("wasi_snapshot_preview1", "random_get", "ii", "i"), "it failed"},
+		{"clock flood", w.Cat(loop, empty, w.I32(0), w.I64(0), w.I32(0), call, 0, drop, br, 0, end),
+			imports("wasi_snapshot_preview1", "clock_time_get", "ili", "i"), "ran out of fuel"},
 		{"endless loop", w.Cat(loop, empty, br, 0, end), nil, "ran out of fuel"},
 		{"recursion", w.Cat(w.I32(0), w.I32(0), call, 3, drop), nil, "ran out of fuel"},
 		{"endless memory.grow", w.Cat(loop, empty, w.I32(1), 0x40, 0, drop, br, 0, end), nil, "ran out of fuel"},
@@ -102,12 +123,21 @@ func TestHostileGuestsAreStoppedAndReplaced(t *testing.T) {
 			})
 			// It proves itself harmless first: what it does begins with a reload.
 			dir := w.Folder(t, module, w.Manifest)
-			h, _ := host(t, wasm.Item{Name: "hostile", Path: dir, Capabilities: []string{"log"}, Guests: 1},
+			late := w.Folder(t, w.Policy(w.Later(c.decide), c.change), w.Manifest)
+			h, chain := host(t, wasm.Item{Name: "hostile", Path: dir, Capabilities: []string{"log", "kv"}, Guests: 1},
+				wasm.Item{Name: "late", Path: late, Capabilities: []string{"log", "kv"}, Guests: 1, Priority: 1},
 				wasm.Item{Name: "neighbour", Path: w.Folder(t, module, w.Manifest), Guests: 1})
 			w.Put(t, dir, hostile, w.Manifest)
 			err := h.Plugin("hostile").Reload(t.Context())
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("its self-test says %v, want %s", err, c.want)
+			}
+			h.Plugin("hostile").SetMode(policy.Off)
+			for round := range 4 { // the newest guest does its worst at its second call
+				o := chain.Ask(t.Context(), question())
+				if bad := round%2 == 1; bad != (o.Denial != nil) || bad && !strings.Contains(o.Denial.Reason, c.want) {
+					t.Errorf("call %d, when it has proven itself: %v, want %s", round, o.Denial, c.want)
+				}
 			}
 			for _, name := range []string{"hostile", "neighbour"} { // the version before stays
 				if d, err := h.Plugin(name).Decide(t.Context(), question()); err != nil || d.Deny {
@@ -151,6 +181,19 @@ func TestModulesThatCannotBePluginsAreRefused(t *testing.T) {
 			m.Funcs = append(m.Funcs, w.Func{Code: w.Cat(loop, empty, br, 0, end)})
 			m.Start = &zero
 		}), "ran out of fuel"},
+		{"a minor that is not known", w.Policy(nil, func(m *w.Module) { m.Funcs[0].Code = w.I32(1<<16 | 9) }), "1.9 of the ABI"},
+		{"an encoding that is not known", w.Policy(nil, func(m *w.Module) {
+			m.Funcs = append(m.Funcs, w.Func{Results: "i", Code: w.I32(2), Name: "eider_encoding"})
+		}), "its encoding is 2"},
+		{"a buffer outside its memory", w.Policy(nil, func(m *w.Module) { m.Funcs[1].Code = w.I32(-8) }), "malformed"},
+		{"no buffer", w.Policy(nil, func(m *w.Module) { m.Funcs[1].Code = w.I32(0) }), "does not fit"},
+		{"a complaint outside its memory", w.Policy(nil, func(m *w.Module) { m.Funcs[2].Code = w.I64(-1) }), "malformed"},
+		{"a complaint that is no UTF-8", w.Policy(nil, func(m *w.Module) {
+			m.Funcs[2].Code = w.Cat(w.I32(0), w.I32(0xff), 0x3a, 0, 0, w.I64(1))
+		}), "malformed"},
+		{"an endless eider_configure", w.Policy(nil, func(m *w.Module) { m.Funcs[2].Code = w.Cat(loop, empty, br, 0, end, w.I64(0)) }), "ran out of fuel"},
+		{"the host's own export", w.Policy(nil, func(m *w.Module) { m.Exports = append(m.Exports, w.Named("eider:start", 0, 0)) }), "eider:start"},
+		{"a function with the counter's name", w.Policy(nil, func(m *w.Module) { m.Exports = append(m.Exports, w.Named("eider_fuel", 0, 0)) }), "eider_fuel"},
 		{"the counter's name", w.Policy(nil, func(m *w.Module) { m.Globals = 1; m.Exports = append(m.Exports, w.Named("eider_fuel", 3, 0)) }), "eider_fuel"},
 	} {
 		h, chain := host(t, wasm.Item{Name: "x", Path: w.Folder(t, c.module, w.Manifest), Guests: 1})

@@ -197,6 +197,13 @@ func answering(export, answer string, code []byte, change func(*Module)) []byte 
 	return m.Bytes()
 }
 
+// Later is code that does nothing the first time that a guest is asked, so that it
+// proves itself, and from then on does its worst.
+func Later(worst []byte) []byte {
+	const cell = 2048
+	return Cat(I32(cell), 0x28, 2, 0, 0x04, 0x40, worst, 0x0b, I32(cell), I32(1), 0x36, 2, 0)
+}
+
 // Answer is code that returns a text from eider_decide.
 func Answer(text string) []byte { return Cat(given(text), 0x0f) }
 

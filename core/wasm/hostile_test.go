@@ -1,0 +1,171 @@
+package wasm_test
+
+import (
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"github.com/eiderdb/eider/core/policy"
+	"github.com/eiderdb/eider/core/wasm"
+	w "github.com/eiderdb/eider/core/wasm/wasmtest"
+)
+
+// orTrap is code that traps unless the i32 on the stack is the one wanted.
+func orTrap(want int) []byte { return w.Cat(w.I32(want), 0x47, 0x04, empty, 0x00, end) }
+
+// What a guest asks for and cannot have is told to it, and it goes on.
+func TestGuestsAreToldWhatTheyCannotHave(t *testing.T) {
+	imported := func(name, params, results string) func(*w.Module) {
+		return func(m *w.Module) {
+			m.Imports = []w.Import{{Module: "eider", Name: name, Params: params, Results: results}}
+		}
+	}
+	again := func(code []byte, times int) (all []byte) {
+		for range times {
+			all = w.Cat(all, code, orTrap(0))
+		}
+		return all
+	}
+	set := w.Cat(w.I32(0), w.I32(3), w.I32(0), w.I32(1), w.I64(0), call, 0)
+	for _, c := range []struct {
+		name   string
+		decide []byte
+		change func(*w.Module)
+		once   bool
+	}{
+		{"memory past its limit", w.Cat(w.I32(65000), 0x40, 0, orTrap(-1), w.I32(254), 0x40, 0, orTrap(2), w.I32(1), 0x40, 0, orTrap(-1)), nil, true},
+		{"a table past its limit", w.Cat(0xd0, 0x70, w.I32(70_000), 0xfc, 15, 0, orTrap(-1), 0xd0, 0x70, w.I32(65_535), 0xfc, 15, 0, orTrap(1)),
+			func(m *w.Module) { m.Tables = []w.Bounds{w.Of(1, -1)} }, true},
+		{"a line that is no UTF-8", w.Cat(w.I32(0), w.I32(0xff), 0x3a, 0, 0, w.I32(1), w.I32(0), w.I32(1), call, 0, orTrap(-3)), imported("log", "iii", "i"), false},
+		{"a key of nothing", w.Cat(w.I32(0), w.I32(0), w.I32(0), w.I32(0), call, 0, orTrap(-3)), imported("kv_get", "iiii", "i"), false},
+		{"a key that is too long", w.Cat(w.I32(0), w.I32(257), w.I32(0), w.I32(0), call, 0, orTrap(-3)), imported("kv_get", "iiii", "i"), false},
+		{"a value that is too long", w.Cat(w.I32(0), w.I32(3), w.I32(0), w.I32(65537), w.I64(0), call, 0, orTrap(-3)), imported("kv_set", "iiiil", "i"), false},
+		{"a time to live below zero", w.Cat(w.I32(0), w.I32(3), w.I32(0), w.I32(1), w.I64(-1), call, 0, orTrap(-3)), imported("kv_set", "iiiil", "i"), false},
+		{"the 65th call of kv", w.Cat(again(set, 64), set, orTrap(-4)), imported("kv_set", "iiiil", "i"), false},
+		{"a capability that is not granted", w.Cat(w.I32(0), w.I32(3), w.I32(0), w.I32(0), call, 0, orTrap(-2)), imported("http_request", "iiii", "i"), false},
+	} {
+		h, chain := host(t, wasm.Item{Name: "x", Path: w.Folder(t, w.Policy(c.decide, c.change), w.Manifest), Guests: 1, Capabilities: []string{"log", "kv"}})
+		if err := h.Plugin("x").Refused(); err != nil {
+			t.Errorf("%s: %v", c.name, err)
+			continue
+		}
+		if c.once { // in its self-test
+			continue
+		}
+		if o := chain.Ask(t.Context(), question()); o.Denial != nil {
+			t.Errorf("%s: %v", c.name, o.Denial)
+		}
+	}
+}
+
+// A guest with fuel for ever still cannot go deeper than its stack, and takes
+// nothing with it.
+func TestAStackThatOverflowsIsTheGuestsAlone(t *testing.T) {
+	deep := w.Policy(w.Later(w.Cat(w.I32(0), w.I32(0), call, 3, drop)), nil)
+	h, chain := host(t, wasm.Item{Name: "x", Path: w.Folder(t, deep, w.Manifest), Guests: 1, Fuel: 1 << 39})
+	for round := range 4 { // the first guest has been asked once, by its self-test
+		o := chain.Ask(t.Context(), question())
+		if bad := round%2 == 0; bad != (o.Denial != nil) || bad && !strings.HasSuffix(o.Denial.Reason, "it failed") {
+			t.Errorf("call %d: %v", round, o.Denial)
+		}
+	}
+	if f := h.Plugin("x").Figures(); f.Errors != 2 {
+		t.Errorf("%+v", f)
+	}
+}
+
+// A flood of one plugin fills its own space of kv alone.
+func TestAKVFloodFillsItsOwnSpaceAlone(t *testing.T) {
+	key := w.Cat(w.I32(0), w.I32(0), 0x28, 2, 0, w.I32(1), 0x6a, 0x36, 2, 0) // another key each time
+	one := w.Cat(key, w.I32(0), w.I32(4), w.I32(0), w.I32(60000), w.I64(0), call, 0, drop)
+	var flood []byte
+	for range 64 {
+		flood = w.Cat(flood, one)
+	}
+	m := func(m *w.Module) {
+		m.Imports = []w.Import{{Module: "eider", Name: "kv_set", Params: "iiiil", Results: "i"}}
+	}
+	counts := w.Guest(t, w.Manifest)
+	_, chain := host(t, wasm.Item{Name: "flood", Path: w.Folder(t, w.Policy(flood, m), w.Manifest), Guests: 1, Capabilities: []string{"kv"}, Fuel: 1 << 30},
+		wasm.Item{Name: "counts", Path: counts, Guests: 1, Capabilities: []string{"kv"}, Config: map[string]any{"do": "count", "limit": "20"}})
+	for n := range 21 { // 20 times 64 values of 60 kB are more than the space holds
+		o := chain.Ask(t.Context(), question())
+		if denied := n == 20; denied != (o.Denial != nil) || denied && o.Denial.Reason != "21 of 20" {
+			t.Fatalf("call %d: %v", n, o.Denial)
+		}
+	}
+}
+
+// Of a module of which a part is missing, or bytes were changed, nothing comes but a
+// refusal, or a plugin that is asked like any other.
+func TestTruncatedAndChangedModulesHarmNobody(t *testing.T) {
+	module := w.Policy(nil, func(m *w.Module) {
+		m.Tables, m.Globals, m.Data, m.Elements = []w.Bounds{w.Of(1, 2)}, 1, 1, 1
+	})
+	const manifest = w.Manifest + "limits: {fuel: 10000, start_fuel: 100000, memory: 1MiB}\n"
+	dir := w.Folder(t, module, manifest)
+	h, chain := hostWith(t, func(o *wasm.Options) { o.Cache = t.TempDir() }, wasm.Item{Name: "x", Path: dir, Guests: 1})
+	p := h.Plugin("x")
+	for n := 0; n < len(module); n += 1 + n/40 {
+		w.Put(t, dir, module[:n], manifest)
+		if err := p.Reload(t.Context()); err == nil {
+			t.Errorf("%d bytes of %d are a plugin", n, len(module))
+		}
+	}
+	random := rand.New(rand.NewPCG(5, 6))
+	loaded := 0
+	for range 300 {
+		changed := append([]byte(nil), module...)
+		for range 1 + random.IntN(3) {
+			changed[8+random.IntN(len(changed)-8)] = byte(random.Uint32())
+		}
+		w.Put(t, dir, changed, manifest)
+		if p.Reload(t.Context()) == nil {
+			loaded++
+		}
+		chain.Ask(t.Context(), question())
+	}
+	w.Put(t, dir, module, manifest)
+	if err := p.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if o := chain.Ask(t.Context(), question()); o.Denial != nil {
+		t.Errorf("after them: %v", o.Denial)
+	}
+	t.Logf("%d of 300 were loaded", loaded)
+}
+
+// As many of everything as may be are taken, and one more is refused.
+func TestModulesOfManyParts(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		change func(*w.Module)
+		want   string
+	}{
+		{"globals", func(m *w.Module) { m.Globals = 9_999 }, ""},
+		{"globals", func(m *w.Module) { m.Globals = 10_001 }, "globals"},
+		{"functions", func(m *w.Module) { m.Funcs = append(m.Funcs, make([]w.Func, 20_000)...) }, ""},
+		{"functions", func(m *w.Module) { m.Funcs = append(m.Funcs, make([]w.Func, 100_001)...) }, "functions"},
+		{"tables", func(m *w.Module) {
+			for range 64 {
+				m.Tables = append(m.Tables, w.Of(0, -1))
+			}
+		}, ""},
+		{"tables", func(m *w.Module) { m.Tables = make([]w.Bounds, 65) }, "tables"},
+		{"a large table", func(m *w.Module) { m.Tables = []w.Bounds{w.Of(1<<31, -1)} }, "table of"},
+		{"data segments", func(m *w.Module) { m.Data = 50_000 }, ""},
+		{"data segments", func(m *w.Module) { m.Data = 50_001 }, "data segments"},
+		{"element segments", func(m *w.Module) { m.Elements = 10_000 }, ""},
+		{"element segments", func(m *w.Module) { m.Elements = 10_001 }, "element segments"},
+		{"memory", func(m *w.Module) { m.Memory = w.Pages(65536, -1) }, "memory of"},
+	} {
+		h, chain := host(t, wasm.Item{Name: "x", Path: w.Folder(t, w.Policy(nil, c.change), w.Manifest), Guests: 1})
+		err := h.Plugin("x").Refused()
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%s: %v, want %q", c.name, err, c.want)
+		}
+		if o := chain.Ask(t.Context(), &policy.Question{}); (o.Denial == nil) != (err == nil) {
+			t.Errorf("%s: %v", c.name, o.Denial)
+		}
+	}
+}
