@@ -108,40 +108,40 @@ func (m Module) Bytes() []byte {
 	}
 	var types, imports, funcs, tables, globals, exports, code, elements, data []byte
 	for _, i := range m.Imports {
-		types = Cat(types, 0x60, values(i.Params), values(i.Results))
+		types = append(types, Cat(0x60, values(i.Params), values(i.Results))...)
 	}
 	n := len(m.Exports)
 	for i, i2 := range m.Imports {
-		imports = Cat(imports, text(i2.Module), text(i2.Name), 0, U(i))
+		imports = append(imports, Cat(text(i2.Module), text(i2.Name), 0, U(i))...)
 	}
 	for i, f := range m.Funcs {
-		types = Cat(types, 0x60, values(f.Params), values(f.Results))
-		funcs = Cat(funcs, U(len(m.Imports)+i))
+		types = append(types, Cat(0x60, values(f.Params), values(f.Results))...)
+		funcs = append(funcs, Cat(U(len(m.Imports)+i))...)
 		locals := []byte{0}
 		if f.Locals > 0 {
 			locals = Cat(1, U(f.Locals), 0x7f)
 		}
 		body := Cat(locals, f.Code, 0x0b)
-		code = Cat(code, U(len(body)), body)
+		code = append(code, Cat(U(len(body)), body)...)
 		if f.Name != "" {
 			n++
-			exports = Cat(exports, text(f.Name), 0, U(len(m.Imports)+i))
+			exports = append(exports, Cat(text(f.Name), 0, U(len(m.Imports)+i))...)
 		}
 	}
 	for _, t := range m.Tables {
-		tables = Cat(tables, 0x70, t.encode())
+		tables = append(tables, Cat(0x70, t.encode())...)
 	}
 	for range m.Globals {
-		globals = Cat(globals, 0x7e, 1, 0x42, 0, 0x0b)
+		globals = append(globals, Cat(0x7e, 1, 0x42, 0, 0x0b)...)
 	}
 	for _, e := range m.Exports {
-		exports = Cat(exports, text(e.Name), int(e.Kind), U(e.Index))
+		exports = append(exports, Cat(text(e.Name), int(e.Kind), U(e.Index))...)
 	}
 	for range m.Elements {
-		elements = Cat(elements, 1, 0, 0)
+		elements = append(elements, Cat(1, 0, 0)...)
 	}
 	for range m.Data {
-		data = Cat(data, 1, 0)
+		data = append(data, Cat(1, 0)...)
 	}
 	section(1, len(m.Imports)+len(m.Funcs), types)
 	section(2, len(m.Imports), imports)
@@ -211,7 +211,7 @@ func Answer(text string) []byte { return Cat(given(text), 0x0f) }
 // test them.
 func given(text string) (code []byte) {
 	for i := range len(text) {
-		code = Cat(code, I32(1024+i), I32(int(text[i])), 0x3a, 0, 0)
+		code = append(code, Cat(I32(1024+i), I32(int(text[i])), 0x3a, 0, 0)...)
 	}
 	return Cat(code, I64(1024<<32|int64(len(text))))
 }

@@ -1,0 +1,91 @@
+package wasm
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/eiderdb/eider"
+	"github.com/eiderdb/eider/core/policy"
+	"github.com/eiderdb/eider/core/telemetry"
+	w "github.com/eiderdb/eider/core/wasm/wasmtest"
+)
+
+// FuzzLoad holds that whatever lies in a plugin's folder, loading it ends, and what
+// was loaded answers or is replaced.
+func FuzzLoad(f *testing.F) {
+	const manifest = w.Manifest + "limits: {fuel: 10000, start_fuel: 100000, memory: 1MiB}\n"
+	zero := 4
+	f.Add(w.Policy(nil, nil), manifest)
+	f.Add(w.Policy(w.Answer(`{"decision":"warn"}`), nil), manifest+"when: operation == 'x'\n")
+	f.Add(w.Policy(nil, func(m *w.Module) {
+		m.Funcs = append(m.Funcs, w.Func{Code: w.Cat(0x03, 0x40, 0x0c, 0, 0x0b)})
+		m.Start, m.Globals, m.Data, m.Elements, m.Tables = &zero, 2, 1, 1, []w.Bounds{w.Of(1, 2)}
+	}), manifest)
+	f.Add([]byte("\x00asm\x01\x00\x00\x00"), "name: x\nversion: 1\nabi: 1\nkind: sink\n")
+	tel, dir, cache := telemetry.Discard(), f.TempDir(), f.TempDir()
+	f.Fuzz(func(t *testing.T, module []byte, manifest string) {
+		w.Put(t, dir, module, manifest)
+		h, err := New(Options{Cache: cache, Log: slog.New(slog.DiscardHandler), Tracer: tel.Tracer, Meter: tel.Meter, KV: NewKV()},
+			[]Item{{Name: "x", Path: dir, Guests: 1}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer h.Close(context.Background())
+		p := h.Plugin("x")
+		if p.Load(t.Context()) != nil {
+			return
+		}
+		for range 2 {
+			_, _ = p.Decide(t.Context(), &policy.Question{Operation: "x"})
+		}
+	})
+}
+
+// FuzzDecision holds that a guest's answer is either no answer, or one that a caller
+// and the log can be given.
+func FuzzDecision(f *testing.F) {
+	f.Add(false, []byte(`{"decision":"deny","reason":"r","code":"rate_limited","retry_after_ms":9223372036854775807}`))
+	f.Add(false, []byte(`{"decision":"warn","reason":"\ud800"}`))
+	f.Add(true, []byte("\x01\x01\x02\xe8\x03\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00r"))
+	f.Add(true, []byte("\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\xff\xff\xff\xff"))
+	f.Fuzz(func(t *testing.T, flat bool, answer []byte) {
+		d, err := decodeDecision(flat, answer)
+		if err != nil {
+			if d.Deny || d.Warning != nil {
+				t.Fatalf("%+v beside %v", d, err)
+			}
+			return
+		}
+		if len(d.Reason) > maxReason || !utf8.ValidString(d.Reason) || d.Retry < 0 || d.Deny && len(d.Warning) > 0 {
+			t.Fatalf("%+v", d)
+		}
+		if d.Deny && d.Code != eider.DeniedByPolicy && d.Code != eider.QuotaExceeded && d.Code != eider.RateLimited {
+			t.Fatalf("the code %q", d.Code)
+		}
+	})
+}
+
+// FuzzEvent holds that an event which a client makes up is asked about or refused,
+// and that an expression bears it.
+func FuzzEvent(f *testing.F) {
+	f.Add(`{"operation":"query","project":null,"input":{"a":[1,2.5,"x",{"b":1e999}]}}`, `has(input.a) && input.a[0] == 1`)
+	f.Add(`{"project":{"settings":{"quota":{"bytes":1}}},"usage":{"adds":{"bytes":1}}}`, `project.settings.quota.bytes < usage.adds.bytes`)
+	f.Add(`{"input":"text"}`, `input.matches("t(.*)t") || [1,2].exists(x, x > 1)`)
+	f.Fuzz(func(t *testing.T, text, when string) {
+		var e Event
+		if json.Unmarshal([]byte(text), &e) != nil {
+			return
+		}
+		for _, flat := range []bool{false, true} {
+			if _, err := e.encode(flat, nil); err != nil {
+				t.Logf("%v", err)
+			}
+		}
+		if filter, err := newFilter(Manifest{Kind: Policy, When: when}); err == nil {
+			filter.passes(&eventView{e: &e})
+		}
+	})
+}
