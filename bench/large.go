@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/eiderdb/eider/core/duck"
@@ -74,13 +75,14 @@ func largeID(i int) string { return fmt.Sprintf("project-%06d", i) }
 // project in ten is locked.
 func projectRows(i int, at time.Time) map[string][]any {
 	id, uid, hash := largeID(i), uuid.Must(uuid.NewV7()).String(), sha256.Sum256(fmt.Appendf(nil, "no key opens %d", i))
+	hex := strings.ReplaceAll(uid, "-", "") // what the folder is named by
 	name := fmt.Sprintf("%s warehouse %d", teams[i%len(teams)], (i*7919)%1_000_003)
 	status, reason := "active", ""
 	if i%100 < 10 {
 		status, reason = "locked", "month end"
 	}
 	return map[string][]any{
-		"projects": {uid, id, name, "duckdb/project_" + id + ".00000000/db/data.duckdb", at, at.Add(time.Hour),
+		"projects": {uid, id, name, "duckdb/project_" + id + "." + hex[13:16] + hex[17:22] + "/db/data.duckdb", at, at.Add(time.Hour),
 			int64(12288 + i%1000*4096), int64(i % 50), int64(i % 5), status, `{"tier":"standard","owner":"team@example.com"}`, reason, nil, nil},
 		"api_keys": {fmt.Sprintf("%016x", i), id, uid, hash[:], "project_admin", "first key of " + id, at, nil, nil, nil, ""},
 		"usage":    {uid, int64(1), int64(0), int64(0), int64(0), int64(0), at},

@@ -39,6 +39,7 @@ func groups() []group {
 		{"start", benchStart},
 		{"files", benchFiles},
 		{"tables", benchTables},
+		{"recovery", benchRecovery},
 	}
 }
 
