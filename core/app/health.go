@@ -3,8 +3,6 @@ package app
 import (
 	"bytes"
 	"context"
-	"reflect"
-	"strings"
 	"sync"
 	"time"
 
@@ -197,105 +195,4 @@ func (p *prober) join() *probing {
 		p.running = nil
 	}()
 	return now
-}
-
-// always are the codes that every operation may answer.
-var always = []eider.Code{eider.MalformedRequest, eider.Unauthorized, eider.Forbidden, eider.ValidationFailed, eider.Internal, eider.StorageUnavailable}
-
-// onChange are those that every change may answer besides.
-var onChange = []eider.Code{eider.IdempotencyConflict, eider.IdempotencyInProgress, eider.StorageFull, eider.AuditSinkBehind, eider.DeniedByPolicy,
-	eider.RateLimited, eider.BodyTooLarge, eider.UnsupportedMediaType, eider.MalformedJSON, eider.OperationInProgress}
-
-// Document returns the OpenAPI document, generated from the declarations alone.
-func (a *App) Document() ([]byte, error) {
-	ops := []schema.Operation{
-		open("get_about", "/", "What this server is", reflect.TypeFor[about](), ""),
-		open("get_health", "/health", "Is the server alive, and what holds", reflect.TypeFor[health](), "", eider.StorageUnavailable),
-		open("get_liveness", "/health/live", "Is the process alive", reflect.TypeFor[live](), ""),
-		open("get_readiness", "/health/ready", "Can the server take requests", reflect.TypeFor[live](), "", eider.StorageUnavailable, eider.ShuttingDown),
-		open("get_metrics", "/metrics", "Prometheus and OpenMetrics", nil, "text/plain", eider.Unauthorized, eider.Forbidden),
-		open("get_openapi", "/openapi.json", "This document", nil, "application/json"),
-		open("get_docs", "/docs", "This document as a page", nil, "text/html"),
-	}
-	for _, d := range a.Registry.Operations.All() {
-		ops = append(ops, documented(d)...)
-	}
-	return a.Registry.Operations.Schemas.Document(schema.Info{
-		Title: "Eider", Version: "1", Description: "Control plane for DuckDB: projects, keys and the log of operations.",
-	}, ops)
-}
-
-func open(id, path, summary string, output reflect.Type, contentType string, codes ...eider.Code) schema.Operation {
-	return schema.Operation{
-		ID: id, Method: "GET", Path: path, Summary: summary, Tag: "server", Role: "none", Output: output,
-		ContentType: contentType, Status: 200, Errors: responses(codes),
-	}
-}
-
-func responses(codes []eider.Code) []schema.ErrorResponse {
-	all := make([]schema.ErrorResponse, len(codes))
-	for i, c := range codes {
-		all[i] = schema.ErrorResponse{Code: c, Status: web.Status(c)}
-	}
-	return all
-}
-
-// documented returns the operation once for each of its routes. A variant that a
-// query chooses is documented with the operation it varies.
-func documented(d *operation.Declared) []schema.Operation {
-	var all []schema.Operation
-	for i, route := range d.Routes() {
-		if strings.Contains(route[1], "?") || d.Local || route[0] == operation.Internal {
-			continue
-		}
-		op := schema.Operation{
-			ID: d.ID, Method: route[0], Path: route[1], Summary: d.Summary, Description: d.Description, Role: d.Role.String(),
-			Tag: tag(route[1]), Input: d.Input, Output: d.Output, Status: d.Status, Tagged: d.Tagged, Async: d.Async,
-			Idempotent: d.Keyed(), Errors: responses(merge(d)),
-		}
-		if i > 0 {
-			op.ID += "_" + strings.ToLower(route[0])
-		}
-		if d.Output == reflect.TypeFor[operation.Nothing]() {
-			op.Output = nil
-		}
-		all = append(all, op)
-	}
-	return all
-}
-
-// merge returns what the operation declares, and what the pipeline may answer before
-// its handler is asked.
-func merge(d *operation.Declared) []eider.Code {
-	codes := append(append([]eider.Code(nil), d.Errors...), always...)
-	if d.Kind != operation.KindRead {
-		codes = append(codes, onChange...)
-	}
-	if d.OnProject() {
-		codes = append(codes, eider.NotFound)
-		if changes := d.Kind != operation.KindRead && d.Kind != operation.KindStream; changes && !d.Locked {
-			codes = append(codes, eider.ProjectIsLocked)
-		}
-	}
-	seen := map[eider.Code]bool{}
-	var all []eider.Code
-	for _, c := range codes {
-		if !seen[c] {
-			seen[c] = true
-			all = append(all, c)
-		}
-	}
-	return all
-}
-
-// tag groups operations by the last fixed part of their path that names a thing.
-func tag(path string) string {
-	name := "server"
-	for _, part := range strings.Split(strings.Trim(path, "/"), "/") {
-		switch part {
-		case "projects", "api-keys", "operations", "plugins":
-			name = part
-		}
-	}
-	return name
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/eiderdb/eider"
 	"github.com/eiderdb/eider/core/operation"
+	"github.com/eiderdb/eider/core/schema"
 )
 
 type diverse struct {
@@ -23,6 +24,7 @@ func declareDiverse(_ *rig, s *operation.Set) {
 		Revert:  func(context.Context, *operation.Tx, thing) error { return nil },
 	})
 	spec.ID, spec.Route, spec.Role = "", "POST /projects/{id}/do", eider.ProjectRead
+	spec.Answers = []schema.Answer{{Status: 200}}
 	operation.StreamOr(s, spec, func(_ *operation.Call, in diverse, _ bool) (*operation.Declared, error) {
 		switch in.Mode {
 		case "change":

@@ -14,6 +14,7 @@ import (
 
 	"github.com/eiderdb/eider"
 	"github.com/eiderdb/eider/core/operation"
+	"github.com/eiderdb/eider/core/schema"
 	"github.com/eiderdb/eider/core/web"
 )
 
@@ -54,7 +55,8 @@ func newAnswering(t *testing.T) *answering {
 			})
 		operation.Read(s, operation.Spec{Name: "read", Route: "GET /answers", Role: eider.Admin, Target: "answer"},
 			func(context.Context, *operation.View, nameless) (answer, error) { a.ran++; return a.out, a.err })
-		operation.Write(s, operation.Spec{Name: "upload", Route: "POST /upload", Role: eider.Admin, Target: "answer", Streamed: true},
+		operation.Write(s, operation.Spec{Name: "upload", Route: "POST /upload", Role: eider.Admin, Target: "answer",
+			Streamed: true, Accepts: []schema.Media{schema.Bytes("*/*")}},
 			func(context.Context, *operation.Tx, nameless) (answer, error) { a.ran++; return a.out, a.err })
 	})
 	return a

@@ -11,6 +11,7 @@ import (
 	"github.com/eiderdb/eider/core/metadata"
 	"github.com/eiderdb/eider/core/operation"
 	"github.com/eiderdb/eider/core/policy"
+	"github.com/eiderdb/eider/core/schema"
 )
 
 // gate is a policy that denies while it is closed, and counts who asked.
@@ -153,7 +154,9 @@ func (k kinds) declare(_ *rig, s *operation.Set) {
 		return operation.Spec{Name: kind, Route: method + " /projects/{id}/" + kind, Role: eider.ProjectRead, Target: "thing"}
 	}
 	operation.Read(s, spec("read", "GET"), func(context.Context, *operation.View, nameless) (thing, error) { return thing{}, k.ends() })
-	operation.Stream(s, spec("stream", "GET"), func(context.Context, *operation.View, nameless) (*operation.Content, error) {
+	stream := spec("stream", "GET")
+	stream.Answers = []schema.Answer{{Status: 200}}
+	operation.Stream(s, stream, func(context.Context, *operation.View, nameless) (*operation.Content, error) {
 		return &operation.Content{}, k.ends()
 	})
 	operation.Write(s, spec("write", "POST"), func(context.Context, *operation.Tx, nameless) (thing, error) { return thing{}, k.ends() })

@@ -15,6 +15,7 @@ import (
 	"context"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/eiderdb/eider"
@@ -74,6 +75,12 @@ type Spec struct {
 	Status int
 	// Errors lists the codes that the handler may answer, for the document.
 	Errors []eider.Code
+	// Accepts lists the forms of a streamed body, Answers what a stream answers
+	// where it succeeds, and Headers those that another answer has of its own. They
+	// are for the document, which cannot see them in a type.
+	Accepts []schema.Media
+	Answers []schema.Answer
+	Headers []schema.Header
 
 	// Locked allows a change while the project is locked, Deleted while it is
 	// deleted, Purged even afterwards.
@@ -174,14 +181,44 @@ func (s *Set) add(d *Declared) {
 		panic(fmt.Sprintf("operation: %q is declared twice or has no name", d.ID))
 	}
 	d.checkAsync()
+	d.checkContent()
 	if d.Status == 0 {
 		d.Status = 200
-		if d.Output == reflect.TypeFor[Nothing]() {
+		if d.Kind != KindStream && d.Output == reflect.TypeFor[Nothing]() {
 			d.Status = 204
 		}
 	}
 	s.named[d.ID] = d
 	s.all = append(s.all, d)
+}
+
+// checkContent panics where a declaration leaves open what a client sends or gets.
+func (d *Declared) checkContent() {
+	switch headed, ok := reflect.Zero(d.Output).Interface().(Headed); {
+	case d.Input == nil: // nobody sends it
+	case d.Streamed != (len(d.Accepts) > 0):
+		panic(fmt.Sprintf("operation: %q must say what bodies it accepts if they are streamed, and only then", d.ID))
+	case (d.Kind == KindStream) != (len(d.Answers) > 0):
+		panic(fmt.Sprintf("operation: %q must say what it answers if it is a stream, and only then", d.ID))
+	case ok:
+		for name := range headed.Headers() {
+			if !slices.ContainsFunc(d.Headers, func(h schema.Header) bool { return h.Name == name }) {
+				panic(fmt.Sprintf("operation: %q answers a header %s, which it does not declare", d.ID, name))
+			}
+		}
+	}
+}
+
+// Documented returns what the operation answers where it succeeds.
+func (d *Declared) Documented() []schema.Answer {
+	if d.Kind == KindStream {
+		return d.Answers
+	}
+	answer := schema.Answer{Status: d.Status, Headers: d.Headers}
+	if d.Output != reflect.TypeFor[Nothing]() {
+		answer.Media = []schema.Media{schema.JSONOf(d.Output)}
+	}
+	return []schema.Answer{answer}
 }
 
 // On registers a hook: do runs inside the transaction of whoever emits an E, in

@@ -20,14 +20,22 @@ type Operation struct {
 	Summary, Description string
 	Tag                  string
 	Role                 string // "none": no key is needed
+	Signed               bool   // a signed URL does instead of a key
 	Input                *Description
-	Output               reflect.Type // nil: no body
-	ContentType          string       // of the answer; JSON if empty
-	Status               int
+	Accepts              []Media // of the body, besides JSON
+	Variants             []Variant
+	Answers              []Answer // where it succeeds
 	Errors               []ErrorResponse
 	Tagged               bool // answers an ETag
 	Idempotent           bool // takes an idempotency key
 	Async                bool // answers 202 and a job where the caller prefers it
+}
+
+// Variant is the form of an operation that its query chooses. What it answers is
+// with the operation.
+type Variant struct {
+	Input   *Description
+	Accepts []Media
 }
 
 // ErrorResponse is a refusal that an operation may answer.
@@ -53,8 +61,9 @@ type problem struct {
 }
 
 // Document returns the OpenAPI 3.1 document of the operations, the same bytes
-// for the same declarations.
-func (r *Registry) Document(info Info, ops []Operation) ([]byte, error) {
+// for the same declarations. anywhere are the refusals of the door, which any
+// operation may answer besides its own.
+func (r *Registry) Document(info Info, ops []Operation, anywhere []ErrorResponse) ([]byte, error) {
 	refusal := r.huma.Schema(reflect.TypeFor[problem](), true, "Problem")
 	paths := map[string]map[string]any{}
 	for i := range ops {
@@ -81,7 +90,17 @@ func (r *Registry) Document(info Info, ops []Operation) ([]byte, error) {
 				"X-Request-ID": responseHeader("The request's id, as in logs and in the log of operations"),
 				"ETag":         responseHeader("Changes with the resource; for If-Match and If-None-Match"),
 			},
-			"securitySchemes": map[string]any{"bearer": map[string]any{"type": "http", "scheme": "bearer"}},
+			"responses": map[string]any{
+				problemRef:  r.anywhere(anywhere, refusal),
+				bodilessRef: r.anywhere(anywhere, nil),
+			},
+			"securitySchemes": map[string]any{
+				"bearer": map[string]any{"type": "http", "scheme": "bearer"},
+				"signed_url": map[string]any{
+					"type": "apiKey", "in": "query", "name": "signature",
+					"description": "A signed URL, as the server answers it, used as it is: its query has by, expires, key, uid and signature, and needs no key besides.",
+				},
+			},
 		},
 	}
 	text, err := json.MarshalIndent(document, "", "  ")
@@ -123,38 +142,74 @@ func (r *Registry) operation(op *Operation, refusal *huma.Schema) map[string]any
 		o["description"] = op.Description
 	}
 	if op.Role != "none" {
-		o["security"] = []any{map[string]any{"bearer": []string{}}}
-		o["x-eider-role"] = op.Role
-	}
-	if op.Input != nil && op.Input.HasBody() {
-		o["requestBody"] = map[string]any{
-			"required": op.Input.BodyRequired(),
-			"content":  map[string]any{"application/json": map[string]any{"schema": op.Input.body.schema}},
+		security := []any{map[string]any{"bearer": []string{}}}
+		if op.Signed {
+			security = append(security, map[string]any{"signed_url": []string{}})
 		}
+		o["security"], o["x-eider-role"] = security, op.Role
+	}
+	if body := r.requestBody(op); body != nil {
+		o["requestBody"] = body
 	}
 	return o
 }
 
+// requestBody returns the forms of the body, nil if there is none. It is
+// required where no variant does without.
+func (r *Registry) requestBody(op *Operation) map[string]any {
+	content, required := map[string]any{}, true
+	add := func(input *Description, accepts []Media) {
+		json := input != nil && input.HasBody()
+		if json && content["application/json"] == nil {
+			content["application/json"] = map[string]any{"schema": input.body.schema}
+		}
+		for kind, form := range r.content(accepts, op.ID) {
+			content[kind] = form
+		}
+		required = required && (json && input.BodyRequired() || len(accepts) > 0)
+	}
+	add(op.Input, op.Accepts)
+	for i := range op.Variants {
+		add(op.Variants[i].Input, op.Variants[i].Accepts)
+	}
+	if len(content) == 0 {
+		return nil
+	}
+	return map[string]any{"required": required, "content": content}
+}
+
 func parameters(op *Operation) []any {
 	all := []any{}
+	seen := map[string]bool{}
+	add := func(in, name, doc string, required bool, s any) {
+		if !seen[in+" "+name] && (in != "header" || !unlisted[name]) {
+			seen[in+" "+name] = true
+			all = append(all, parameter(in, name, doc, required, s))
+		}
+	}
 	if op.Input != nil {
 		for _, p := range op.Input.params {
 			if p.in != "path" || !p.missing(op.Path) {
-				all = append(all, parameter(p.in, p.name, p.doc, p.required || p.in == "path", p.schema))
+				add(p.in, p.name, p.doc, p.required || p.in == "path", p.schema)
 			}
 		}
 	}
-	text := map[string]any{"type": "string"}
+	for i := range op.Variants { // nobody has to want it
+		for _, p := range op.Variants[i].Input.params {
+			add(p.in, p.name, p.doc, false, p.schema)
+		}
+	}
 	if op.Idempotent {
-		all = append(all, parameter("header", "Idempotency-Key", "A retry with the same key answers what the first request did", false, text))
+		add("header", "Idempotency-Key", "A retry with the same key answers what the first request did", false, plainText())
 	}
 	if op.Async {
-		all = append(all, parameter("header", "Prefer", "respond-async: answer 202 and run on as a job (RFC 7240)", false, text))
+		add("header", "Prefer", "respond-async: answer 202 and run on as a job (RFC 7240)", false, plainText())
 	}
 	if op.Tagged && op.Method == "GET" {
-		all = append(all, parameter("header", "If-None-Match", "304 if the ETag is still this one", false, text))
+		add("header", "If-None-Match", "304 if the ETag is still this one", false, plainText())
 	}
-	return append(all, parameter("header", "X-Request-ID", "Echoed on the answer, in logs and in the log of operations", false, text))
+	add("header", "X-Request-ID", "Echoed on the answer, in logs and in the log of operations", false, plainText())
+	return all
 }
 
 func parameter(in, name, doc string, required bool, s any) map[string]any {
@@ -165,9 +220,7 @@ func parameter(in, name, doc string, required bool, s any) map[string]any {
 	return p
 }
 
-func responseHeader(doc string) map[string]any {
-	return map[string]any{"description": doc, "schema": map[string]any{"type": "string"}}
-}
+func responseHeader(doc string) map[string]any { return (&Header{Doc: doc}).describe() }
 
 // reference points to a component of the document.
 func reference(kind, name string) map[string]any {
@@ -190,35 +243,73 @@ func (r *Registry) accepted(requestID map[string]any) map[string]any {
 	}
 }
 
+// The responses that every operation refers to as its default.
+const problemRef, bodilessRef = "Problem", "ProblemWithoutBody"
+
+// anywhere is the refusal of the door, where nothing else is declared.
+func (r *Registry) anywhere(all []ErrorResponse, refusal *huma.Schema) map[string]any {
+	var codes []string
+	for _, e := range all {
+		codes = append(codes, fmt.Sprintf("%d %s", e.Status, e.Code))
+	}
+	headers := requestIDHeader()
+	headers[retryAfter.Name] = retryAfter.describe()
+	answer := map[string]any{"description": "What any operation may be refused with: " + strings.Join(codes, ", "), "headers": headers}
+	if refusal != nil {
+		answer["content"] = map[string]any{"application/problem+json": map[string]any{"schema": refusal}}
+	}
+	return answer
+}
+
+func requestIDHeader() map[string]any {
+	return map[string]any{"X-Request-ID": reference("headers", "X-Request-ID")}
+}
+
 func (r *Registry) responses(op *Operation, refusal *huma.Schema) map[string]any {
-	requestID := map[string]any{"X-Request-ID": reference("headers", "X-Request-ID")}
-	header := requestID
-	if op.Tagged {
-		header = map[string]any{"X-Request-ID": requestID["X-Request-ID"], "ETag": reference("headers", "ETag")}
-	}
-	answer := map[string]any{"description": "Success", "headers": header}
-	if op.Output != nil {
-		answer["content"] = map[string]any{"application/json": map[string]any{"schema": r.huma.Schema(op.Output, true, op.ID)}}
-	} else if op.ContentType != "" {
-		answer["content"] = map[string]any{op.ContentType: map[string]any{"schema": map[string]any{"type": "string"}}}
-	}
-	all := map[string]any{strconv.Itoa(op.Status): answer}
-	if op.Tagged && op.Method == "GET" {
-		all["304"] = map[string]any{"description": "The ETag is still the one in If-None-Match", "headers": header}
+	all := map[string]any{}
+	bodiless := op.Method == "HEAD"
+	for i := range op.Answers {
+		a := &op.Answers[i]
+		header := requestIDHeader()
+		if op.Tagged {
+			header["ETag"] = reference("headers", "ETag")
+		}
+		for _, h := range a.Headers {
+			header[h.Name] = h.describe()
+		}
+		answer := map[string]any{"description": "Success", "headers": header}
+		if a.Doc != "" {
+			answer["description"] = a.Doc
+		}
+		if len(a.Media) > 0 && !bodiless {
+			answer["content"] = r.content(a.Media, op.ID)
+		}
+		all[strconv.Itoa(a.Status)] = answer
+		if op.Tagged && op.Method == "GET" {
+			all["304"] = map[string]any{"description": "The ETag is still the one in If-None-Match", "headers": header}
+		}
 	}
 	if op.Async {
-		all["202"] = r.accepted(requestID)
+		all["202"] = r.accepted(requestIDHeader())
 	}
 	byStatus := map[int][]string{}
 	for _, e := range op.Errors {
 		byStatus[e.Status] = append(byStatus[e.Status], string(e.Code))
 	}
-	for status, codes := range byStatus {
-		all[strconv.Itoa(status)] = map[string]any{
-			"description": strings.Join(codes, ", "),
-			"headers":     requestID,
-			"content":     map[string]any{"application/problem+json": map[string]any{"schema": refusal}},
+	for n, codes := range byStatus {
+		headers := requestIDHeader()
+		for _, h := range problemHeaders[n] {
+			headers[h.Name] = h.describe()
 		}
+		answer := map[string]any{"description": strings.Join(codes, ", "), "headers": headers}
+		if !bodiless {
+			answer["content"] = map[string]any{"application/problem+json": map[string]any{"schema": refusal}}
+		}
+		all[strconv.Itoa(n)] = answer
+	}
+	all["default"] = reference("responses", problemRef)
+	if bodiless {
+		all["default"] = reference("responses", bodilessRef)
 	}
 	return all
 }

@@ -48,6 +48,8 @@ type listThings struct {
 	Tag []string `query:"tag" json:"-" doc:"k:v"`
 }
 
+func okay(m ...schema.Media) []schema.Answer { return []schema.Answer{{Status: 200, Media: m}} }
+
 // things declares four operations on one registry.
 func things(t *testing.T) (*schema.Registry, []schema.Operation) {
 	r := schema.New()
@@ -67,20 +69,22 @@ func things(t *testing.T) (*schema.Registry, []schema.Operation) {
 	invalid := schema.ErrorResponse{Code: eider.ValidationFailed, Status: 422}
 	return r, []schema.Operation{
 		{ID: "list_things", Method: "GET", Path: "/things", Summary: "List things", Tag: "things", Role: "admin",
-			Input: list.Description(), Output: reflect.TypeFor[thingList](), Status: 200, Errors: []schema.ErrorResponse{invalid}},
+			Input: list.Description(), Answers: okay(schema.JSON[thingList]()), Errors: []schema.ErrorResponse{invalid}},
 		{ID: "get_thing", Method: "GET", Path: "/things/{id}", Summary: "Get a thing", Tag: "things", Role: "project_read",
-			Input: one.Description(), Output: reflect.TypeFor[thing](), Status: 200, Tagged: true, Errors: []schema.ErrorResponse{missing}},
+			Input: one.Description(), Answers: okay(schema.JSON[thing]()), Tagged: true, Errors: []schema.ErrorResponse{missing}},
 		{ID: "update_thing", Method: "PATCH", Path: "/things/{id}", Summary: "Change a thing", Description: "At length.", Tag: "things",
-			Role: "project_admin", Input: change.Description(), Output: reflect.TypeFor[thing](), Status: 200, Tagged: true, Idempotent: true,
+			Role: "project_admin", Input: change.Description(), Answers: okay(schema.JSON[thing]()), Tagged: true, Idempotent: true,
 			Errors: []schema.ErrorResponse{missing, invalid, {Code: eider.PreconditionFailed, Status: 412}, {Code: eider.InvalidTransition, Status: 422}}},
-		{ID: "get_metrics", Method: "GET", Path: "/metrics", Summary: "Metrics", Tag: "server", Role: "none", ContentType: "text/plain", Status: 200},
+		{ID: "get_metrics", Method: "GET", Path: "/metrics", Summary: "Metrics", Tag: "server", Role: "none", Answers: okay(schema.Text("text/plain"))},
 	}
 }
+
+var anywhere = []schema.ErrorResponse{{Code: eider.RequestTimeout, Status: 408}, {Code: eider.HeadersTooLarge, Status: 431}}
 
 func document(t *testing.T) []byte {
 	t.Helper()
 	r, ops := things(t)
-	text, err := r.Document(schema.Info{Title: "Things", Version: "1", Description: "A sample."}, ops)
+	text, err := r.Document(schema.Info{Title: "Things", Version: "1", Description: "A sample."}, ops, anywhere)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,7 +117,7 @@ func TestDocumentIsTheSameEveryTime(t *testing.T) {
 	}
 	r, ops := things(t)
 	for range 2 { // of one registry too
-		if text, err := r.Document(schema.Info{Title: "Things", Version: "1", Description: "A sample."}, ops); err != nil || !bytes.Equal(text, first) {
+		if text, err := r.Document(schema.Info{Title: "Things", Version: "1", Description: "A sample."}, ops, anywhere); err != nil || !bytes.Equal(text, first) {
 			t.Fatalf("the second document of one registry differs: %v", err)
 		}
 	}
@@ -202,12 +206,75 @@ func TestDocumentSaysWhatHolds(t *testing.T) {
 	}
 }
 
+// putThing is what the query with=bytes makes of update_thing.
+type putThing struct {
+	thingPath
+	With string `query:"with" json:"-" required:"true"`
+	Kind string `header:"Content-Type" json:"-"`
+}
+
+// What is no JSON is described as far as a client has to know it: the forms of a
+// body, the variants that a query chooses, headers, and that HEAD has no body.
+func TestDocumentSaysWhatIsNoJSON(t *testing.T) {
+	r, ops := things(t)
+	put, err := schema.InputOf[putThing](r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ops[2].Variants = []schema.Variant{{Input: put.Description(), Accepts: []schema.Media{schema.Bytes("*/*"), schema.Form("file")}}}
+	ops[1].Signed = true
+	ops[1].Answers = []schema.Answer{
+		{Status: 200, Doc: "All", Media: []schema.Media{schema.Bytes("*/*"), schema.Text("text/csv"), schema.JSON[thing]()},
+			Headers: []schema.Header{{Name: "Size", Doc: "How many", Number: true, Always: true}, {Name: "Note"}}},
+		{Status: 206, Media: []schema.Media{schema.Bytes("multipart/byteranges")}},
+	}
+	ops[1].Errors = append(ops[1].Errors, schema.ErrorResponse{Code: eider.RangeNotSatisfiable, Status: 416})
+	head := ops[1]
+	head.ID, head.Method = "head_thing", "HEAD"
+	made, err := r.Document(schema.Info{}, append(ops, head), anywhere)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var doc map[string]any
+	if err := json.Unmarshal(made, &doc); err != nil {
+		t.Fatal(err)
+	}
+	get, patch, headed := at(doc, "paths", "/things/{id}", "get"), at(doc, "paths", "/things/{id}", "patch"), at(doc, "paths", "/things/{id}", "head")
+	binary := map[string]any{"type": "string", "format": "binary"}
+	body := at(patch, "requestBody", "content")
+	for name, c := range map[string]struct{ got, want any }{
+		"bytes":           {at(get, "responses", "200", "content", "*/*", "schema"), binary},
+		"text":            {at(get, "responses", "200", "content", "text/csv", "schema"), map[string]any{"type": "string"}},
+		"json":            {at(get, "responses", "200", "content", "application/json", "schema", "$ref"), "#/components/schemas/Thing"},
+		"another answer":  {at(get, "responses", "206", "content", "multipart/byteranges", "schema"), binary},
+		"header":          {at(get, "responses", "200", "headers", "Size"), map[string]any{"description": "How many", "required": true, "schema": map[string]any{"type": "integer"}}},
+		"of some answers": {at(get, "responses", "200", "headers", "Note", "required"), nil},
+		"of a refusal":    {at(get, "responses", "416", "headers", "Content-Range", "required"), true},
+		"anything else":   {at(get, "responses", "default", "$ref"), "#/components/responses/Problem"},
+		"which":           {strings.HasSuffix(at(doc, "components", "responses", "Problem", "description").(string), "408 request_timeout, 431 headers_too_large"), true},
+		"signed":          {at(get, "security"), []any{map[string]any{"bearer": []any{}}, map[string]any{"signed_url": []any{}}}},
+		"how":             {at(doc, "components", "securitySchemes", "signed_url", "name"), "signature"},
+		"raw body":        {at(body, "*/*", "schema"), binary},
+		"form":            {at(body, "multipart/form-data", "schema", "properties", "file"), binary},
+		"beside JSON":     {at(body, "application/json", "schema", "required"), []any{"name"}},
+		"parameters":      {parameters(patch), "path id!, header If-Match, query with, header Idempotency-Key, header X-Request-ID"},
+		"HEAD":            {at(headed, "responses", "200", "content"), nil},
+		"HEAD's headers":  {at(headed, "responses", "200", "headers", "Size", "required"), true},
+		"HEAD refused":    {at(headed, "responses", "404", "content"), nil},
+		"HEAD, else":      {at(headed, "responses", "default", "$ref"), "#/components/responses/ProblemWithoutBody"},
+	} {
+		if !reflect.DeepEqual(c.got, c.want) {
+			t.Errorf("%s: got %v, want %v", name, c.got, c.want)
+		}
+	}
+}
+
 func TestDocumentSaysWhatCanBeAJob(t *testing.T) {
 	r, ops := things(t)
 	for i := range ops {
 		ops[i].Async = ops[i].Method == "PATCH"
 	}
-	text, err := r.Document(schema.Info{}, ops)
+	text, err := r.Document(schema.Info{}, ops, anywhere)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -250,7 +317,7 @@ func TestDocumentRefusesWhatCannotBe(t *testing.T) {
 		"a parameter too few":    {Method: "PUT", Path: "/things", Input: ops[1].Input},
 		"a part that looks like": {Method: "PUT", Path: "/things/x{id}", Input: ops[1].Input},
 	} {
-		if _, err := r.Document(schema.Info{}, append(ops[:len(ops):len(ops)], op)); err == nil {
+		if _, err := r.Document(schema.Info{}, append(ops[:len(ops):len(ops)], op), nil); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 	}

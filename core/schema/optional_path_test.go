@@ -22,7 +22,7 @@ func TestPathParameterOfSomeRoutes(t *testing.T) {
 		t.Fatal(err)
 	}
 	document := func(path string) (string, error) {
-		text, err := r.Document(schema.Info{Title: "t", Version: "1"}, []schema.Operation{{ID: "x", Method: "GET", Path: path, Role: "none", Input: in.Description(), Status: 204}})
+		text, err := r.Document(schema.Info{Title: "t", Version: "1"}, []schema.Operation{{ID: "x", Method: "GET", Path: path, Role: "none", Input: in.Description(), Answers: []schema.Answer{{Status: 204}}}}, nil)
 		if err == nil && !json.Valid(text) {
 			t.Errorf("%s is no JSON", text)
 		}

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"net/url"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -49,6 +50,11 @@ func (d *Description) HasBody() bool { return d.body != nil }
 
 // BodyRequired reports whether one of them must be there.
 func (d *Description) BodyRequired() bool { return d.body != nil && len(d.body.schema.Required) > 0 }
+
+// Header reports whether the input reads the header.
+func (d *Description) Header(name string) bool {
+	return slices.ContainsFunc(d.params, func(p param) bool { return p.in == "header" && p.name == name })
+}
 
 // param is a field that stands in the path, the query or a header.
 type param struct {

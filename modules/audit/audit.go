@@ -19,6 +19,7 @@ import (
 	"github.com/eiderdb/eider/core/config"
 	"github.com/eiderdb/eider/core/disk"
 	"github.com/eiderdb/eider/core/operation"
+	"github.com/eiderdb/eider/core/schema"
 )
 
 // Audit is the module.
@@ -103,11 +104,13 @@ func (a *Audit) Declare(r *core.Registry) error {
 		Name: "export_operations", Route: "GET /operations/export", Role: eider.Admin, Target: "operation", Slow: true,
 		Summary: "Export the log, oldest first", Errors: []eider.Code{eider.StorageFull},
 		Description: "Every row up to the newest at the begin, with its hashes. Lines are sent while they are read; a Parquet file has the columns as they are stored.",
+		Answers:     exportAnswers,
 	}, a.export)
 	operation.Stream(r.Operations, operation.Spec{
 		Name: "tail_operations", Route: "GET /operations/tail", Role: eider.Admin, Target: "operation", Slow: true,
 		Summary:     "Follow the log as server-sent events",
 		Description: "Each row is an event named operation, whose id is the row's. Last-Event-ID goes on behind a row, without gap or duplicate.",
+		Answers:     []schema.Answer{{Status: 200, Doc: "Rows as they are written, until the client leaves", Media: []schema.Media{schema.Text("text/event-stream")}}},
 	}, a.tail)
 	operation.Read(r.Operations, operation.Spec{
 		Name: "get_project_operation", Route: "GET /projects/{id}/operations/{operation}", Role: eider.ProjectRead, Target: "operation",

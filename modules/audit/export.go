@@ -16,6 +16,7 @@ import (
 	"github.com/eiderdb/eider"
 	"github.com/eiderdb/eider/core/audit"
 	"github.com/eiderdb/eider/core/operation"
+	"github.com/eiderdb/eider/core/schema"
 )
 
 type exportOperations struct {
@@ -38,6 +39,12 @@ var exported = map[string]struct{ mediaType, file string }{
 	"cloudevents": {"application/x-ndjson", "operations.cloudevents.ndjson"},
 	"ocsf":        {"application/x-ndjson", "operations.ocsf.ndjson"},
 }
+
+var exportAnswers = []schema.Answer{{
+	Status: 200, Doc: "The rows, in the form that was asked for",
+	Media:   []schema.Media{schema.Text("application/x-ndjson"), schema.Text("text/csv"), schema.Bytes("application/vnd.apache.parquet")},
+	Headers: []schema.Header{{Name: "Content-Disposition", Doc: "attachment, with a name for the file", Always: true}},
+}}
 
 // export sends the rows oldest first, up to the newest at its begin.
 func (a *Audit) export(ctx context.Context, v *operation.View, in exportOperations) (*operation.Content, error) {

@@ -14,7 +14,11 @@ import (
 
 	"github.com/eiderdb/eider"
 	"github.com/eiderdb/eider/core/operation"
+	"github.com/eiderdb/eider/core/schema"
 )
+
+// offsetHeader is in every answer of an upload.
+var offsetHeader = []schema.Header{{Name: "Upload-Offset", Doc: "How many bytes are durable: where the next part begins", Number: true, Always: true}}
 
 // contentRange is a Content-Range of a request (RFC 9110, section 14.5); total
 // is -1 where it is not known yet.

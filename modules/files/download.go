@@ -20,23 +20,45 @@ import (
 
 	"github.com/eiderdb/eider"
 	"github.com/eiderdb/eider/core/operation"
+	"github.com/eiderdb/eider/core/schema"
 )
 
 type downloadFile struct {
-	filePath
-	Range             string `header:"Range" json:"-"`
-	IfRange           string `header:"If-Range" json:"-"`
-	IfMatch           string `header:"If-Match" json:"-"`
-	IfNoneMatch       string `header:"If-None-Match" json:"-"`
-	IfModifiedSince   string `header:"If-Modified-Since" json:"-"`
-	IfUnmodifiedSince string `header:"If-Unmodified-Since" json:"-"`
+	describeFile
+	Range   string `header:"Range" json:"-" doc:"bytes=first-last, bytes=first- or bytes=-length; several, with commas between, are answered as multipart/byteranges"`
+	IfRange string `header:"If-Range" json:"-" doc:"An ETag or a Last-Modified: all of the file is answered if it is not this one any more"`
 }
+
+type describeFile struct {
+	filePath
+	IfMatch           string `header:"If-Match" json:"-" doc:"412 unless the ETag is one of these"`
+	IfNoneMatch       string `header:"If-None-Match" json:"-" doc:"304 if the ETag is one of these"`
+	IfModifiedSince   string `header:"If-Modified-Since" json:"-" doc:"An HTTP date"`
+	IfUnmodifiedSince string `header:"If-Unmodified-Since" json:"-" doc:"An HTTP date"`
+}
+
+// What a download answers, for the document. The body has the type that the file
+// was given.
+var (
+	wholeFile  = schema.Answer{Status: 200, Doc: "All of the file", Media: []schema.Media{schema.Bytes("*/*")}, Headers: fileHeaders}
+	partOfFile = schema.Answer{Status: 206, Doc: "The ranges that were asked for", Media: []schema.Media{schema.Bytes("*/*"), schema.Bytes("multipart/byteranges")},
+		Headers: append([]schema.Header{{Name: "Content-Range", Doc: "bytes first-last/length; of several ranges it stands in each part"}}, fileHeaders...)}
+	sameFile    = schema.Answer{Status: 304, Doc: "The file is still the one that the request names", Headers: aboutFile}
+	fileHeaders = append([]schema.Header{
+		{Name: "Content-Length", Doc: "Of the body, in bytes", Number: true, Always: true},
+	}, aboutFile...)
+	aboutFile = []schema.Header{
+		{Name: "ETag", Doc: "The SHA-256 of the file", Always: true}, {Name: "Last-Modified", Doc: "An HTTP date", Always: true},
+		{Name: "Repr-Digest", Doc: "sha-256 of the whole file (RFC 9530)", Always: true},
+		{Name: "Accept-Ranges", Doc: "bytes", Always: true},
+		{Name: "Content-Disposition", Doc: "attachment, with the file's name (RFC 6266)", Always: true},
+	}
+)
 
 // describe is a download without the bytes. A range is for GET alone (RFC 9110
 // section 14.2).
-func (f *Files) describe(ctx context.Context, v *operation.View, in downloadFile) (*operation.Content, error) {
-	in.Range = ""
-	return f.download(ctx, v, in)
+func (f *Files) describe(ctx context.Context, v *operation.View, in describeFile) (*operation.Content, error) {
+	return f.download(ctx, v, downloadFile{describeFile: in})
 }
 
 func (f *Files) download(ctx context.Context, v *operation.View, in downloadFile) (*operation.Content, error) {

@@ -140,7 +140,8 @@ func (f *Files) Declare(r *core.Registry) error {
 	f.declareUploads(r)
 	operation.Write(r.Operations, operation.Spec{
 		Name: "register_file", Route: "POST " + base, Also: []string{"POST " + base + "/"}, Role: eider.ProjectWrite, Target: "file",
-		Status: 201, Summary: "Keep an uploaded file", Errors: []eider.Code{eider.UploadSessionNotFound, eider.FileNotUploaded},
+		Status: 201, Summary: "Keep an uploaded file", Errors: []eider.Code{eider.UploadSessionNotFound, eider.UploadSessionMismatch,
+			eider.UploadSessionExpired, eider.UploadInProgress, eider.FileNotUploaded, eider.QuotaExceeded},
 		Description: "With ?name= and a raw body the file is uploaded and kept in one step.",
 	}, f.register)
 	f.declareReads(r)

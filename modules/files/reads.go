@@ -16,12 +16,16 @@ import (
 	"github.com/eiderdb/eider/core/disk"
 	"github.com/eiderdb/eider/core/metadata"
 	"github.com/eiderdb/eider/core/operation"
+	"github.com/eiderdb/eider/core/schema"
 )
 
 func (f *Files) declareReads(r *core.Registry) {
 	operation.Effect(r.Operations, operation.Spec{
 		Name: "register_file", ID: "put_file", Route: "POST " + base + "?name=*", Also: []string{"POST " + base + "/?name=*"},
 		Role: eider.ProjectWrite, Target: "file", Status: 201, Streamed: true, Slow: true, Adds: addsBody,
+		// Whatever type the body has is that of the file.
+		Accepts: []schema.Media{schema.Bytes(defaultType), schema.Bytes("*/*")},
+		Errors:  []eider.Code{eider.FileTooLarge, eider.ChecksumMismatch, eider.BodyIncomplete, eider.QuotaExceeded},
 	}, operation.Steps[putFile, *putPlan, eider.File]{
 		Intent: f.beginPut, Claims: claimPut, Effect: f.put, Applied: f.isPut, Undo: f.unput, Outcome: f.registerPut,
 		Revert: func(context.Context, *operation.Tx, *putPlan) error { return nil },
@@ -37,11 +41,13 @@ func (f *Files) declareReads(r *core.Registry) {
 	operation.Stream(r.Operations, operation.Spec{
 		Name: "download_file", Route: "GET " + base + "/{file}/download", Role: eider.ProjectRead, Target: "file", Signed: true, Slow: true,
 		Summary: "Download a file's bytes", Description: "Answers ranges and conditional requests as RFC 9110 says.",
-		Errors: []eider.Code{eider.FileNotFound, eider.FileContentNotFound, eider.RangeNotSatisfiable, eider.PreconditionFailed},
+		Errors:  []eider.Code{eider.FileNotFound, eider.FileContentNotFound, eider.RangeNotSatisfiable, eider.PreconditionFailed},
+		Answers: []schema.Answer{wholeFile, partOfFile, sameFile},
 	}, f.download)
 	operation.Stream(r.Operations, operation.Spec{
 		Name: "download_file", ID: "head_file", Route: "HEAD " + base + "/{file}/download", Role: eider.ProjectRead, Target: "file", Signed: true,
 		Summary: "Ask what a download would answer", Errors: []eider.Code{eider.FileNotFound, eider.FileContentNotFound, eider.PreconditionFailed},
+		Answers: []schema.Answer{wholeFile, sameFile},
 	}, f.describe)
 	operation.Read(r.Operations, operation.Spec{
 		Name: "sign_file_url", Route: "POST " + base + "/{file}/signed-url", Role: eider.ProjectRead, Target: "file",

@@ -68,7 +68,7 @@ func (f *Files) keep(ctx context.Context, tx *operation.Tx, r row) (eider.File, 
 // putFile is an upload and its registration in one request.
 type putFile struct {
 	projectPath
-	Name           string   `query:"name" json:"-" required:"true"`
+	Name           string   `query:"name" json:"-" required:"true" doc:"Upload the body, raw, and keep it as a file of this name; its Content-Type is the file's"`
 	ContentType    string   `header:"Content-Type" json:"-"`
 	ChecksumSHA256 string   `query:"checksum_sha256" json:"-" doc:"Hexadecimal; the file is refused if its bytes have another"`
 	Tag            []string `query:"tag" json:"-" doc:"name:value, repeatable"`

@@ -12,6 +12,7 @@ import (
 	"github.com/eiderdb/eider/core/disk"
 	"github.com/eiderdb/eider/core/metadata"
 	"github.com/eiderdb/eider/core/operation"
+	"github.com/eiderdb/eider/core/schema"
 	"github.com/eiderdb/eider/core/usage"
 )
 
@@ -21,10 +22,11 @@ func (f *Files) declareUploads(r *core.Registry) {
 		Summary: "Upload bytes, raw",
 		Description: "With Content-Range: bytes first-last/total the upload is resumed where Upload-Offset says; it is complete when " +
 			"total bytes are there. bytes */total with an empty body completes an upload whose bytes are all there. Without Content-Range " +
-			"the body is all of it, and replaces what was uploaded before; a complete upload stays until another is complete.",
+			"the body is all of it, and replaces what was uploaded before; a complete upload stays until another is complete. The body's " +
+			"Content-Type may be any: the file has the one that was announced.",
 		Errors: []eider.Code{eider.UploadSessionNotFound, eider.UploadSessionMismatch, eider.UploadSessionExpired, eider.FileTooLarge,
-			eider.ChecksumMismatch, eider.UploadInProgress, eider.UploadOffsetConflict, eider.BodyIncomplete, eider.QuotaExceeded},
-		Adds: f.adds,
+			eider.ChecksumMismatch, eider.SizeMismatch, eider.UploadInProgress, eider.UploadOffsetConflict, eider.BodyIncomplete, eider.QuotaExceeded},
+		Adds: f.adds, Accepts: []schema.Media{schema.Bytes(defaultType)}, Headers: offsetHeader,
 	}
 	steps := operation.Steps[uploadFile, *uploadPlan, uploadedFile]{
 		Intent: f.begin, Claims: claimUpload, Effect: f.receive, Applied: f.isReceived,
@@ -33,12 +35,13 @@ func (f *Files) declareUploads(r *core.Registry) {
 	}
 	operation.Effect(r.Operations, spec, steps)
 	spec.ID, spec.Route, spec.Summary = formUpload, "POST "+uploadPath, "Upload bytes, as a form with the field file"
-	spec.Description = ""
+	spec.Description, spec.Accepts = "", []schema.Media{schema.Form("file")}
 	operation.Effect(r.Operations, spec, steps)
 	operation.Read(r.Operations, operation.Spec{
 		Name: "get_upload", Route: "HEAD " + uploadPath, Role: eider.ProjectWrite, Target: "file", Signed: true, Status: 200,
 		Summary: "Ask how far an upload is", Description: "Upload-Offset counts the bytes that are durable; an upload is resumed there.",
-		Errors: []eider.Code{eider.UploadSessionNotFound, eider.UploadSessionMismatch, eider.UploadSessionExpired},
+		Errors:  []eider.Code{eider.UploadSessionNotFound, eider.UploadSessionMismatch, eider.UploadSessionExpired},
+		Headers: offsetHeader,
 	}, f.offset)
 }
 

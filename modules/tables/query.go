@@ -19,6 +19,7 @@ import (
 	"github.com/eiderdb/eider/core/projectdb"
 	"github.com/eiderdb/eider/core/projectdb/wire"
 	"github.com/eiderdb/eider/core/projectdb/worker"
+	"github.com/eiderdb/eider/core/schema"
 )
 
 // QuerySettings is the section "queries".
@@ -71,6 +72,9 @@ func (f *Tables) declareQuery(r *core.Registry) {
 		"Rows are sent while they are computed; a statement that fails then cuts the connection. mode write needs project_write, and is one " +
 		"transaction: with an Idempotency-Key it happens once. As a job, the rows are its result where they are JSON of at most 48 KiB, " +
 		"else a stored file that the result names."
+	spec.Answers = []schema.Answer{{Status: 200, Doc: "The rows, in the form that Accept asks for; those of a statement that writes are JSON", Media: []schema.Media{
+		schema.JSON[queryAnswered](), schema.Text("application/x-ndjson"), schema.Text("text/csv"), schema.Bytes("application/vnd.apache.arrow.stream"),
+	}}}
 	operation.StreamOr(r.Operations, spec, q.divert, q.run)
 }
 
@@ -87,6 +91,16 @@ type runQuery struct {
 	TimeoutMS int64  `json:"timeout_ms,omitempty" minimum:"1" doc:"How long the statement may compute; time that the client takes to read does not count"`
 	MaxRows   int64  `json:"max_rows,omitempty" minimum:"1" doc:"Rows beyond are left out, which a JSON answer tells as truncated. If absent: 10,000 in JSON, all of them in other forms"`
 	Mode      string `json:"mode,omitempty" enum:"read,write" doc:"write for a statement that changes something"`
+}
+
+// queryAnswered is the JSON answer, which a reading statement's relay writes piece
+// by piece, and which executed is for one that writes.
+type queryAnswered struct {
+	Columns   []worker.QueryColumn `json:"columns"`
+	Rows      []json.RawMessage    `json:"rows" doc:"Objects, a member for each column"`
+	Affected  *int64               `json:"affected_rows,omitempty" doc:"Of a statement that writes"`
+	Truncated bool                 `json:"truncated" doc:"Rows were left out: max_rows"`
+	ElapsedMS int64                `json:"elapsed_ms"`
 }
 
 // form is how the rows of an answer are sent.
