@@ -40,6 +40,7 @@ func groups() []group {
 		{"files", benchFiles},
 		{"tables", benchTables},
 		{"recovery", benchRecovery},
+		{"plugins", benchPlugins},
 	}
 }
 

@@ -33,10 +33,13 @@ type server struct {
 
 const startTimeout = 2 * time.Minute
 
-// serve starts eider on a data folder and waits until it is ready.
-func (b *bench) serve(dir string) (*server, error) {
+// serve starts eider on a data folder, with settings as the environment has them,
+// and waits until it is ready.
+func (b *bench) serve(dir string, settings ...string) (*server, error) {
 	begun := time.Now()
-	s, err := launch(exec.Command(b.eider, "serve", "--data-dir", dir, "--listen", "127.0.0.1:0"), servesAt)
+	c := exec.Command(b.eider, "serve", "--data-dir", dir, "--listen", "127.0.0.1:0")
+	c.Env = settings
+	s, err := launch(c, servesAt)
 	if err != nil {
 		return nil, err
 	}
