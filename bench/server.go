@@ -162,11 +162,13 @@ func (s *server) stop() error {
 
 // cpu returns the processor time of all threads so far: what getrusage tells,
 // of a process that still runs, to the nanosecond.
-func (s *server) cpu() (time.Duration, error) {
+func (s *server) cpu() (time.Duration, error) { return cpuOf(s.cmd.Process.Pid) }
+
+func cpuOf(pid int) (time.Duration, error) {
 	var t unix.Timespec
-	clock := ^int32(s.cmd.Process.Pid)<<3 | 2 // MAKE_PROCESS_CPUCLOCK(pid, CPUCLOCK_SCHED)
+	clock := ^int32(pid)<<3 | 2 // MAKE_PROCESS_CPUCLOCK(pid, CPUCLOCK_SCHED)
 	if err := unix.ClockGettime(clock, &t); err != nil {
-		return 0, fmt.Errorf("processor time of the server: %w", err)
+		return 0, fmt.Errorf("processor time of a process: %w", err)
 	}
 	return time.Duration(t.Nano()), nil
 }

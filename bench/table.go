@@ -18,7 +18,7 @@ type row struct {
 	PerSecond float64       `json:"per_second,omitempty"`
 	P50       time.Duration `json:"p50_ns,omitempty"`
 	P99       time.Duration `json:"p99_ns,omitempty"`
-	CPU       time.Duration `json:"cpu_ns_per_request,omitempty"` // of the server, all threads
+	CPU       time.Duration `json:"cpu_ns_per_request,omitempty"` // of the server and its workers, all threads
 	Memory    int64         `json:"resident_bytes,omitempty"`     // of the server
 	// Ratio is of two figures of this run; Of names them.
 	Ratio float64 `json:"ratio,omitempty"`

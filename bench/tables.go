@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -47,7 +46,9 @@ func benchTables(ctx context.Context, b *bench) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, t.s.stop()) }()
-	for _, step := range []func(context.Context) error{t.statements, t.prepare, t.answers, t.exportAndImport} {
+	for _, step := range []func(context.Context) error{
+		t.statements, t.inProcess, t.manyTables, t.open30, t.bombs, t.prepare, t.answers, t.exportAndImport,
+	} {
 		if err := step(ctx); err != nil {
 			return err
 		}
@@ -147,6 +148,10 @@ func (t *tableBench) answers(ctx context.Context) error {
 		{"CSV", "text/csv", ">= 1.5 M rows/s"}, {"JSON", "application/json", ""},
 	} {
 		var all []time.Duration
+		before, err := t.s.cpuOfAll()
+		if err != nil {
+			return err
+		}
 		for range max(3, t.rounds) {
 			_, took, err := t.query(ctx, "tables", f.accept, "SELECT * FROM b.wide", fmt.Sprintf(`,"max_rows":%d`, t.rows))
 			if err != nil {
@@ -158,8 +163,13 @@ func (t *tableBench) answers(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		after, err := t.s.cpuOfAll()
+		if err != nil {
+			return err
+		}
 		t.table.add(row{
 			What: fmt.Sprintf("rows of a query as %s (workers at most %d MiB)", f.name, workers>>20), PerSecond: float64(t.rows) / middle(all).Seconds(),
+			CPU:    (after - before) / time.Duration(len(all)),
 			Memory: server, Bar: f.bar,
 		})
 	}
@@ -171,24 +181,11 @@ func (s *server) held() (server, worker int64, err error) {
 	if server, err = peak(s.cmd.Process.Pid); err != nil {
 		return 0, 0, err
 	}
-	all, err := filepath.Glob("/proc/[0-9]*/stat")
+	all, err := s.workers()
 	if err != nil {
 		return 0, 0, err
 	}
-	for _, path := range all {
-		text, err := os.ReadFile(path)
-		if err != nil {
-			continue // it has ended
-		}
-		_, rest, _ := strings.Cut(string(text), ") ")
-		fields := strings.Fields(rest)
-		if len(fields) < 2 || fields[1] != strconv.Itoa(s.cmd.Process.Pid) {
-			continue
-		}
-		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
-		if err != nil {
-			return 0, 0, err
-		}
+	for _, pid := range all {
 		if n, err := peak(pid); err == nil {
 			worker = max(worker, n)
 		}
