@@ -138,11 +138,10 @@ func (e *Event) encode(flat bool, b []byte) ([]byte, error) {
 	if flat {
 		b = e.flat(b)
 	} else {
-		text, err := json.Marshal(e)
-		if err != nil {
-			return nil, fmt.Errorf("encode the event: %w", err)
+		var err error
+		if b, err = e.json(b); err != nil {
+			return nil, err
 		}
-		b = append(b, text...)
 	}
 	if len(b) > maxEvent {
 		return nil, policy.Unable("the event is too large")

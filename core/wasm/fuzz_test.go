@@ -3,7 +3,10 @@ package wasm
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
+	"reflect"
+	"strings"
 	"testing"
 	"unicode/utf8"
 
@@ -69,23 +72,46 @@ func FuzzDecision(f *testing.F) {
 }
 
 // FuzzEvent holds that an event which a client makes up is asked about or refused,
-// and that an expression bears it.
+// that its JSON says what encoding/json would, and that an expression bears it.
 func FuzzEvent(f *testing.F) {
 	f.Add(`{"operation":"query","project":null,"input":{"a":[1,2.5,"x",{"b":1e999}]}}`, `has(input.a) && input.a[0] == 1`)
 	f.Add(`{"project":{"settings":{"quota":{"bytes":1}}},"usage":{"adds":{"bytes":1}}}`, `project.settings.quota.bytes < usage.adds.bytes`)
+	f.Add("{\"operation\":\"\\u0000\\u001f\\\"\\\\\\u2028<é\xff\",\"actor\":{\"name\":\"\\ud800\"}}", "true")
 	f.Add(`{"input":"text"}`, `input.matches("t(.*)t") || [1,2].exists(x, x > 1)`)
 	f.Fuzz(func(t *testing.T, text, when string) {
 		var e Event
 		if json.Unmarshal([]byte(text), &e) != nil {
 			return
 		}
-		for _, flat := range []bool{false, true} {
-			if _, err := e.encode(flat, nil); err != nil {
-				t.Logf("%v", err)
-			}
+		if _, err := e.encode(true, nil); err != nil {
+			t.Logf("%v", err)
+		}
+		ours, err := e.json(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		theirs, err := json.Marshal(&e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var a, b any
+		if err := errors.Join(json.Unmarshal(ours, &a), json.Unmarshal(theirs, &b)); err != nil && !strings.Contains(err.Error(), "cannot unmarshal number") {
+			t.Fatalf("%v: %s", err, ours)
+		}
+		if !reflect.DeepEqual(a, b) {
+			t.Fatalf("%s\nis not\n%s", ours, theirs)
 		}
 		if filter, err := newFilter(Manifest{Kind: Policy, When: when}); err == nil {
 			filter.passes(&eventView{e: &e})
 		}
 	})
+}
+
+// An event with parts that are no JSON is refused, not given to a guest.
+func TestAnEventThatIsNoJSONIsRefused(t *testing.T) {
+	for _, e := range []*Event{{Input: rawJSON(`{"a":`)}, {Project: &EventProject{Settings: rawJSON("{}}")}}} {
+		if text, err := e.encode(false, nil); err == nil {
+			t.Errorf("it is encoded as %s", text)
+		}
+	}
 }
