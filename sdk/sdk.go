@@ -67,9 +67,7 @@ func Init(dir, name, language, kind string) error {
 func contents(language, kind string) map[string]string {
 	in := "templates/" + language + "/"
 	all := map[string]string{"plugin.yaml": "templates/" + kind + ".yaml"}
-	if kind == "policy" {
-		all["cases.yaml"] = "templates/cases.yaml"
-	}
+	all["cases.yaml"] = map[string]string{"policy": "templates/cases.yaml", "sink": "templates/sink-cases.yaml"}[kind]
 	switch language {
 	case "go":
 		all["go.mod"], all["main.go"] = in+"go.mod.txt", in+kind+".txt"

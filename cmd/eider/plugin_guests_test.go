@@ -109,17 +109,18 @@ func hold(t *testing.T, dir, file string) {
 	t.Logf("%d cases", len(results))
 }
 
-// One list of cases, the same policy in three languages.
+// One list of cases, the same policy and the same sink in three languages.
 func TestTheSDKsAgree(t *testing.T) {
 	for _, language := range sdk.Languages() {
 		t.Run(language, func(t *testing.T) {
 			hold(t, builtGuest(t, "sdk/"+language+"/examples/guard"), filepath.Join(repository, "sdk/testdata/guard.yaml"))
+			hold(t, builtGuest(t, "sdk/"+language+"/examples/notify"), filepath.Join(repository, "sdk/testdata/notify.yaml"))
 		})
 	}
 }
 
-func TestBuiltInPoliciesAnswerAsTheirCasesSay(t *testing.T) {
-	for _, name := range []string{"quota", "ratelimit", "naming"} {
+func TestBuiltInPluginsAnswerAsTheirCasesSay(t *testing.T) {
+	for _, name := range []string{"quota", "ratelimit", "naming", "audit-webhook"} {
 		t.Run(name, func(t *testing.T) {
 			hold(t, builtGuest(t, "plugins/"+name), filepath.Join(repository, "plugins", name, "cases.yaml"))
 		})

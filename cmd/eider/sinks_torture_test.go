@@ -40,6 +40,7 @@ type siem struct {
 	killed    [2]int // with a batch under way: before it was taken, and before that was answered
 	told      int
 
+	asked int
 	until int // batches, then
 	kill  func()
 }
@@ -52,14 +53,14 @@ func (s *siem) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	luck := s.rng.IntN(24)
-	if luck == 0 {
+	s.asked++
+	if s.asked%9 == 0 {
 		s.refused++
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return
 	}
 	s.until--
-	if s.until == 0 && luck < 12 {
+	if s.until == 0 && s.rng.IntN(2) == 0 {
 		s.killed[0]++
 		s.kill()
 		return
@@ -69,7 +70,7 @@ func (s *siem) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.killed[1]++
 		s.kill()
 	}
-	if luck == 1 {
+	if s.asked%13 == 0 {
 		s.unsettled++
 		panic(http.ErrAbortHandler) // the connection breaks
 	}

@@ -58,15 +58,36 @@ func (p *Plugin) Take(ctx context.Context, given audit.Batch) (last int64, err e
 		if err != nil || b == nil {
 			return last, err
 		}
-		after, err := p.deliver(ctx, v, b)
+		r, err := p.deliver(ctx, v, b)
 		switch {
 		case errors.Is(err, errClosed) && p.current.Load() != v:
 			continue // another version has taken its place
+		case err == nil && r.Retry:
+			err = fmt.Errorf("it wants the batch again: %s", r.Reason)
+			fallthrough
 		case err != nil:
-			return 0, &audit.NotTaken{First: b.FirstID, Last: b.LastID, After: after, Err: err}
+			return 0, &audit.NotTaken{First: b.FirstID, Last: b.LastID, After: r.After, Err: err}
 		}
 		return last, nil
 	}
+}
+
+// Give gives a sink the batch, for a test of it, and returns what it answers. given is
+// false where it wants none of the rows.
+func (p *Plugin) Give(ctx context.Context, b audit.Batch) (r Receipt, given bool, err error) {
+	v := p.current.Load()
+	if v == nil {
+		return r, false, errNotLoaded
+	}
+	if v.manifest.Kind != Sink {
+		return r, false, fmt.Errorf("plugin %s is no sink", p.item.Name)
+	}
+	rows, _, err := v.batch(b)
+	if err != nil || rows == nil {
+		return r, false, err
+	}
+	r, err = p.deliver(ctx, v, rows)
+	return r, true, err
 }
 
 // wants reports whether the sink is to be given the row.
@@ -135,17 +156,16 @@ func (b *batch) encode(flat bool) ([]byte, error) {
 	return w.b, nil
 }
 
-// deliver gives a guest the batch. after is when it may come again, if the guest
-// says so.
-func (p *Plugin) deliver(ctx context.Context, v *version, b *batch) (after time.Duration, err error) {
+// deliver gives a guest the batch.
+func (p *Plugin) deliver(ctx context.Context, v *version, b *batch) (Receipt, error) {
 	begun := time.Now()
 	g, err := v.pool.take(ctx)
 	if err != nil {
-		return 0, err
+		return Receipt{}, err
 	}
 	given := v.callFuel()
 	g.begin(ctx, given, deliverWithin)
-	after, sound, err := g.deliver(b)
+	r, sound, err := g.deliver(b)
 	used := g.used(given)
 	g.running = nil
 	if sound {
@@ -153,31 +173,29 @@ func (p *Plugin) deliver(ctx context.Context, v *version, b *batch) (after time.
 	} else {
 		v.pool.bury(g, err)
 	}
-	outcome := "ok"
-	if err != nil {
+	outcome, failed := "ok", err
+	if r.Retry {
+		outcome, failed = "retry", fmt.Errorf("it wants the batch again: %s", r.Reason)
+	} else if err != nil {
 		outcome = "error"
 	}
-	p.count(ctx, outcome, time.Since(begun), used, err)
-	return after, err
+	p.count(ctx, outcome, time.Since(begun), used, failed)
+	return r, err
 }
 
-func (g *guest) deliver(b *batch) (after time.Duration, sound bool, err error) {
+func (g *guest) deliver(b *batch) (r Receipt, sound bool, err error) {
 	message, err := b.encode(g.flat)
 	if err != nil {
-		return 0, true, err
+		return r, true, err
 	}
 	answer, err := g.exchange(message)
 	if err != nil {
-		return 0, errors.Is(err, errNoRoom), err
+		return r, errors.Is(err, errNoRoom), err
 	}
-	r, err := decodeReceipt(g.flat, answer)
-	if err != nil {
-		return 0, false, &failure{errMalformed, err}
+	if r, err = decodeReceipt(g.flat, answer); err != nil {
+		return Receipt{}, false, &failure{errMalformed, err}
 	}
-	if r.Retry {
-		return r.After, true, fmt.Errorf("it wants the batch again: %s", r.Reason)
-	}
-	return 0, true, nil
+	return r, true, nil
 }
 
 // Receipt is a sink's answer: whether it has taken the batch, else why not.

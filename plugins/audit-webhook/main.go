@@ -110,7 +110,19 @@ func (w *webhook) body(b *plugin.Batch) []byte {
 		body = append(body, `","datacontenttype":"application/json","data":`...)
 		body = append(append(body, r.JSON...), '}')
 	}
+	if b.Checkpoint.Get("hash").String() != "" {
+		body = append(append(body, checkpoint(b, source)...), '}')
+	}
 	return append(body, ']')
+}
+
+// checkpoint writes all of the event behind the rows but its end: whoever keeps it
+// can prove later what the log was.
+func checkpoint(b *plugin.Batch, source string) []byte {
+	body := append([]byte(`,{"specversion":"1.0","id":"`), strconv.FormatInt(b.Epoch, 10)+"-checkpoint-"+strconv.FormatInt(b.LastID, 10)...)
+	body = append(append(body, `","source":`...), source...)
+	body = append(append(body, `,"type":"eider.checkpoint","time":`...), plugin.Quote(b.Checkpoint.Get("time").String())...)
+	return append(append(body, `,"datacontenttype":"application/json","data":`...), b.Checkpoint...)
 }
 
 // retryAfter returns the milliseconds of Retry-After in seconds, 0 if there is none.

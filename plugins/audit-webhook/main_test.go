@@ -40,6 +40,16 @@ func TestBatchesAreSignedCloudEvents(t *testing.T) {
 		t.Errorf("the body is %s", body)
 	}
 
+	b.Checkpoint = `{"id":102,"hash":"ab","time":"2025-11-27T06:40:01Z","signature":"cd"}`
+	var last []map[string]any
+	if err := json.Unmarshal(w.body(b), &last); err != nil || len(last) != 3 {
+		t.Fatalf("with a checkpoint: %v, %s", err, w.body(b))
+	}
+	data := map[string]any{"id": 102.0, "hash": "ab", "time": "2025-11-27T06:40:01Z", "signature": "cd"}
+	if c := last[2]; c["id"] != "2-checkpoint-102" || c["type"] != "eider.checkpoint" || c["time"] != data["time"] || !reflect.DeepEqual(c["data"], data) {
+		t.Errorf("the checkpoint is %v", c)
+	}
+
 	mac := hmac.New(sha256.New, []byte("s3cret"))
 	mac.Write([]byte("1764225601." + string(body)))
 	headers := map[string]string{}

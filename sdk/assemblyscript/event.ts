@@ -207,6 +207,7 @@ class BatchMessage {
   last_id: i64 = 0;
   attempt: i64 = 0;
   rows: JSON.Raw = new JSON.Raw("[]");
+  checkpoint: JSON.Raw = new JSON.Raw("null");
 }
 
 /** Rows of the log, in the order of their ids. */
@@ -221,6 +222,8 @@ export class Batch {
     /** 1 for the first try. */
     public attempt: i64,
     public rows: Row[],
+    /** Signed, that the last row was in the chain; null if there is none. */
+    public checkpoint: Json,
   ) {}
 }
 
@@ -229,7 +232,7 @@ export function readBatch(text: string): Batch {
   const rows: Row[] = [];
   const items = new Json(m.rows.data).items();
   for (let i = 0; i < items.length; i++) rows.push(new Row(items[i]));
-  return new Batch(m.sink, m.epoch, m.first_id, m.last_id, m.attempt, rows);
+  return new Batch(m.sink, m.epoch, m.first_id, m.last_id, m.attempt, rows, new Json(m.checkpoint.data));
 }
 
 /** The answer of a sink. */

@@ -87,6 +87,12 @@ func readBatch(message []byte) (*Batch, error) {
 	if r.bad {
 		return nil, errShort
 	}
+	if r.rest != "" { // a server of before has none
+		b.Checkpoint = JSON(r.str())
+	}
+	if r.bad {
+		return nil, errShort
+	}
 	return b, nil
 }
 

@@ -78,6 +78,13 @@ func TestBatchesAreReadAsTheABIWritesThem(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Fatalf("read %+v, %v", got, err)
 	}
+	want.Checkpoint = `{"id":101}`
+	if got, err = readBatch(*f.str(`{"id":101}`)); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("with a checkpoint it is %+v, %v", got, err)
+	}
+	if _, err = readBatch((*f)[:len(*f)-1]); err == nil {
+		t.Error("half a checkpoint is read")
+	}
 }
 
 func TestAnswersAreWrittenAsTheABIReadsThem(t *testing.T) {

@@ -146,6 +146,7 @@ type Batch struct {
 	FirstID, LastID int64
 	Attempt         int // 1 for the first try
 	Rows            []Row
+	Checkpoint      JSON // signed, that the last row was in the chain; empty if there is none
 }
 
 // Row is a row of the log. What has no field of its own is in JSON.

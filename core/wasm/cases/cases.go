@@ -1,5 +1,6 @@
-// Package cases holds policies to what they must answer: a file in YAML with events
-// and the decision that is wanted for each, asked in the real host.
+// Package cases holds plugins to what they must answer: a file in YAML with events
+// and the decision that is wanted for each, or with batches and the receipt, asked in
+// the real host.
 package cases
 
 import (
@@ -27,6 +28,7 @@ type File struct {
 	Config       map[string]any `yaml:"config"`
 	Capabilities []string       `yaml:"capabilities"` // those of the manifest if left out
 	Event        map[string]any `yaml:"event"`
+	Batch        map[string]any `yaml:"batch"` // of a sink
 	Cases        []Case         `yaml:"cases"`
 }
 
@@ -38,12 +40,18 @@ type Case struct {
 	Before       []map[string]any `yaml:"before"` // events that are asked about first, each laid over the file's
 	Times        int              `yaml:"times"`  // how often the event comes; the last answer counts
 	Event        map[string]any   `yaml:"event"`  // laid over the file's
+	Batch        map[string]any   `yaml:"batch"`  // laid over the file's, for a sink
+	Answer       Answer           `yaml:"answer"` // of the receiver that a sink posts to
 	Want         Want             `yaml:"want"`
 	Refused      string           `yaml:"refused"` // why the configuration is refused, instead of a decision
 }
 
-// Want is a decision. What is left out may be anything.
+// Want is a decision, or a receipt. What is left out may be anything.
 type Want struct {
+	Receipt      string `yaml:"receipt"` // ok, retry, none: it is given none of the rows
+	RetryAfterMS *int64 `yaml:"retry_after_ms"`
+	Sent         *Sent  `yaml:"sent"`
+
 	Decision   string  `yaml:"decision"` // allow, deny, warn
 	Code       string  `yaml:"code"`
 	Reason     *string `yaml:"reason"`
@@ -85,6 +93,7 @@ type Bench struct {
 	builtin     func(string) ([]byte, error)
 	manifest    wasm.Manifest
 	hosts       map[string]*loaded
+	receiver    *receiver // of a sink's requests
 }
 
 type loaded struct {
@@ -116,6 +125,9 @@ func (b *Bench) Plugin(ctx context.Context, config map[string]any, capabilities 
 
 func (b *Bench) load(ctx context.Context, config map[string]any, capabilities []string) *loaded {
 	item := wasm.Item{Name: "it", Path: b.path, Config: config, Capabilities: capabilities, HTTPHosts: b.manifest.HTTP.Hosts, Guests: 1}
+	if b.receiver != nil {
+		item.HTTPHosts, item.HTTPPrivate = append([]string{b.receiver.address()}, item.HTTPHosts...), []string{b.receiver.address()}
+	}
 	host, err := wasm.New(wasm.Options{
 		Cache: b.cache, Log: slog.New(slog.DiscardHandler), Tracer: tracenoop.NewTracerProvider().Tracer(""),
 		Meter: metricnoop.NewMeterProvider().Meter(""), KV: wasm.NewKV(), Builtin: b.builtin,
@@ -132,6 +144,9 @@ func (b *Bench) load(ctx context.Context, config map[string]any, capabilities []
 
 // Close lets go of what was loaded.
 func (b *Bench) Close(ctx context.Context) {
+	if b.receiver != nil {
+		b.receiver.close()
+	}
 	for _, l := range b.hosts {
 		if l.host != nil {
 			_ = l.host.Close(ctx) // nothing of it is kept
@@ -141,6 +156,12 @@ func (b *Bench) Close(ctx context.Context) {
 
 // Run asks about every case. An error is one of the file, not of a case.
 func (b *Bench) Run(ctx context.Context, f File) ([]Result, error) {
+	if b.manifest.Kind == wasm.Sink && b.receiver == nil {
+		var err error
+		if b.receiver, err = receive(); err != nil {
+			return nil, err
+		}
+	}
 	var all []Result
 	for _, c := range f.Cases {
 		r, err := b.run(ctx, f, c)
@@ -164,6 +185,9 @@ func (b *Bench) run(ctx context.Context, f File, c Case) (Result, error) {
 	if c.Capabilities != nil {
 		capabilities = c.Capabilities
 	}
+	if b.receiver != nil {
+		config = b.receiver.named(config).(map[string]any)
+	}
 	p, err := b.Plugin(ctx, config, capabilities)
 	switch {
 	case c.Refused != "" && err == nil:
@@ -178,6 +202,9 @@ func (b *Bench) run(ctx context.Context, f File, c Case) (Result, error) {
 	case err != nil:
 		r.Wrong = "it is refused: " + err.Error()
 		return r, nil
+	}
+	if b.manifest.Kind == wasm.Sink {
+		return b.give(ctx, p, f, c, r)
 	}
 	events, err := c.events(f.Event)
 	if err != nil {

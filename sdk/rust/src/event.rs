@@ -219,6 +219,8 @@ pub struct Batch {
     pub attempt: i64,
     /// At least one.
     pub rows: Vec<Row>,
+    /// Signed, that the last row was in the chain; null if there is none.
+    pub checkpoint: Json,
 }
 
 /// A row of the log. What has no field of its own is in `json`.
@@ -257,6 +259,7 @@ impl From<Json> for Batch {
             last_id: json.number("last_id"),
             attempt: json.number("attempt"),
             rows: rows.into_iter().map(row).collect(),
+            checkpoint: json.take("checkpoint"),
         }
     }
 }
