@@ -122,6 +122,9 @@ func (d *shown) follow(t *testing.T, s *apptest.Server, status int, as, do, temp
 	if wrong := d.wrong(&op, method, a.Status, a.Header, len(a.Body)); wrong != "" {
 		t.Errorf("%s %v: the document does not say %s", do, headers, wrong)
 	}
+	if said := op.Responses[fmt.Sprint(a.Status)].Description; a.Code() != "" && !slices.Contains(strings.Split(said, ", "), a.Code()) {
+		t.Errorf("%s: the document says that %d is %s, not %s", do, a.Status, said, a.Code())
+	}
 	return a
 }
 
@@ -160,6 +163,7 @@ func TestUploadsAreAsDocumented(t *testing.T) {
 		{201, key, "POST /projects/p/files?name=x.csv", filesRoute, "a,b", []string{"Content-Type: text/csv"}},
 		{422, key, "POST /projects/p/files?name=x&checksum_sha256=" + hexed, filesRoute, "other", []string{raw}},
 		{412, key, "DELETE /projects/p/files/" + id, filesRoute + "/{file}", "", []string{`If-Match: "other"`}},
+		{400, key, "POST /projects/p/files/prepare", filesRoute + "/prepare", `{"filename":"x","size_bytes":1000000000000000}`, nil},
 	} {
 		d.follow(t, s, c.status, c.as, c.do, c.template, c.body, c.headers...)
 	}

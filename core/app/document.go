@@ -62,6 +62,17 @@ func refusals(codes []eider.Code) []schema.ErrorResponse {
 	return all
 }
 
+// refusalsOf are those of the operation, with the statuses that are its own.
+func refusalsOf(d *operation.Declared) []schema.ErrorResponse {
+	all := refusals(codes(d))
+	for i := range all {
+		if status, ok := d.Statuses[all[i].Code]; ok {
+			all[i].Status = status
+		}
+	}
+	return all
+}
+
 // documented returns the operations, each once for each of its routes. A path
 // that another route has too, but for a slash at its end, is no path of its own. A
 // variant that a query chooses is documented with the operation that it varies.
@@ -100,7 +111,7 @@ func described(d *operation.Declared, place, path string) schema.Operation {
 	op := schema.Operation{
 		ID: d.ID, Method: place[:strings.Index(place, " ")], Path: path, Summary: d.Summary, Description: d.Description, Role: d.Role.String(),
 		Tag: tag(path), Signed: d.Signed, Input: d.Input, Accepts: d.Accepts, Answers: d.Documented(), Tagged: d.Tagged, Async: d.Async,
-		Idempotent: d.Keyed(), Errors: refusals(codes(d)),
+		Idempotent: d.Keyed(), Errors: refusalsOf(d),
 	}
 	if d.Route != op.Method+" "+path {
 		op.ID += "_" + strings.ToLower(op.Method)
@@ -117,7 +128,7 @@ func vary(op *schema.Operation, d *operation.Declared) {
 			op.Answers = append(op.Answers, a)
 		}
 	}
-	for _, e := range refusals(codes(d)) {
+	for _, e := range refusalsOf(d) {
 		if !slices.Contains(op.Errors, e) {
 			op.Errors = append(op.Errors, e)
 		}
@@ -133,8 +144,9 @@ func codes(d *operation.Declared) []eider.Code {
 	}
 	if d.Keyed() {
 		all = append(all, onChange...)
+		all = append(all, eider.StorageFull) // a disk that is quite full takes no row either
 		if !d.Frees {
-			all = append(all, eider.StorageFull, eider.QuotaExceeded, eider.AuditSinkBehind)
+			all = append(all, eider.QuotaExceeded, eider.AuditSinkBehind)
 		}
 	}
 	switch {

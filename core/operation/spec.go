@@ -75,6 +75,9 @@ type Spec struct {
 	Status int
 	// Errors lists the codes that the handler may answer, for the document.
 	Errors []eider.Code
+	// Statuses are those of codes that this operation answers with another status
+	// than others do, for the document.
+	Statuses map[eider.Code]int
 	// Accepts lists the forms of a streamed body, Answers what a stream answers
 	// where it succeeds, and Headers those that another answer has of its own. They
 	// are for the document, which cannot see them in a type.

@@ -135,6 +135,7 @@ func (f *Files) Declare(r *core.Registry) error {
 		Name: "prepare_file", Route: "POST " + base + "/prepare", Role: eider.ProjectWrite, Target: "file",
 		Summary: "Announce an upload", Errors: []eider.Code{eider.FileTooLarge, eider.QuotaExceeded},
 		Description: "Answers a key and URLs by which the bytes can be uploaded until expires_at.",
+		Statuses:    map[eider.Code]int{eider.FileTooLarge: 400},
 		Adds:        reserved,
 	}, f.prepare)
 	f.declareUploads(r)
