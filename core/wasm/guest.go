@@ -40,6 +40,7 @@ type guest struct {
 	call  api.Function // eider_decide or eider_deliver
 	fuel  api.MutableGlobal
 	flat  bool
+	born  int64 // bytes of its memory when it was ready
 
 	ctx   context.Context // carries the guest itself to the host functions
 	stack [2]uint64
@@ -70,7 +71,17 @@ func newGuest(ctx context.Context, v *version) (*guest, error) {
 	if err := g.start(ctx); err != nil {
 		return nil, errors.Join(err, g.close())
 	}
+	g.born = int64(g.mem.Size())
 	return g, nil
+}
+
+// usedUp reports that the guest's memory has grown so far that it may soon not grow
+// any more. The runtime of Go collects its garbage in goroutines that run during calls
+// alone, falls behind, and after some hundred thousand calls finds no memory: that call
+// would be denied for nothing. A memory that was large from the start is no such sign.
+func (g *guest) usedUp() bool {
+	limit, size := int64(g.v.manifest.Limits.Memory), int64(g.mem.Size())
+	return size > g.born && size >= max(limit/4*3, g.born+(limit-g.born)/2)
 }
 
 func (g *guest) close() error { return g.mod.Close(context.Background()) }

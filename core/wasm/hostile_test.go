@@ -169,3 +169,24 @@ func TestModulesOfManyParts(t *testing.T) {
 		}
 	}
 }
+
+// A guest whose memory grows from call to call is replaced before it has none left: no
+// call is denied for it. One that took all it may have at the start stays.
+func TestAGuestThatIsUsedUpIsReplacedInTime(t *testing.T) {
+	grow := func(pages int) []byte { return w.Cat(w.I32(pages), 0x40, 0, w.I32(-1), 0x46, 0x04, empty, 0x00, end) }
+	leaks := w.Policy(grow(16), nil) // 1 MiB a call, of 16
+	large := w.Policy(nil, func(m *w.Module) { m.Memory = w.Pages(256, 256) })
+	h, chain := host(t, wasm.Item{Name: "leaks", Path: w.Folder(t, leaks, w.Manifest), Guests: 1},
+		wasm.Item{Name: "large", Path: w.Folder(t, large, w.Manifest), Guests: 1})
+	for n := range 100 {
+		if o := chain.Ask(t.Context(), question()); o.Denial != nil {
+			t.Fatalf("call %d: %v", n, o.Denial)
+		}
+	}
+	if f := h.Plugin("leaks").Figures(); f.Errors != 0 || f.Replaced < 5 || f.Replaced > 20 {
+		t.Errorf("the one that grows: %+v", f)
+	}
+	if f := h.Plugin("large").Figures(); f.Replaced != 0 {
+		t.Errorf("the one that was large: %+v", f)
+	}
+}

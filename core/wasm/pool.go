@@ -107,19 +107,26 @@ func (p *pool) taken(g *guest) (*guest, error) {
 	return g, nil
 }
 
-// give takes a guest back that has answered.
+// give takes a guest back that has answered. One that is used up is not used again:
+// another one is made in the background.
 func (p *pool) give(g *guest) {
 	defer p.wg.Done()
+	again := !g.usedUp()
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.out--
 	p.held = max(p.held, int64(g.mem.Size()))
 	p.deaths, p.failed = 0, false
-	if p.closed {
-		_ = g.close()
-		return
+	if !again {
+		p.buried++
 	}
-	p.ready <- g
+	if again = again && !p.closed; again {
+		p.ready <- g
+	}
+	p.mu.Unlock()
+	if !again {
+		_ = g.close()
+		p.replace()
+	}
 }
 
 // bury throws a guest away that has failed, and has another one made.

@@ -9,7 +9,8 @@
 //     is kept on disk, so that the next start takes some milliseconds.
 //  3. One guest is made and configured, and asked about an event that never was.
 //     What fails until here refuses the plugin, and leaves the one before it.
-//  4. Guests wait in a queue; each call takes the first and puts it back last.
+//  4. Guests wait in a queue; each call takes the first and puts it back last, unless
+//     its memory is nearly used up.
 //     One that traps, runs dry, leaves or answers what is no answer is thrown away,
 //     and another is made in the background.
 //
