@@ -100,6 +100,24 @@ func TestReadBesideAKilledWorkerIsBegunAgainOnce(t *testing.T) {
 	c.stop(t)
 }
 
+// An export only reads, and its file is made anew.
+func TestExportWhoseWorkerIsKilledIsBegunAgain(t *testing.T) {
+	t.Parallel()
+	c := serve(t, t.TempDir())
+	c.Want(201, childKey, "POST /projects", `{"id":"p"}`)
+	c.Want(201, childKey, "POST /projects/p/buckets", `{"name":"b"}`)
+	c.Want(200, childKey, "POST /projects/p/query", statement("CREATE TABLE b.t AS SELECT range AS n FROM range(90)", `"mode":"write"`))
+	export := begin(c, "POST /projects/p/buckets/b/tables/t/export", `{"format":"csv","where_filter":"levenshtein(repeat('a', 2000), repeat('b', 2000 + n::INTEGER % 2)) > 0"}`)
+	must(t, syscall.Kill(busy(t, c), syscall.SIGKILL))
+	if a := <-export; a.Status != 200 || a.JSON["rows_exported"] != 90.0 {
+		t.Errorf("the export got %d %s", a.Status, a.Body)
+	}
+	if a := c.Want(200, childKey, "GET /projects/p/files", ""); a.JSON["total"] != 1.0 {
+		t.Errorf("the files are %s", a.Body)
+	}
+	c.stop(t)
+}
+
 // What happens to workers is told: of the project in its stats, of the server in
 // its health, and nothing else has anything of it.
 func TestProjectWhoseWorkerKeepsDyingIsDegradedAndTheServerIsNot(t *testing.T) {

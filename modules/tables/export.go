@@ -149,17 +149,26 @@ func (p *exportPlan) tell(call *operation.Call) {
 // still hold the file open.
 func (f *Tables) exportFile(ctx context.Context, p *exportPlan) error {
 	call := operation.From(ctx)
-	if err := f.clearOut(p); err != nil {
-		return err
-	}
 	var out worker.Exported
-	err := f.perform(ctx, p.Project, "export", p.args, projectdb.Sinks{Progress: call.Progress}, &out)
+	err := f.writeOut(ctx, p, &out)
+	if eider.CodeOf(err) == eider.ProjectRestarted && ctx.Err() == nil {
+		err = f.writeOut(ctx, p, &out) // its neighbour had the worker killed: it only reads, as a query does
+	}
 	if err == nil {
 		p.rows = out.Rows
 		call.Progress(exportShare, out.Rows)
 		err = f.collect(ctx, call, p)
 	}
 	return errors.Join(err, f.clearOut(p))
+}
+
+// writeOut has the worker write the rows. How far it is nobody knows: DuckDB tells
+// that only where a setting of the connection asks for it, and those are locked.
+func (f *Tables) writeOut(ctx context.Context, p *exportPlan, out *worker.Exported) error {
+	if err := f.clearOut(p); err != nil {
+		return err
+	}
+	return f.perform(ctx, p.Project, "export", p.args, projectdb.Sinks{}, out)
 }
 
 // exportShare is how much of an export's progress is to write the rows.
