@@ -209,3 +209,36 @@ func TestSinkThatPostsIsHeldToItsHosts(t *testing.T) {
 		mu.Unlock()
 	}
 }
+
+// What was not granted can be imported, and says so each time; the clock stands.
+func TestNothingIsGrantedThatTheOperatorDidNotGrant(t *testing.T) {
+	orTrap := func(want int64) []byte { return w.Cat(w.I64(want), 0x52, 0x04, empty, 0x00, end) }
+	wide := func(code []byte) []byte { return w.Cat(code, 0xac) } // i32 to i64
+	zeros := func(params string) (code []byte) {
+		for _, p := range params {
+			if p == 'l' {
+				code = w.Cat(code, w.I64(0))
+			} else {
+				code = w.Cat(code, w.I32(0))
+			}
+		}
+		return code
+	}
+	for name, params := range map[string]string{
+		"log": "iii", "kv_get": "iiii", "kv_set": "iiiil", "kv_delete": "ii", "kv_add": "iilli", "kv_cas": "iiiiiil",
+		"metadata_read": "iiii", "http_request": "iiii", "clock_now_ms": "",
+	} {
+		code, results := wide(w.Cat(zeros(params), call, 0)), "i"
+		if name == "clock_now_ms" {
+			code, results = w.Cat(call, 0), "l"
+		}
+		module := w.Sink(`{"status":"ok"}`, w.Cat(code, orTrap(-2)), func(m *w.Module) {
+			m.Imports = []w.Import{{Module: "eider", Name: name, Params: params, Results: results}}
+		})
+		manifest := "name: guest\nversion: 1.0.0\nabi: 1\nkind: sink\ncapabilities: [log, kv, metadata.read, http, clock]\nhttp: {hosts: ['*']}\n"
+		h, _ := host(t, wasm.Item{Name: "x", Path: w.Folder(t, module, manifest), Guests: 1})
+		if _, err := h.Plugin("x").Take(t.Context(), audit.Batch{Rows: logRows(1), Attempt: 1}); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
