@@ -2,12 +2,10 @@ package audit
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -106,9 +104,9 @@ func WriteArchive(ctx context.Context, v *metadata.View, files *disk.FS, signer 
 	if err := m.write(ctx, v, fresh); err != nil {
 		return nil, errors.Join(err, ignoreMissing(os.Remove(fresh)))
 	}
-	err = syncFile(fresh)
+	err = files.SyncFile(fresh)
 	if err == nil {
-		m.SHA256, m.Bytes, err = sumOf(fresh)
+		m.SHA256, m.Bytes, err = disk.Sum(ctx, fresh)
 	}
 	if err != nil {
 		return nil, errors.Join(err, ignoreMissing(os.Remove(fresh)))
@@ -174,27 +172,6 @@ func ignoreMissing(err error) error {
 		return nil
 	}
 	return err
-}
-
-// syncFile makes a file durable: DuckDB may not have.
-func syncFile(path string) error {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		return fmt.Errorf("sync the archive: %w", err)
-	}
-	return errors.Join(f.Sync(), f.Close())
-}
-
-// sumOf returns a file's checksum and length.
-func sumOf(path string) (sum string, length int64, err error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", 0, fmt.Errorf("read the archive: %w", err)
-	}
-	defer f.Close()
-	h := sha256.New()
-	length, err = io.Copy(h, f)
-	return hex.EncodeToString(h.Sum(nil)), length, err
 }
 
 // ReadManifest returns the manifest of an archive, nil if it has none.
@@ -319,7 +296,7 @@ func (w *walker) archives(ctx context.Context, dir string, signer *Signer) error
 // archive walks one archive, which has the next row.
 func (w *walker) archive(ctx context.Context, dir string, signer *Signer, m *Manifest) error {
 	path, before := filepath.Join(dir, m.File), w.breaks.count()
-	sum, _, err := sumOf(path)
+	sum, _, err := disk.Sum(ctx, path)
 	if errors.Is(err, fs.ErrNotExist) {
 		w.fail(w.next, m.Last, "missing", "the archive of rows %d to %d is not there", m.First, m.Last)
 		return nil

@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -102,7 +103,7 @@ func (w *Writer) Put(ctx context.Context, name string, r io.Reader, of string) e
 		return err
 	}
 	sum := &counted{hash: sha256.New()}
-	if err := w.files.CreateFrom(w.Path(name), io.TeeReader(&bound{ctx, r}, sum), 0o600); err != nil {
+	if err := w.files.CreateFrom(w.Path(name), io.TeeReader(disk.Until(ctx, r), sum), 0o600); err != nil {
 		return err
 	}
 	w.add(Entry{name, sum.n, hex.EncodeToString(sum.hash.Sum(nil)), of})
@@ -190,7 +191,7 @@ func (w *Writer) Finish(m Manifest, final string) (Manifest, error) {
 	if err := w.files.CreateFile(w.Path(manifestFile), append(text, '\n'), 0o600); err != nil {
 		return m, err
 	}
-	for dir := range w.made {
+	for _, dir := range slices.Backward(slices.Sorted(maps.Keys(w.made))) { // what is below comes first
 		if err := w.files.SyncDir(dir); err != nil {
 			return m, err
 		}
@@ -270,28 +271,8 @@ func Check(ctx context.Context, dir string, m Manifest) (wrong []string, err err
 }
 
 func measure(ctx context.Context, dir, name string) (Entry, error) {
-	file, err := os.Open(filepath.Join(dir, name))
-	if err != nil {
-		return Entry{}, fmt.Errorf("open %s: %w", name, errors.Unwrap(err))
-	}
-	defer file.Close()
-	sum := sha256.New()
-	n, err := io.Copy(sum, &bound{ctx, file})
-	return Entry{Path: name, Size: n, SHA256: hex.EncodeToString(sum.Sum(nil))}, err
-}
-
-// bound is a reader that ends with its context.
-type bound struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-// Read reads.
-func (b *bound) Read(p []byte) (int, error) {
-	if err := b.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return b.r.Read(p)
+	sum, n, err := disk.Sum(ctx, filepath.Join(dir, name))
+	return Entry{Path: name, Size: n, SHA256: sum}, err
 }
 
 type counted struct {

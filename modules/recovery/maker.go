@@ -14,6 +14,7 @@ import (
 
 	"github.com/eiderdb/eider"
 	"github.com/eiderdb/eider/core/backup"
+	"github.com/eiderdb/eider/core/disk"
 	"github.com/eiderdb/eider/core/metadata"
 	"github.com/eiderdb/eider/core/operation"
 	"github.com/eiderdb/eider/core/projectdb"
@@ -101,7 +102,7 @@ func (m *maker) remember() error {
 func (m *maker) copyMetadata(ctx context.Context, manifest *backup.Manifest) error {
 	k := m.recovery.kernel
 	err := k.Snapshot(ctx, func(suffix string, r io.Reader) error {
-		return k.Files.CreateFrom(m.w.Path(backup.Metadata+suffix), &until{ctx, r}, 0o600)
+		return k.Files.CreateFrom(m.w.Path(backup.Metadata+suffix), disk.Until(ctx, r), 0o600)
 	})
 	if err != nil {
 		return fmt.Errorf("copy the metadata: %w", err)
@@ -117,19 +118,6 @@ func (m *maker) copyMetadata(ctx context.Context, manifest *backup.Manifest) err
 		}
 	}
 	return m.w.Add(ctx, backup.Metadata)
-}
-
-// until is a reader that ends with its context.
-type until struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (u *until) Read(p []byte) (int, error) {
-	if err := u.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return u.r.Read(p)
 }
 
 func (m *maker) copyProjects(ctx context.Context) error {

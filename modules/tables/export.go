@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -210,9 +209,8 @@ func (f *Tables) collect(ctx context.Context, call *operation.Call, p *exportPla
 }
 
 func (f *Tables) clearOut(p *exportPlan) error {
-	err := os.Remove(f.inProject(p.Project, goingOut))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove what was exported: %w", errors.Unwrap(err))
+	if err := f.files.RemoveAll(f.inProject(p.Project, goingOut)); err != nil {
+		return disk.Refusal(fmt.Errorf("remove what was exported: %w", err))
 	}
 	return nil
 }

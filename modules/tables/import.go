@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -209,54 +208,33 @@ func (f *Tables) lend(ctx context.Context, p *importPlan) error {
 	if err := f.takeBack(p); err != nil {
 		return err
 	}
-	err := os.Link(from, to)
+	err := f.files.Link(from, to)
 	if errors.Is(err, syscall.EXDEV) || errors.Is(err, syscall.EMLINK) || errors.Is(err, syscall.EPERM) {
-		err = copyFile(ctx, from, to)
+		err = f.copyBytes(ctx, from, to)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return eider.Errorf(eider.FileContentNotFound, "the bytes of the file are not there").Because(err)
 	}
 	if err != nil {
-		return disk.Refusal(fmt.Errorf("lend the file to the worker: %w", errors.Unwrap(err)))
+		return disk.Refusal(fmt.Errorf("lend the file to the worker: %w", err))
 	}
 	return nil
 }
 
-func (f *Tables) takeBack(p *importPlan) error {
-	err := os.Remove(f.inProject(p.Project, goingIn))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("take the file back from the worker: %w", errors.Unwrap(err))
-	}
-	return nil
-}
-
-// copyFile copies a file until ctx ends.
-func copyFile(ctx context.Context, from, to string) (err error) {
+func (f *Tables) copyBytes(ctx context.Context, from, to string) error {
 	source, err := os.Open(from)
 	if err != nil {
 		return err
 	}
 	defer source.Close()
-	target, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, target.Close()) }()
-	_, err = io.Copy(target, &untilDone{ctx, source})
-	return err
+	return f.files.CreateFrom(to, disk.Until(ctx, source), 0o600)
 }
 
-// untilDone is read until ctx ends.
-type untilDone struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (u *untilDone) Read(p []byte) (int, error) {
-	if err := u.ctx.Err(); err != nil {
-		return 0, err
+func (f *Tables) takeBack(p *importPlan) error {
+	if err := f.files.RemoveAll(f.inProject(p.Project, goingIn)); err != nil {
+		return disk.Refusal(fmt.Errorf("take the file back from the worker: %w", err))
 	}
-	return u.r.Read(p)
+	return nil
 }
 
 func (f *Tables) isImported(ctx context.Context, p *importPlan) (bool, error) {

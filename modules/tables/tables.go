@@ -16,6 +16,7 @@ import (
 	"github.com/eiderdb/eider"
 	"github.com/eiderdb/eider/core"
 	"github.com/eiderdb/eider/core/blob"
+	"github.com/eiderdb/eider/core/disk"
 	"github.com/eiderdb/eider/core/operation"
 	"github.com/eiderdb/eider/core/projectdb"
 	"github.com/eiderdb/eider/core/projectdb/worker"
@@ -25,6 +26,7 @@ import (
 type Tables struct {
 	databases *projectdb.Supervisor
 	dir       string // the data folder
+	files     *disk.FS
 	blobs     *blob.Local
 	stored    core.FileRegister
 	log       *slog.Logger
@@ -65,7 +67,7 @@ const filesDir = "files"
 
 // Provision takes what the handlers need of the kernel.
 func (f *Tables) Provision(_ context.Context, k *core.Kernel) error {
-	f.databases, f.dir, f.log = k.Databases, k.Dir, k.Log
+	f.databases, f.dir, f.files, f.log = k.Databases, k.Dir, k.Files, k.Log
 	f.stored = k.Stored
 	f.blobs = blob.NewLocal(filepath.Join(k.Dir, filesDir), k.Files)
 	return nil
