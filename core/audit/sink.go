@@ -160,13 +160,14 @@ func (f *Followers) Sink(name string) *SinkState {
 	head := f.Log.Head().ID
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s := &SinkState{State: "following", Cursor: p.at, Behind: max(0, head-p.at), Epoch: f.Log.EpochAt(p.at + 1), Failures: p.tries}
+	at := max(p.at, p.skip) // what was skipped is, also before the follower has come to it
+	s := &SinkState{State: "following", Cursor: at, Behind: max(0, head-at), Epoch: f.Log.EpochAt(at + 1), Failures: p.tries}
 	for _, strict := range f.Strict.Sinks {
 		s.Strict = s.Strict || strict == name
 	}
 	if !p.since.IsZero() {
-		at := p.since
-		s.OldestAt = &at
+		oldest := p.since
+		s.OldestAt = &oldest
 	}
 	switch {
 	case p.paused:
@@ -180,7 +181,7 @@ func (f *Followers) Sink(name string) *SinkState {
 		next := p.next.UTC().Truncate(time.Millisecond)
 		s.Error, s.NextTryAt = p.failed.Error(), &next
 	}
-	if p.batch[0] > 0 {
+	if p.batch[0] > at {
 		s.Batch = &SinkBatch{p.batch[0], p.batch[1]}
 	}
 	return s
