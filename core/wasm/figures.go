@@ -133,7 +133,7 @@ func (p *Plugin) Figures() Figures {
 		out.LastError = cut(err.Error(), maxReason)
 	}
 	if v := p.current.Load(); v != nil {
-		_, _, _, out.Replaced, out.Guests = v.pool.state()
+		_, _, out.Replaced, out.Guests = v.pool.state()
 		out.MemoryBytes = v.pool.memory()
 	}
 	return out

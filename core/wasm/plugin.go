@@ -255,7 +255,7 @@ func (p *Plugin) State() string {
 	if v == nil {
 		return "not_loaded"
 	}
-	state, _, _, _, _ := v.pool.state()
+	state, _, _, _ := v.pool.state()
 	return state
 }
 

@@ -48,7 +48,6 @@ type pool struct {
 	made   int64
 	buried int64
 	failed bool
-	last   error // why the newest dead guest died
 }
 
 func newPool(size int, log *slog.Logger, make_ func(context.Context) (*guest, error)) *pool {
@@ -147,7 +146,6 @@ func (p *pool) bury(g *guest, why error) {
 
 func (p *pool) died(why error) {
 	p.deaths++
-	p.last = why
 	if p.deaths >= deathsAllowed && !p.failed {
 		p.failed = true
 		p.log.Error("a plugin keeps failing and is tried once a minute", "deaths", p.deaths, "error", why)
@@ -245,14 +243,14 @@ func (p *pool) close(done func()) {
 }
 
 // state says how the pool is doing.
-func (p *pool) state() (state string, last error, made, buried int64, waiting int) {
+func (p *pool) state() (state string, made, buried int64, waiting int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	state = "ready"
 	if p.failed {
 		state = "failed"
 	}
-	return state, p.last, p.made, p.buried, len(p.ready)
+	return state, p.made, p.buried, len(p.ready)
 }
 
 // memory returns what the guests that wait hold together, and what those that are

@@ -192,7 +192,9 @@ type offer struct {
 	policy func(JSON) (func(*Event) Decision, error)
 	sink   func(JSON) (func(*Batch) Receipt, error)
 
-	decide  func(*Event) Decision
+	//lint:ignore U1000 for what the module exports
+	decide func(*Event) Decision
+	//lint:ignore U1000 for what the module exports
 	deliver func(*Batch) Receipt
 }
 
@@ -220,6 +222,7 @@ func (o *offer) offer(policy func(JSON) (func(*Event) Decision, error), sink fun
 	o.policy, o.sink = policy, sink
 }
 
+//lint:ignore U1000 for what the module exports
 func (o *offer) configure(config JSON) (err error) {
 	if o.policy != nil {
 		o.decide, err = o.policy(config)
