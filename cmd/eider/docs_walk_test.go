@@ -70,9 +70,15 @@ func TestTheWalkOfTheReadmeWorks(t *testing.T) {
 			t.Fatalf("the sample is not made: %v\n%s", err, said)
 		}
 	}
-	steps := stepsOf(strings.Replace(docText(t, "README.md"), "http://127.0.0.1:8080", s.URL, 1))
-	if len(steps) < 6 {
-		t.Fatalf("the README has %d shell blocks", len(steps))
+	walk(t, dir, strings.Replace(docText(t, "README.md"), "http://127.0.0.1:8080", s.URL, 1), 6)
+}
+
+// walk runs the blocks of a text and compares what they print with what it shows.
+func walk(t *testing.T, dir, text string, atLeast int) {
+	t.Helper()
+	steps := stepsOf(text)
+	if len(steps) < atLeast {
+		t.Fatalf("there are %d shell blocks", len(steps))
 	}
 	const mark = "--- the next block ---"
 	script := "set -u\n"
@@ -82,7 +88,7 @@ func TestTheWalkOfTheReadmeWorks(t *testing.T) {
 	outputs := strings.Split(runSteps(t, dir, script), mark+"\n")
 	for i, one := range steps {
 		if !looksLike(one.shows, outputs[i]) {
-			t.Errorf("the block\n%s\nprinted\n%s\nThe README shows\n%s", one.run, outputs[i], one.shows)
+			t.Errorf("the block\n%s\nprinted\n%s\nIt should print\n%s", one.run, outputs[i], one.shows)
 		}
 	}
 }

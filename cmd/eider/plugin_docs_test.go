@@ -24,23 +24,3 @@ func TestTheGuideToPluginsWorks(t *testing.T) {
 		map[string]string{"plugins.items": `[{name: guard, path: "` + dir + `/guard", mode: enforce, config: {protect: [production]}}]`})
 	walk(t, dir, strings.ReplaceAll(after, "http://127.0.0.1:8080", s.URL), 4)
 }
-
-// walk runs the blocks of a text and compares what they print with what it shows.
-func walk(t *testing.T, dir, text string, atLeast int) {
-	t.Helper()
-	steps := stepsOf(text)
-	if len(steps) < atLeast {
-		t.Fatalf("there are %d shell blocks", len(steps))
-	}
-	const mark = "--- the next block ---"
-	script := "set -u\n"
-	for _, one := range steps {
-		script += one.run + "echo '" + mark + "'\n"
-	}
-	outputs := strings.Split(runSteps(t, dir, script), mark+"\n")
-	for i, one := range steps {
-		if !looksLike(one.shows, outputs[i]) {
-			t.Errorf("the block\n%s\nprinted\n%s\nIt should print\n%s", one.run, outputs[i], one.shows)
-		}
-	}
-}
