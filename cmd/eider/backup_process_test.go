@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -90,17 +89,7 @@ func TestKilledBackupLeavesTheOldOnesWhole(t *testing.T) {
 // On a disk that is full a backup fails and says so; what is there stays whole.
 func TestBackupOnAFullDiskSaysSo(t *testing.T) {
 	t.Parallel()
-	probe := exec.Command("true")
-	probe.SysProcAttr = ownMounts()
-	if err := probe.Run(); err != nil {
-		t.Skipf("this machine lets nobody mount: %v", err)
-	}
-	dir := t.TempDir()
-	c, address := tryServe(t, dir, smallDisk)
-	if address == "" {
-		t.Skipf("no disk of its own: %s", c.log())
-	}
-	d := &tight{c, fmt.Sprintf("/proc/%d/root%s", c.cmd.Process.Pid, dir)}
+	d := onSmallDisk(t)
 	d.Want(201, childKey, "POST /projects", `{"id":"p"}`)
 	d.Want(201, childKey, "POST /admin/backups", "")
 	others := d.fill(t, 1<<20+256<<10)
@@ -115,7 +104,7 @@ func TestBackupOnAFullDiskSaysSo(t *testing.T) {
 	if n := wholeBackups(t, d.Server, folder); n != 2 {
 		t.Errorf("there are %d backups", n)
 	}
-	c.stop(t)
+	d.stop(t)
 }
 
 // Backup, list, verify and restore are commands, beside a server that runs and

@@ -19,9 +19,9 @@ type tight struct {
 	disk string // its data folder, seen from here
 }
 
-// onSmallDisk starts a server with 64 MiB of storage.min_free on a disk of 256 MiB.
-// It skips the test where nobody may mount one.
-func onSmallDisk(t *testing.T) *tight {
+// onSmallDisk starts a server on a disk of 256 MiB, with settings from the
+// environment. It skips the test where nobody may mount one.
+func onSmallDisk(t *testing.T, settings ...string) *tight {
 	t.Helper()
 	probe := exec.Command("true")
 	probe.SysProcAttr = ownMounts()
@@ -29,7 +29,7 @@ func onSmallDisk(t *testing.T) *tight {
 		t.Skipf("this machine lets nobody mount: %v", err)
 	}
 	dir := t.TempDir()
-	c, address := tryServe(t, dir, smallDisk, "EIDER_STORAGE_MIN_FREE=64MiB", "EIDER_STORAGE_BALLAST=8MiB", "EIDER_FILES_SWEEP_EVERY=1s")
+	c, address := tryServe(t, dir, append([]string{smallDisk}, settings...)...)
 	if address == "" {
 		if c.code() == 126 {
 			t.Skipf("this machine lets nobody mount: %s", c.log())
@@ -74,7 +74,7 @@ func (d *tight) isFull(t *testing.T, key string) {
 // leaves nothing. Deletes and sweeps go on, and so does the upload afterwards.
 func TestDiskThatFillsEndsUploadsInTime(t *testing.T) {
 	t.Parallel()
-	d := onSmallDisk(t)
+	d := onSmallDisk(t, "EIDER_STORAGE_MIN_FREE=64MiB", "EIDER_STORAGE_BALLAST=8MiB", "EIDER_FILES_SWEEP_EVERY=1s")
 	key := d.Want(201, childKey, "POST /projects", `{"id":"sales"}`).Text("api_key")
 	content := bytesOf(21, 10<<20)
 	f := put(t, d.Server, key, "sales", "x", content)

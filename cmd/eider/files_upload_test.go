@@ -431,6 +431,8 @@ func TestCompleteUploadOutlivesBadRetries(t *testing.T) {
 	whole("a wrong digest")
 	s.Want(422, key, "POST "+url, "--b\r\nContent-Disposition: form-data; name=\"other\"\r\n\r\nx\r\n--b--\r\n", "Content-Type: multipart/form-data; boundary=b")
 	whole("a form without the file")
+	s.Want(422, key, "POST "+url, "--b--\r\n", "Content-Type: multipart/form-data; boundary=b", "Content-Digest: "+digestOf("x"))
+	whole("a digest that cannot be checked")
 	s.Want(409, key, "PUT "+url, "part", raw, "Content-Range: bytes 0-3/*")
 	whole("the first part of another")
 	w := dialWire(t, s)

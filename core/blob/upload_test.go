@@ -105,6 +105,20 @@ func TestUploadGoesOnWhereItWasSaved(t *testing.T) {
 	}
 }
 
+// A state that was being written when the server was killed does not stay.
+func TestResumeRemovesWhatASaveLeft(t *testing.T) {
+	l := NewLocal(t.TempDir(), &disk.FS{})
+	must(t, l.folder(key))
+	left := l.path(key) + stateSuffix + disk.NewSuffix
+	must(t, os.WriteFile(left, []byte("half"), 0o600))
+	u, err := l.Resume(key)
+	must(t, err)
+	must(t, u.Close())
+	if _, err := os.Stat(left); !os.IsNotExist(err) {
+		t.Errorf("it is still there: %v", err)
+	}
+}
+
 func TestAppendStopsAtTheLimitAndAtARefusal(t *testing.T) {
 	l := NewLocal(t.TempDir(), &disk.FS{})
 	u, err := l.Resume(key)
