@@ -40,7 +40,11 @@ func rebuildCommand(f *flags) *cobra.Command {
 			for _, lost := range done.Lost {
 				fmt.Fprintf(out, "not brought back: %s\n", lost)
 			}
-			_, err = fmt.Fprintf(out, `what no folder tells cannot be brought back: API keys, the log up to now, jobs, answers to repeat, purged projects
+			if done.LogID > 0 {
+				fmt.Fprintf(out, "the folders tell of the log that is lost up to its row %d; each one's row is in the new log\n", done.LogID)
+			}
+			_, err = fmt.Fprintf(out, `what no folder tells cannot be brought back: API keys, the log up to now, jobs, answers to repeat, purged projects,
+and uploads that were announced and of which no byte was acknowledged
 the old metadata and the old root key, if there were any, are in %s
 the new root key is in root.key, unless auth.root_key is set: make new API keys with it
 the log begins again, in epoch %d

@@ -44,6 +44,8 @@ type Rebuilt struct {
 	Kept   string         `json:"original_kept_as"`
 	Counts map[string]int `json:"counts"`
 	Lost   []string       `json:"lost"`
+	// LogID is the newest row of the log that is lost of which a folder tells.
+	LogID int64 `json:"log_id"`
 }
 
 // Rebuild makes the register of a stopped server again, from the folders alone:
@@ -88,7 +90,7 @@ func (a *App) Rebuild(ctx context.Context, tell func(what string, done, of int))
 		}
 	}
 	counts, lost := r.Result()
-	done.Counts, done.Lost = counts, append(done.Lost, lost...)
+	done.Counts, done.Lost, done.LogID = counts, append(done.Lost, lost...), r.Newest()
 	if err := a.recordRebuild(ctx, "metadata", done, nil); err != nil {
 		return done, err
 	}

@@ -29,7 +29,7 @@ import (
 //	<project>/<xx>/<id>         the bytes; xx are the id's last two characters
 //	<project>/<xx>/<id>.json    what is known of them: Sums, later the whole row
 //	<project>/<xx>/<id>.part    bytes that are being uploaded
-//	<project>/<xx>/<id>.state   how much of the part is durable, and its hashes
+//	<project>/<xx>/<id>.state   how much of the part is durable, its hashes, and whose it is
 type Local struct {
 	root  string
 	files *disk.FS

@@ -25,6 +25,8 @@ type state struct {
 	Offset int64  `json:"offset"`
 	MD5    []byte `json:"md5"`
 	SHA256 []byte `json:"sha256"`
+
+	About json.RawMessage `json:"about,omitempty"` // what Describe gave
 }
 
 // Upload is a part that grows. It is for one goroutine at a time.
@@ -38,7 +40,16 @@ type Upload struct {
 	lost   error // of a sync that failed: what was written since the one before may be gone
 	md5    hash.Hash
 	sha    hash.Hash
+	about  About // nil: nothing is told of it
 }
+
+// About tells of bytes what is to stand beside them, as JSON; nil where nothing is.
+// Of a whole blob it holds their sums; a part has none yet.
+type About func(sums Sums, whole bool) any
+
+// Describe has Save and Finish keep what about tells with the bytes, at no cost of
+// its own.
+func (u *Upload) Describe(about About) { u.about = about }
 
 // saveEvery is how many bytes at most have to be sent again after a crash.
 const saveEvery = 64 << 20
@@ -47,6 +58,26 @@ const saveEvery = 64 << 20
 func (l *Local) Offset(k Key) (int64, error) {
 	s, err := l.state(k)
 	return s.Offset, err
+}
+
+// Begun returns what Describe gave of a part that can be resumed; nil where there is
+// no such part, or nothing is told of it.
+func (l *Local) Begun(k Key) ([]byte, error) {
+	s, err := l.state(k)
+	if err != nil || s.About == nil {
+		return nil, err
+	}
+	part, err := os.Stat(l.path(k) + partSuffix)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("part of blob %s: %w", k.ID, errors.Unwrap(err))
+	}
+	if part.Size() < s.Offset {
+		return nil, nil
+	}
+	return s.About, nil
 }
 
 func (l *Local) state(k Key) (s state, err error) {
@@ -169,6 +200,13 @@ func (u *Upload) Save() error {
 	if s.SHA256, err = u.sha.(encoding.BinaryMarshaler).MarshalBinary(); err != nil {
 		return err
 	}
+	if u.about != nil {
+		if about := u.about(Sums{}, false); about != nil {
+			if s.About, err = json.Marshal(about); err != nil {
+				return err
+			}
+		}
+	}
 	text, err := json.Marshal(s)
 	if err != nil {
 		return err
@@ -219,7 +257,7 @@ func (u *Upload) Sums() Sums {
 // Finish gives the part its final name:
 //
 //	fsync the part
-//	write the sums beside it, fsync them
+//	write the sums, or what Describe gave, beside it, fsync them
 //	rename the part, fsync the folder, remove the state
 //
 // Where it fails the part stays, as far as it was saved.
@@ -227,7 +265,11 @@ func (u *Upload) Finish() error {
 	if err := u.sync(); err != nil {
 		return err
 	}
-	text, err := json.Marshal(u.Sums())
+	var about any = u.Sums()
+	if u.about != nil {
+		about = u.about(u.Sums(), true)
+	}
+	text, err := json.Marshal(about)
 	if err != nil {
 		return err
 	}

@@ -311,3 +311,58 @@ func TestKeysThatAreNoKeysAreRefused(t *testing.T) {
 		}
 	}
 }
+
+// What is told of an upload stands with what was saved of it, and beside it once it
+// is whole; of one that has lost bytes, or of which nothing was saved, nothing is.
+func TestUploadKeepsWhatIsToldOfIt(t *testing.T) {
+	l := NewLocal(t.TempDir(), &disk.FS{})
+	type told struct {
+		Sums
+		Name  string
+		Whole bool
+	}
+	begun := func() string {
+		text, err := l.Begun(key)
+		must(t, err)
+		return string(text)
+	}
+	for _, part := range []string{"01234", "56789"} {
+		u, err := l.Resume(key)
+		must(t, err)
+		u.Describe(func(sums Sums, whole bool) any { return told{sums, "n", whole} })
+		must(t, u.Append(t.Context(), strings.NewReader(part), 10, free))
+		if part == "01234" {
+			if is := begun(); is != "" {
+				t.Errorf("before a save: %s", is)
+			}
+			must(t, u.Save())
+			if is := begun(); !strings.Contains(is, `"Name":"n","Whole":false`) {
+				t.Errorf("after a save: %s", is)
+			}
+		} else {
+			must(t, u.Finish())
+		}
+		must(t, u.Close())
+	}
+	text, err := l.Described(key)
+	must(t, err)
+	sums, whole, err := l.Whole(key)
+	must(t, err)
+	if !strings.Contains(string(text), `"Name":"n","Whole":true`) || !whole || sums != sumsOf([]byte("0123456789")) {
+		t.Errorf("of the whole: %s", text)
+	}
+	if is := begun(); is != "" {
+		t.Errorf("of the whole is said to be begun: %s", is)
+	}
+	must(t, l.Remove(key))
+	u, err := l.Resume(key)
+	must(t, err)
+	u.Describe(func(Sums, bool) any { return "it" })
+	must(t, u.Append(t.Context(), strings.NewReader("01234"), 10, free))
+	must(t, u.Save())
+	must(t, u.Close())
+	must(t, os.Truncate(l.path(key)+partSuffix, 3))
+	if is := begun(); is != "" {
+		t.Errorf("of a part that was cut: %s", is)
+	}
+}

@@ -20,6 +20,21 @@ type Rebuild struct {
 	mu     sync.Mutex
 	counts map[string]int
 	lost   []string
+	newest int64
+}
+
+// Tells notes up to which row of the log that is lost a sidecar tells.
+func (r *Rebuild) Tells(logID int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.newest = max(r.newest, logID)
+}
+
+// Newest returns the newest row of the lost log that any sidecar tells of.
+func (r *Rebuild) Newest() int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.newest
 }
 
 // Count adds to what the report says of the rebuild.

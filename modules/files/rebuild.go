@@ -3,7 +3,10 @@ package files
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/eiderdb/eider"
@@ -16,8 +19,8 @@ import (
 // rebuildBatch is how many rows share a commit and a row of the log.
 const rebuildBatch = 500
 
-// rebuild makes the rows of files and of uploads that are whole again, from what
-// stands beside their bytes. The bytes are not read: a deep check does that.
+// rebuild makes the rows of files and of uploads again, from what stands beside
+// their bytes. The bytes are not read: a deep check does that.
 func (f *Files) rebuild(ctx context.Context, r *check.Rebuild) error {
 	owners := f.owners()
 	there, err := f.registered(ctx)
@@ -32,38 +35,79 @@ func (f *Files) rebuild(ctx context.Context, r *check.Rebuild) error {
 	if err != nil {
 		return err
 	}
-	var batch []sidecar
-	flush := func() error {
-		err := f.bringBackRows(ctx, r, owners, batch)
-		batch = nil
-		return err
-	}
+	back := &bringing{files: f, report: r, owners: owners, there: there, uploads: map[string]sidecar{}}
 	for i, k := range all {
-		if err := ctx.Err(); err != nil {
+		if err := errors.Join(ctx.Err(), back.take(ctx, k)); err != nil {
 			return err
-		}
-		is, lost := f.described(k, owners)
-		switch {
-		case lost != "":
-			r.Lose(lost)
-		case there[is.ID]:
-			r.Count("files_before", 1)
-		case is.ID != "":
-			batch = append(batch, is)
-		}
-		if len(batch) == rebuildBatch {
-			if err := flush(); err != nil {
-				return err
-			}
 		}
 		if i%100 == 0 || i+1 == len(all) {
 			r.Tell("files", i+1, len(all))
 		}
 	}
-	if len(batch) == 0 {
+	for _, id := range slices.Sorted(maps.Keys(back.uploads)) {
+		if err := back.add(ctx, back.uploads[id]); err != nil {
+			return err
+		}
+	}
+	return back.flush(ctx)
+}
+
+// bringing is a rebuild under way. Files come as they are found. Uploads come at the
+// end: of one that was uploaded again both may be there, and its file, too.
+type bringing struct {
+	files   *Files
+	report  *check.Rebuild
+	owners  map[string]eider.Project
+	there   map[string]bool // by id
+	uploads map[string]sidecar
+	batch   []sidecar
+}
+
+func (b *bringing) take(ctx context.Context, k blob.Key) error {
+	is, lost := b.files.described(k, b.owners)
+	switch {
+	case lost != "":
+		b.report.Lose(lost)
+	case is.ID == "":
+	case b.there[is.ID]:
+		b.report.Count("files_before", 1)
+	case is.Staged:
+		if other, ok := b.uploads[is.ID]; !ok || is.newer(other) {
+			b.uploads[is.ID] = is
+		}
+	default:
+		return b.add(ctx, is)
+	}
+	return nil
+}
+
+// newer reports whether this one of two uploads of one name is it: what is complete
+// stands until another is, and names of blobs grow.
+func (s sidecar) newer(than sidecar) bool {
+	if s.Partial != than.Partial {
+		return !s.Partial
+	}
+	return s.blob > than.blob
+}
+
+func (b *bringing) add(ctx context.Context, is sidecar) error {
+	if b.there[is.ID] {
 		return nil
 	}
-	return flush()
+	b.there[is.ID] = true
+	if b.batch = append(b.batch, is); len(b.batch) < rebuildBatch {
+		return nil
+	}
+	return b.flush(ctx)
+}
+
+func (b *bringing) flush(ctx context.Context) error {
+	if len(b.batch) == 0 {
+		return nil
+	}
+	err := b.files.bringBackRows(ctx, b.report, b.batch)
+	b.batch = nil
+	return err
 }
 
 const selectRegistered = `SELECT id, '' FROM files UNION ALL SELECT id, '' FROM upload_sessions`
@@ -78,14 +122,20 @@ func (f *Files) registered(ctx context.Context) (map[string]bool, error) {
 	return there, err
 }
 
-// described returns what stands beside whole bytes, nothing for others, or why it
-// does not do.
+// described returns what is told of bytes, or why it does not do; nothing where
+// there are none.
 func (f *Files) described(k blob.Key, owners map[string]eider.Project) (is sidecar, lost string) {
 	where := filesDir + "/" + blob.Path(k)
-	if _, err := f.blobs.Size(k); err != nil {
-		return is, "" // an upload that was not whole begins anew
-	}
 	text, err := f.blobs.Described(k)
+	if _, sizeErr := f.blobs.Size(k); sizeErr != nil {
+		if gone, err := f.blobs.Gone(k); err == nil && gone {
+			return is, ""
+		}
+		where = filesDir + "/" + blob.StagingPath(k)
+		if text, err = f.blobs.Begun(k); err == nil && text == nil {
+			return is, where + ": an upload of which nothing was acknowledged; upload it again"
+		}
+	}
 	if err == nil {
 		err = json.Unmarshal(text, &is)
 	}
@@ -102,17 +152,19 @@ func (f *Files) described(k blob.Key, owners map[string]eider.Project) (is sidec
 	return is, ""
 }
 
-func (f *Files) bringBackRows(ctx context.Context, r *check.Rebuild, owners map[string]eider.Project, batch []sidecar) error {
+func (f *Files) bringBackRows(ctx context.Context, r *check.Rebuild, batch []sidecar) error {
 	added := map[string]usage.Amounts{}
-	staged := 0
+	staged, logIDs := 0, map[string]int64{}
 	for _, is := range batch {
+		logIDs[is.ID] = is.LogID
+		r.Tells(is.LogID)
 		if is.Staged {
 			staged++
 			continue
 		}
 		added[is.ProjectUID] = added[is.ProjectUID].Plus(usage.Amounts{Files: 1, Bytes: is.Size})
 	}
-	details := map[string]any{"files": len(batch) - staged, "uploads": staged, "first": batch[0].ID, "last": batch[len(batch)-1].ID}
+	details := map[string]any{"files": len(batch) - staged, "uploads": staged, "log_ids": logIDs}
 	err := r.Commit(ctx, "file", details, func(tx *metadata.Tx) error {
 		for _, is := range batch {
 			if err := f.bringBackRow(tx, is); err != nil {
@@ -139,5 +191,5 @@ func (f *Files) bringBackRow(tx *metadata.Tx, is sidecar) error {
 	if !is.Staged {
 		return f.rows.Insert(tx, one)
 	}
-	return f.sessions.Insert(tx, session{row: one, DeclaredSize: is.DeclaredSize, DeclaredSHA256: is.DeclaredSHA256, Uploaded: true})
+	return f.sessions.Insert(tx, session{row: one, DeclaredSize: is.DeclaredSize, DeclaredSHA256: is.DeclaredSHA256, Uploaded: !is.Partial})
 }

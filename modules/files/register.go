@@ -128,6 +128,12 @@ func (f *Files) beginPut(ctx context.Context, _ *operation.Tx, in putFile) (*put
 func (f *Files) put(ctx context.Context, plan *putPlan) error {
 	plan.upload.Session, plan.upload.Blob, plan.upload.Total = plan.Row.ID, plan.key(), -1
 	plan.upload.once = true
+	plan.upload.about = func(sums blob.Sums, whole bool) any {
+		if !whole { // it cannot be resumed
+			return nil
+		}
+		return describe(plan.Row, sums, 0)
+	}
 	plan.upload.Limit, plan.upload.SHA256 = int64(f.settings.MaxSize), plan.SHA256
 	return f.receive(ctx, &plan.upload)
 }

@@ -24,10 +24,12 @@ type sidecar struct {
 	CreatedAt   time.Time         `json:"created_at"`
 	ExpiresAt   *time.Time        `json:"expires_at,omitempty"`
 	Tags        map[string]string `json:"tags"`
-	LogID       int64             `json:"log_id"`
+	LogID       int64             `json:"log_id,omitempty"`
 
-	// Of an upload that is whole and not registered.
+	// Of an upload that is not registered. What stands beside one that is not whole
+	// is kept with its state: it can be resumed.
 	Staged         bool   `json:"staged,omitempty"`
+	Partial        bool   `json:"partial,omitempty"`
 	DeclaredSize   int64  `json:"declared_size,omitempty"`
 	DeclaredSHA256 string `json:"declared_sha256,omitempty"`
 
@@ -61,13 +63,27 @@ func (f *Files) writeSidecar(ctx context.Context, id string, logID int64) error 
 	if err != nil {
 		return err
 	}
-	err = f.blobs.Describe(r.key(), sidecar{
-		Staged: s.Uploaded, DeclaredSize: s.DeclaredSize, DeclaredSHA256: s.DeclaredSHA256,
-		Format: 1, Sums: blob.Sums{Size: r.SizeBytes, MD5: r.ChecksumMD5, SHA256: r.ChecksumSHA256}, ID: r.ID, ProjectID: r.ProjectID,
-		ProjectUID: r.ProjectUID, Name: r.Name, ContentType: r.ContentType, CreatedAt: r.CreatedAt, ExpiresAt: r.ExpiresAt, Tags: r.Tags, LogID: logID,
-	})
+	is := describe(r, blob.Sums{Size: r.SizeBytes, MD5: r.ChecksumMD5, SHA256: r.ChecksumSHA256}, logID)
+	if s.Uploaded {
+		is = is.staged(s, true)
+	}
+	err = f.blobs.Describe(r.key(), is)
 	if errors.Is(err, fs.ErrNotExist) { // the project was purged meanwhile
 		return nil
 	}
 	return err
+}
+
+// describe tells of a file; logID is 0 while no row of the log tells of its bytes.
+func describe(r row, sums blob.Sums, logID int64) sidecar {
+	return sidecar{
+		Format: 1, Sums: sums, ID: r.ID, ProjectID: r.ProjectID, ProjectUID: r.ProjectUID, Name: r.Name, ContentType: r.ContentType,
+		CreatedAt: r.CreatedAt, ExpiresAt: r.ExpiresAt, Tags: r.Tags, LogID: logID,
+	}
+}
+
+// staged tells that it is an upload.
+func (s sidecar) staged(of session, whole bool) sidecar {
+	s.Staged, s.Partial, s.DeclaredSize, s.DeclaredSHA256 = true, !whole, of.DeclaredSize, of.DeclaredSHA256
+	return s
 }

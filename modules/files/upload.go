@@ -84,6 +84,8 @@ type uploadPlan struct {
 
 	Part bool `json:"part,omitempty"` // by Content-Range
 
+	about blob.About
+
 	once     bool      // cannot be resumed
 	digest   string    // of the body, declared
 	offset   int64     // once the effect is done
@@ -138,6 +140,12 @@ func (f *Files) begin(ctx context.Context, tx *operation.Tx, in uploadFile) (*up
 		return nil, eider.Errorf(eider.UploadInProgress, "another request uploads this file now")
 	}
 	plan := &uploadPlan{Session: s.ID, Blob: s.key(), Total: s.DeclaredSize, Limit: int64(f.settings.MaxSize), SHA256: s.DeclaredSHA256}
+	plan.about = func(sums blob.Sums, whole bool) any {
+		if !whole && plan.Instead != "" { // what is complete stands until this is
+			return nil
+		}
+		return describe(s.row, sums, 0).staged(s, whole)
+	}
 	if plan.digest, err = sha256Digest(in.Digest); err != nil {
 		return nil, err
 	}
@@ -241,6 +249,7 @@ func (f *Files) receive(ctx context.Context, plan *uploadPlan) error {
 		return disk.Refusal(err)
 	}
 	defer u.Close()
+	u.Describe(plan.about)
 	if u.Offset() != plan.From {
 		return eider.Errorf(eider.UploadOffsetConflict, "the next part begins at byte %d", u.Offset())
 	}

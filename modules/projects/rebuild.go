@@ -73,6 +73,7 @@ func (p *Projects) rebuild(ctx context.Context, r *check.Rebuild) error {
 type rebuilt struct {
 	project eider.Project
 	rows    int64
+	logID   int64 // of the log that is lost: up to there project.json tells
 	lost    string
 	before  bool // an earlier try has brought it back
 }
@@ -98,7 +99,7 @@ func (p *Projects) read(ctx context.Context, name string) (one rebuilt) {
 		return rebuilt{lost: folder + ": its project.json is of another folder"}
 	}
 	project.DBPath = databaseIn(folder)
-	one.project = project
+	one.project, one.logID = project, is.LogID
 	if _, err := p.rows.Get(ctx, p.pipeline.Store.View(), project.UID); err == nil {
 		return rebuilt{before: true}
 	}
@@ -119,12 +120,13 @@ func (p *Projects) read(ctx context.Context, name string) (one rebuilt) {
 }
 
 func (p *Projects) bringBackRows(ctx context.Context, r *check.Rebuild, batch []rebuilt) error {
-	ids := make([]string, len(batch))
-	for i, one := range batch {
-		ids[i] = one.project.ID
+	logIDs := map[string]int64{}
+	for _, one := range batch {
+		logIDs[one.project.ID] = one.logID
+		r.Tells(one.logID)
 	}
 	kept := 0
-	err := r.Commit(ctx, "project", map[string]any{"projects": ids}, func(tx *metadata.Tx) error {
+	err := r.Commit(ctx, "project", map[string]any{"log_ids": logIDs}, func(tx *metadata.Tx) error {
 		kept = 0
 		for _, one := range batch {
 			err := p.rows.Put(ctx, tx, newRow(one.project))
