@@ -117,3 +117,62 @@ func TestChangesWaitForAStrictSink(t *testing.T) {
 		t.Errorf("the file has %d rows", next-1)
 	}
 }
+
+// A sink whose folder is not there when the server starts is followed from its first row
+// as soon as it can be loaded; changes wait for it before, where they are to. The file
+// that the server writes is shown like the others, and all of them in the metrics.
+func TestASinkIsFollowedOnceItCanBeRead(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	o := app.Options{Modules: modules(), Version: "1.2.3", PluginCache: wasmtest.Cache(t)}
+	s := apptest.Start(t, t.TempDir(), o, map[string]string{
+		"plugins.items": `[{name: siem, path: "` + dir + `", fail: open}, {name: later, path: "` + dir + `", fail: open}]`, "audit.strict_sinks": `[siem]`, "audit.strict_lag": "1s",
+		"audit.file": filepath.Join(t.TempDir(), "log.ndjson"),
+	})
+	apptest.Eventually(t, "changes wait for it", func() bool {
+		return s.Do(s.Root, "POST /projects", `{"id":"none"}`).Code() == "audit_sink_behind"
+	})
+	metrics := func(line string) bool {
+		return strings.Contains(string(s.Want(200, "", "GET /metrics", "").Body), line)
+	}
+	if shown := shownAs(t, s, "siem"); shown.Kind != "unknown" || shown.State != "not_loaded" || shown.Sink.State != "retrying" || shown.Sink.Cursor != 0 {
+		t.Errorf("shown as %+v", shown)
+	}
+	if a := s.Want(200, s.Root, "GET /plugins/later", ""); a.JSON["sink"] != nil {
+		t.Errorf("of one that may be a policy: %s", a.Body)
+	}
+	if !metrics(`eider_sink_state{sink="siem",state="retrying"} 1`) || metrics(`eider_sink_failures_total{sink="siem"} 0`) || !metrics(`eider_sink_failures_total{sink="file"} 0`) {
+		t.Errorf("the metrics are %s", s.Want(200, "", "GET /metrics", "").Body)
+	}
+
+	wasmtest.Put(t, dir, wasmtest.Sink(`{"status":"ok"}`, nil, nil), sinkManifest)
+	s.Want(200, s.Root, "POST /plugins/siem/reload", "")
+	s.Want(200, s.Root, "POST /plugins/later/reload", "")
+	apptest.Eventually(t, "changes go on", func() bool { return s.Do(s.Root, "POST /projects", `{"id":"sales"}`).Status == 201 })
+	for _, name := range []string{"siem", "later"} {
+		apptest.Eventually(t, name+" has taken all", func() bool {
+			shown := shownAs(t, s, name)
+			return shown.Kind == "sink" && shown.Sink.State == "following" && shown.Sink.Cursor > 3 && shown.Sink.Behind == 0
+		})
+	}
+	apptest.Eventually(t, "so say the metrics", func() bool {
+		return metrics(`eider_sink_state{sink="siem",state="following"} 1`) && metrics(`eider_sink_lag_rows{sink="siem"} 0`) && !metrics(`eider_sink_rows_total{sink="siem"} 0`)
+	})
+
+	file := s.Want(200, s.Root, "GET /plugins/file", "")
+	shown := shownAs(t, s, "file")
+	if shown.Kind != "sink" || shown.State != "ready" || shown.Sink.State != "following" || file.Text("mode") != "enforce" || file.Text("version") != "1.2.3" || file.JSON["calls"] == 0.0 {
+		t.Errorf("the file is shown as %s", file.Body)
+	}
+	if list := s.Want(200, s.Root, "GET /plugins", ""); list.JSON["total"] != 3.0 || list.List("plugins")[2]["name"] != "file" {
+		t.Errorf("the list is %s", list.Body)
+	}
+	for do, body := range map[string]string{"PUT /plugins/file/mode": `{"mode":"off"}`, "POST /plugins/file/reload": "", "POST /plugins/file/test": `{"event":{}}`} {
+		if a := s.Do(s.Root, do, body); a.Code() != "plugin_refused" {
+			t.Errorf("%s: %s", do, a.Body)
+		}
+	}
+	if a := s.Do(s.Root, "POST /plugins/file/skip", `{"first_id":1000,"last_id":1000}`); a.Code() != "precondition_failed" {
+		t.Errorf("a skip of rows that are not due: %s", a.Body)
+	}
+}

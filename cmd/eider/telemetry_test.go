@@ -31,6 +31,7 @@ func TestTelemetryShowsPoliciesWorkersAndEveryFamilyThatIsAskedFor(t *testing.T)
 	}
 	s := apptest.Start(t, t.TempDir(), app.Options{Modules: modules(), Telemetry: o, PluginCache: wasmtest.Cache(t)}, map[string]string{
 		"plugins.items": `[{name: first, path: "` + dir + `", priority: 1}, {name: second, path: "` + dir + `", priority: 2}]`,
+		"audit.file":    filepath.Join(t.TempDir(), "log.ndjson"),
 	})
 	if err := s.App.OpenWorkers(t.Context()); err != nil {
 		t.Fatal(err)

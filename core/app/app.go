@@ -80,7 +80,6 @@ type App struct {
 	modes     *wasm.Modes
 	pastModes []wasm.SetMode // that hold no more, until the log has been told
 	signs     *audit.Signer
-	sinks     []audit.Follower
 	file      *audit.File // nil: the log is written into none
 	register  core.ProjectRegister
 	stored    core.FileRegister // nil where no module registers files
@@ -89,12 +88,11 @@ type App struct {
 	rebuilding bool          // this is the rebuild that the folder waits for
 	stopping   chan struct{} // closed at a stop
 
-	background       sync.WaitGroup
-	stopJobs         context.CancelFunc
-	stopFollowers    context.CancelFunc
-	followersStopped sync.WaitGroup
-	stopKeeper       context.CancelFunc
-	keeperStopped    sync.WaitGroup
+	background    sync.WaitGroup
+	stopJobs      context.CancelFunc
+	following     following
+	stopKeeper    context.CancelFunc
+	keeperStopped sync.WaitGroup
 }
 
 // New declares everything. It has no side effects.
@@ -338,10 +336,7 @@ func (a *App) Close() error {
 	if a.databases != nil {
 		failed = append(failed, a.databases.Close())
 	}
-	if a.stopFollowers != nil { // they read what the pipeline wrote last
-		a.stopFollowers()
-		a.followersStopped.Wait()
-	}
+	a.following.end() // they read what the pipeline wrote last
 	if a.file != nil {
 		failed = append(failed, a.file.Close())
 	}

@@ -3,7 +3,6 @@ package app
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	"github.com/eiderdb/eider/core/audit"
 	"github.com/eiderdb/eider/core/metadata"
@@ -38,9 +37,9 @@ type gauge struct {
 
 // observe reports what /health tells by words, and the figures behind it.
 func (a *App) observe() error {
-	meter, log := a.telemetry.Meter, a.Kernel.Audit
-	for _, g := range []gauge{
-		{"eider_health", "1 where it holds, as in the details of /health", func(_ context.Context, tell func(int64, ...attribute.KeyValue)) error {
+	log := a.Kernel.Audit
+	err := a.gauges(
+		gauge{"eider_health", "1 where it holds, as in the details of /health", func(_ context.Context, tell func(int64, ...attribute.KeyValue)) error {
 			for name, holds := range a.details() {
 				n := int64(0)
 				if holds {
@@ -50,37 +49,46 @@ func (a *App) observe() error {
 			}
 			return nil
 		}},
-		{"eider_storage_free_bytes", "Bytes that may still be written to the data folder's file system", func(_ context.Context, tell func(int64, ...attribute.KeyValue)) error {
+		gauge{"eider_storage_free_bytes", "Bytes that may still be written to the data folder's file system", func(_ context.Context, tell func(int64, ...attribute.KeyValue)) error {
 			free, err := a.space.Free()
 			if err == nil {
 				tell(free)
 			}
 			return err
 		}},
-		{"eider_metadata_wal_bytes", "Length of the metadata's write-ahead log", func(_ context.Context, tell func(int64, ...attribute.KeyValue)) error {
+		gauge{"eider_metadata_wal_bytes", "Length of the metadata's write-ahead log", func(_ context.Context, tell func(int64, ...attribute.KeyValue)) error {
 			n, err := a.engine.WALSize()
 			if err == nil {
 				tell(n)
 			}
 			return err
 		}},
-		{"eider_log_head", "Id of the newest row of the log", func(_ context.Context, tell func(int64, ...attribute.KeyValue)) error {
+		gauge{"eider_log_head", "Id of the newest row of the log", func(_ context.Context, tell func(int64, ...attribute.KeyValue)) error {
 			tell(log.Head().ID)
 			return nil
 		}},
-		{"eider_log_follower_lag_rows", "Rows of the log that a follower has not durably handled", func(ctx context.Context, tell func(int64, ...attribute.KeyValue)) error {
+		gauge{"eider_log_follower_lag_rows", "Rows of the log that a follower has not durably handled", func(ctx context.Context, tell func(int64, ...attribute.KeyValue)) error {
 			return a.lags(ctx, func(follower string, rows int64) { tell(rows, attribute.String("follower", follower)) })
 		}},
-		{"eider_operations_unfinished", "Calls that have begun and not ended", func(_ context.Context, tell func(int64, ...attribute.KeyValue)) error {
+		gauge{"eider_operations_unfinished", "Calls that have begun and not ended", func(_ context.Context, tell func(int64, ...attribute.KeyValue)) error {
 			tell(int64(len(log.Unfinished())))
 			return nil
 		}},
-		{"eider_operations_stuck", "Calls that could be neither finished nor undone so far", func(_ context.Context, tell func(int64, ...attribute.KeyValue)) error {
+		gauge{"eider_operations_stuck", "Calls that could be neither finished nor undone so far", func(_ context.Context, tell func(int64, ...attribute.KeyValue)) error {
 			tell(int64(len(a.Kernel.Pipeline.Stuck())))
 			return nil
 		}},
-	} {
-		_, err := meter.Int64ObservableGauge(g.name, metric.WithDescription(g.description), metric.WithInt64Callback(func(ctx context.Context, o metric.Int64Observer) error {
+	)
+	if err != nil {
+		return err
+	}
+	return a.observeSinks()
+}
+
+// gauges creates them.
+func (a *App) gauges(all ...gauge) error {
+	for _, g := range all {
+		_, err := a.telemetry.Meter.Int64ObservableGauge(g.name, metric.WithDescription(g.description), metric.WithInt64Callback(func(ctx context.Context, o metric.Int64Observer) error {
 			return g.observe(ctx, func(n int64, label ...attribute.KeyValue) { o.Observe(n, metric.WithAttributes(label...)) })
 		}))
 		if err != nil {
@@ -92,11 +100,8 @@ func (a *App) observe() error {
 
 // lags tells how far behind each follower's durable cursor is.
 func (a *App) lags(ctx context.Context, tell func(follower string, rows int64)) error {
-	head, names := a.Kernel.Audit.Head().ID, a.followers.Declared
-	for _, sink := range a.plugins.Sinks() {
-		names = append(slices.Clip(names), sink.Name)
-	}
-	for _, name := range names {
+	head := a.Kernel.Audit.Head().ID
+	for _, name := range a.followers.Names() {
 		c, err := a.followers.Cursors.Get(ctx, a.store.View(), name)
 		if err != nil {
 			c = audit.Cursor{} // it is new

@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"path/filepath"
-	"slices"
 	"time"
 
 	"github.com/eiderdb/eider"
@@ -43,7 +41,7 @@ func (a *App) openPlugins(ctx context.Context, kv *wasm.KV, chain *policy.Chain,
 	a.plugins, err = wasm.New(wasm.Options{
 		Dir: a.Settings.Top.DataDir, Cache: cache, Log: t.Log, Tracer: t.Tracer, Meter: t.Meter, KV: kv,
 		Keys: keys, RequireSignature: a.Settings.Plugins.RequireSignature, Builtin: a.options.Builtin, Chain: chain, Modes: held,
-		Changed: func(name string) { a.followers.Wake(audit.PluginSink(name)) },
+		Changed: a.pluginChanged,
 		Metadata: wasm.Metadata{Project: a.register.Project, Usage: func(ctx context.Context, scope string) (usage.Amounts, error) {
 			return book.Of(ctx, view, scope)
 		}},
@@ -55,41 +53,6 @@ func (a *App) openPlugins(ctx context.Context, kv *wasm.KV, chain *policy.Chain,
 		return err
 	}
 	return a.openSinks()
-}
-
-// behind refuses changes while a sink lags that they wait for.
-func (a *App) behind() error { return a.followers.Refusal() }
-
-// openSinks finds out which sinks there are, and holds the names that changes wait for
-// against them.
-func (a *App) openSinks() error {
-	s := a.Settings.Audit
-	a.sinks = a.plugins.Sinks()
-	if s.File != "" {
-		path := s.File
-		if !filepath.IsAbs(path) {
-			path = a.Settings.path(path)
-		}
-		a.file = &audit.File{Path: filepath.Clean(path), MaxSize: int64(s.FileMaxSize), Keep: s.FileKeep, Files: a.options.Files}
-		a.sinks = append(a.sinks, a.file.Follower())
-	}
-	f := a.followers
-	f.Archive, f.Signer, f.Hold = a.Settings.path("archive"), a.signs, time.Duration(s.SinkHold)
-	f.Strict = audit.Strict{Lag: time.Duration(s.StrictLag)}
-	for _, sink := range a.sinks {
-		f.Declared = append(f.Declared, sink.Name)
-	}
-	for _, name := range s.StrictSinks {
-		full := name
-		if name != audit.FileSink || s.File == "" {
-			full = audit.PluginSink(name)
-		}
-		if !slices.Contains(f.Declared, full) {
-			return fmt.Errorf("%w: audit.strict_sinks: there is no sink %s", ErrSettings, name)
-		}
-		f.Strict.Sinks = append(f.Strict.Sinks, full)
-	}
-	return nil
 }
 
 // recordPlugins writes what the start did with the plugins into the log: a row for

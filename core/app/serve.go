@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/eiderdb/eider/core"
-	"github.com/eiderdb/eider/core/audit"
 	"github.com/eiderdb/eider/core/web"
 )
 
@@ -71,13 +70,8 @@ func (a *App) Start() {
 		a.telemetry.Log.Error("jobs of an earlier process could not be ended", "error", err)
 	}
 	a.Kernel.Pipeline.Recover()
-	following, stop := context.WithCancel(context.Background())
-	a.stopFollowers = stop
-	for _, f := range slices.Concat(a.Registry.Followers, a.sinks) {
-		if err := a.followers.Announce(following, f); err != nil {
-			a.telemetry.Log.Error("the cursor of a follower cannot be read", "follower", f.Name, "error", err)
-		}
-		a.followersStopped.Go(func() { a.follow(following, f) })
+	for _, f := range slices.Concat(a.Registry.Followers, a.sinks()) {
+		a.follow(f)
 	}
 }
 
@@ -94,12 +88,6 @@ func (a *App) OpenWorkers(ctx context.Context) error {
 	}
 	a.databases.Warm()
 	return nil
-}
-
-func (a *App) follow(ctx context.Context, f audit.Follower) {
-	if err := a.followers.Run(ctx, f, followDrain); err != nil {
-		a.telemetry.Log.Error("a follower of the log stopped early", "follower", f.Name, "error", err)
-	}
 }
 
 // Serve answers requests until ctx ends, then drains. It returns an error if the

@@ -257,14 +257,14 @@ func (f *Followers) note(p *progress, to int64) {
 // handle turns a panic into an error: a sink that breaks must not take the
 // server along. It returns the last row that was taken.
 func (f *Followers) handle(ctx context.Context, follower Follower, p *progress, b Batch, to int64) (last int64, err error) {
+	ctx, done := p.try(ctx, &b)
+	defer func() { done(len(b.Rows)-len(behind(b.Rows, last)), err) }()
 	defer func() {
 		if v := recover(); v != nil {
 			f.Logger.Error("a follower of the log panicked", "follower", follower.Name, "panic", v, "stack", string(debug.Stack()))
 			last, err = 0, fmt.Errorf("panic: %v", v)
 		}
 	}()
-	ctx, done := p.try(ctx, &b)
-	defer done()
 	if follower.Take == nil {
 		if err := follower.Handle(ctx, b.Rows); err != nil {
 			return 0, err

@@ -55,6 +55,8 @@ type progress struct {
 	paused bool
 	stuck  time.Time // since when it takes nothing: it is dead or paused
 	told   bool      // that it holds no rows back any more
+
+	figures figures
 }
 
 // progress returns that of the follower with the name.
@@ -102,19 +104,28 @@ func (p *progress) move(to int64) {
 }
 
 // try notes what is about to be given to the follower, and says how often it was
-// before. done must be called afterwards.
-func (p *progress) try(ctx context.Context, b *Batch) (_ context.Context, done func()) {
+// before. done must be called afterwards, with how many rows were taken.
+func (p *progress) try(ctx context.Context, b *Batch) (_ context.Context, done func(taken int, err error)) {
 	ctx, stop := context.WithCancel(ctx)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.stop = stop
 	b.Attempt = p.tries + 1
 	p.since = b.Rows[0].Time
-	return ctx, func() {
+	begun := time.Now()
+	return ctx, func(taken int, err error) {
 		stop()
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		p.stop = nil
+		if errors.Is(err, ErrPaused) {
+			return
+		}
+		p.figures.called(time.Since(begun))
+		p.figures.rows += int64(taken)
+		if err != nil {
+			p.figures.failed(err)
+		}
 	}
 }
 

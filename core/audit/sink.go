@@ -113,7 +113,7 @@ func (f *Followers) Refusal() error {
 		since := p.since
 		p.mu.Unlock()
 		if !since.IsZero() && time.Since(since) > f.Strict.Lag {
-			refusal := eider.Errorf(eider.AuditSinkBehind, "the audit sink %s has not taken rows of the log for too long; changes wait for it, reads go on", sinkName(name))
+			refusal := eider.Errorf(eider.AuditSinkBehind, "the audit sink %s has not taken rows of the log for too long; changes wait for it, reads go on", SinkName(name))
 			refusal.RetryAfter = 5 * time.Second
 			return refusal
 		}
@@ -127,7 +127,12 @@ const pluginPrefix = "plugin:"
 // PluginSink returns the name under which a plugin follows the log.
 func PluginSink(plugin string) string { return pluginPrefix + plugin }
 
-func sinkName(name string) string { return strings.TrimPrefix(name, pluginPrefix) }
+// SinkName returns the name of a sink as operators know it: that of a plugin, or that
+// of the file.
+func SinkName(name string) string { return strings.TrimPrefix(name, pluginPrefix) }
+
+// SinkStates are the states of SinkState.
+var SinkStates = []string{"following", "retrying", "dead", "paused"}
 
 // SinkState is how a sink is doing.
 type SinkState struct {
@@ -151,10 +156,8 @@ type SinkBatch struct {
 
 // Sink returns how a sink is doing, nil if none has the name.
 func (f *Followers) Sink(name string) *SinkState {
-	f.mu.Lock()
-	p := f.all[name]
-	f.mu.Unlock()
-	if p == nil || !p.sink {
+	p := f.sink(name)
+	if p == nil {
 		return nil
 	}
 	head := f.Log.Head().ID

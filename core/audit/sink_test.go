@@ -94,12 +94,19 @@ func TestSinkIsGivenTheBatchAgainThatItDidNotTakeAndNoOther(t *testing.T) {
 		}
 		return nil
 	}}
-	stop := run(r.sinks(), "s", s.take)
+	f := r.sinks()
+	stop := run(f, "s", s.take)
 	eventually(t, "all is taken", func() bool { return len(s.got()) == 20 })
 	eventually(t, "the cursor is durable", func() bool { return r.cursor("s") == 20 })
 	must(t, stop())
 	if got := strings.Join(s.taken(), " "); got != "1-6 7-12 13-18 19-20" || s.tries != 6 {
 		t.Errorf("it took %s in %d tries", got, s.tries)
+	}
+	if n, ok := f.SinkFigures("s"); !ok || n.Calls != 6 || n.Errors != 2 || n.Rows != 20 || n.LastError != "rows 7 to 12: not now" || n.LastErrorAt.IsZero() || n.P99 < n.P50 {
+		t.Errorf("it is counted as %+v", n)
+	}
+	if _, ok := f.SinkFigures("none"); ok || !slices.Equal(f.Sinks(), []string{"s"}) {
+		t.Errorf("the sinks are %q", f.Sinks())
 	}
 }
 

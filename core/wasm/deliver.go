@@ -13,17 +13,10 @@ import (
 	"github.com/eiderdb/eider/core/audit"
 )
 
-// Sinks returns the followers that give sinks the log. A plugin that could not be
-// loaded is followed too, if its manifest says that it is a sink: it fails, and its
-// cursor stays where it is.
-func (h *Host) Sinks() []audit.Follower {
-	var all []audit.Follower
-	for _, p := range h.plugins {
-		if _, policy := p.chained(); !policy {
-			all = append(all, audit.Follower{Name: audit.PluginSink(p.Name()), Take: p.Take})
-		}
-	}
-	return all
+// Follower returns what gives a sink the log. One that could not be loaded fails, and
+// its cursor stays where it is.
+func (p *Plugin) Follower() audit.Follower {
+	return audit.Follower{Name: audit.PluginSink(p.Name()), Take: p.Take}
 }
 
 // batchJSON is what a guest is told, in its JSON form.
@@ -53,6 +46,9 @@ func (p *Plugin) Take(ctx context.Context, given audit.Batch) (last int64, err e
 		v := p.current.Load()
 		if v == nil {
 			return 0, errNotLoaded
+		}
+		if v.manifest.Kind != Sink {
+			return 0, errNoSink
 		}
 		b, last, err := v.batch(given)
 		if err != nil || b == nil {

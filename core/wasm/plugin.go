@@ -16,6 +16,8 @@ import (
 
 const errNotLoaded = policy.Unable("it is not loaded")
 
+var errNoSink = errors.New("it is no sink")
+
 // Plugin is an item of the settings and the version of it that is loaded, if any.
 type Plugin struct {
 	host *Host
@@ -26,7 +28,8 @@ type Plugin struct {
 
 	mu     sync.Mutex // held while it is loaded or its mode changes
 	mode   policy.Mode
-	failed error // why the last load failed
+	failed error  // why the last load failed
+	kind   string // once it is known: it stays until the server starts anew
 }
 
 func newPlugin(h *Host, item Item) *Plugin {
@@ -51,6 +54,11 @@ func (p *Plugin) Load(ctx context.Context) error {
 		p.failed = err
 		return err
 	}
+	if p.kind != "" && p.kind != v.manifest.Kind {
+		p.failed = errors.Join(fmt.Errorf("it is a %s now and was a %s: give it another name, or start the server anew", v.manifest.Kind, p.kind), v.end(context.WithoutCancel(ctx)))
+		return p.failed
+	}
+	p.kind = v.manifest.Kind
 	old := p.current.Swap(v)
 	p.failed = nil
 	p.host.Log.Info("a plugin is loaded", "plugin", p.item.Name, "version", v.manifest.Version, "sha256", v.sha256)
@@ -125,6 +133,31 @@ func (p *Plugin) Mode() policy.Mode {
 	return p.mode
 }
 
+// Kind returns what the plugin is, Policy or Sink, also where it could not be loaded
+// and its manifest alone says so; "" where not even that can be read.
+func (p *Plugin) Kind() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.kind == "" {
+		p.readKind()
+	}
+	return p.kind
+}
+
+// readKind reads the manifest of what is not loaded, and says which operations it
+// wants. A manifest whose signature does not hold is not believed: it could turn a
+// policy that denies into a sink that is not asked. p.mu is held.
+func (p *Plugin) readKind() (operations []string) {
+	s, _ := p.host.read(p.item.Path) // the module may be missing
+	if _, err := p.host.signer(s); err != nil {
+		return nil
+	}
+	if p.kind == "" {
+		p.kind = s.parsed.Kind
+	}
+	return s.parsed.Operations
+}
+
 // chained returns the plugin as the chain has it, false where it is no policy.
 func (p *Plugin) chained() (policy.Item, bool) {
 	p.mu.Lock()
@@ -138,11 +171,8 @@ func (p *Plugin) chained() (policy.Item, bool) {
 		return i, v.manifest.Kind == Policy
 	}
 	// What could not be loaded may be a sink, of which nothing is asked.
-	s, err := p.host.read(p.item.Path)
-	if err == nil {
-		i.Operations = s.parsed.Operations
-	}
-	return i, err != nil || s.parsed.Kind == Policy
+	i.Operations = p.readKind()
+	return i, p.kind != Sink
 }
 
 var _ policy.Policy = (*Plugin)(nil)

@@ -116,6 +116,32 @@ func TestAVersionThatIsRefusedLeavesTheOneBefore(t *testing.T) {
 	}
 }
 
+// What could not be read at the start is whatever it turns out to be, and stays that.
+func TestAPluginIsOfOneKind(t *testing.T) {
+	dir := t.TempDir()
+	h, chain := host(t, wasm.Item{Name: "x", Path: dir, Guests: 1})
+	p := h.Plugin("x")
+	if chain.Ask(t.Context(), question()).Denial == nil || p.Kind() != "" {
+		t.Errorf("it is a %q and denies nothing", p.Kind())
+	}
+	sink := strings.Replace(w.Manifest, "kind: policy", "kind: sink", 1)
+	w.Put(t, dir, []byte("text"), sink)
+	if err := p.Reload(t.Context()); err == nil || p.Kind() != wasm.Sink || chain.Len() != 0 {
+		t.Errorf("its manifest says that it is a sink, and it is a %q: %v", p.Kind(), err)
+	}
+	w.Put(t, dir, w.Sink(`{"status":"ok"}`, nil, nil), sink)
+	if err := p.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.Put(t, dir, w.Policy(nil, nil), w.Manifest)
+	if err := p.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), "is a policy now and was a sink") || p.Kind() != wasm.Sink || chain.Len() != 0 {
+		t.Errorf("it is another: %v, %q", err, p.Kind())
+	}
+	if v, ok := p.Loaded(); !ok || v.Manifest.Kind != wasm.Sink || p.State() != "ready" {
+		t.Errorf("the version before is %+v, %s", v, p.State())
+	}
+}
+
 // The host asks by priority, then by name, and shows them in that order.
 func TestPluginsAreAskedByPriority(t *testing.T) {
 	dir := w.Folder(t, w.Policy(nil, nil), w.Manifest)

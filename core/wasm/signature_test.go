@@ -68,6 +68,37 @@ func TestSignaturesAreHeld(t *testing.T) {
 	}
 }
 
+// A manifest that nobody has signed does not turn a policy into a sink that is not asked:
+// what cannot be loaded and might be a policy denies.
+func TestAManifestWithoutItsSignatureSaysNothing(t *testing.T) {
+	public, secret, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	module, manifest := w.Sink(`{"status":"ok"}`, nil, nil), strings.Replace(w.Manifest, "kind: policy", "kind: sink", 1)
+	for _, c := range []struct {
+		name, signature string
+		required        bool
+		want            string
+	}{
+		{"signed", wasm.Sign(secret, module, []byte(manifest)), true, wasm.Sink},
+		{"not signed, where it must be", "", true, ""},
+		{"signed with another manifest", wasm.Sign(secret, module, []byte(w.Manifest)), false, ""},
+		{"not signed, where it need not be", "", false, wasm.Sink},
+	} {
+		dir := w.Folder(t, module, manifest)
+		if err := os.WriteFile(filepath.Join(dir, "plugin.sig"), []byte(c.signature), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		item := wasm.Item{Name: "x", Path: dir, Guests: 1, Fuel: 1} // too little for any module
+		h, chain := hostWith(t, func(o *wasm.Options) { o.Keys, o.RequireSignature = []ed25519.PublicKey{public}, c.required }, item)
+		denied := chain.Ask(t.Context(), question()).Denial != nil
+		if got := h.Plugin("x").Kind(); got != c.want || denied != (got == "") {
+			t.Errorf("%s: it is %q, want %q; denied: %v", c.name, got, c.want, denied)
+		}
+	}
+}
+
 func TestSettingsOfSignaturesAreChecked(t *testing.T) {
 	key := base64.StdEncoding.EncodeToString(make([]byte, ed25519.PublicKeySize))
 	for _, c := range []struct {

@@ -27,8 +27,8 @@ func sink(t *testing.T, manifest, answer string, item wasm.Item) *wasm.Plugin {
 	t.Helper()
 	item.Name, item.Path, item.Guests = "x", w.Folder(t, w.Sink(answer, nil, nil), sinkManifest+manifest), 1
 	h, chain := host(t, item)
-	if len(h.Sinks()) != 1 || chain.Len() != 0 {
-		t.Fatalf("%d sinks, %d policies", len(h.Sinks()), chain.Len())
+	if h.Plugin(item.Name).Kind() != wasm.Sink || chain.Len() != 0 {
+		t.Fatalf("it is a %s, %d policies", h.Plugin(item.Name).Kind(), chain.Len())
 	}
 	return h.Plugin("x")
 }

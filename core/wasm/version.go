@@ -41,7 +41,8 @@ type source struct {
 	parsed                      Manifest
 }
 
-// read reads manifest, module and signature.
+// read reads manifest, module and signature. With an error it returns what it has
+// come to: a manifest is whole or not there.
 func (h *Host) read(path string) (source, error) {
 	var s source
 	read := os.ReadFile
@@ -62,7 +63,7 @@ func (h *Host) read(path string) (source, error) {
 		return s, err
 	}
 	if s.parsed, err = ParseManifest(s.manifest); err != nil {
-		return s, err
+		return source{}, err
 	}
 	module := filepath.Join(folder, s.parsed.Module)
 	if filepath.Ext(path) == ".wasm" {
@@ -116,18 +117,24 @@ func (v *version) trust(s source) error {
 	if pin := v.item.SHA256; pin != "" && !strings.EqualFold(pin, v.sha256) {
 		return fmt.Errorf("the module's sha256 is %s, and %s is pinned", v.sha256, strings.ToLower(pin))
 	}
-	if len(s.signature) == 0 || len(v.host.Keys) == 0 {
-		if v.host.RequireSignature {
-			return fmt.Errorf("%w: there is no plugin.sig", ErrSignature)
+	var err error
+	v.signedBy, err = v.host.signer(s)
+	return err
+}
+
+// signer returns who of the trusted has signed it, "" where nobody has to.
+func (h *Host) signer(s source) (string, error) {
+	if len(s.signature) == 0 || len(h.Keys) == 0 {
+		if h.RequireSignature {
+			return "", fmt.Errorf("%w: there is no plugin.sig", ErrSignature)
 		}
-		return nil
+		return "", nil
 	}
-	key, err := Verify(v.host.Keys, s.module, s.manifest, string(s.signature))
+	key, err := Verify(h.Keys, s.module, s.manifest, string(s.signature))
 	if err != nil {
-		return err
+		return "", err
 	}
-	v.signedBy = digest(key)[:16]
-	return nil
+	return digest(key)[:16], nil
 }
 
 // grant gives what both the manifest asks for and the operator allows.

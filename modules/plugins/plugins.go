@@ -25,6 +25,8 @@ type Plugins struct {
 	host  *wasm.Host
 	modes *wasm.Modes
 	sinks *audit.Followers
+
+	version string // of this binary
 }
 
 // New returns the module.
@@ -42,7 +44,8 @@ func (p *Plugins) Name() string { return "plugins" }
 func (p *Plugins) Declare(r *core.Registry) error {
 	operation.Read(r.Operations, operation.Spec{
 		Name: "list_plugins", Route: "GET /plugins", Role: eider.Admin, Target: "plugin", Ungoverned: true,
-		Summary: "List plugins in the order in which they are asked",
+		Summary:     "List plugins in the order in which they are asked",
+		Description: "Behind them, where audit.file is set, the file that the server writes the log to: a sink without manifest and module.",
 	}, p.list)
 	operation.Read(r.Operations, operation.Spec{
 		Name: "get_plugin", Route: "GET /plugins/{name}", Role: eider.Admin, Target: "plugin", Ungoverned: true,
@@ -50,7 +53,7 @@ func (p *Plugins) Declare(r *core.Registry) error {
 	}, p.get)
 	operation.Write(r.Operations, operation.Spec{
 		Name: "set_plugin_mode", Route: "PUT /plugins/{name}/mode", Role: eider.Admin, Target: "plugin", Ungoverned: true, Frees: true,
-		Summary: "Change what a plugin's answers do", Errors: []eider.Code{eider.PluginNotFound},
+		Summary: "Change what a plugin's answers do", Errors: []eider.Code{eider.PluginNotFound, eider.PluginRefused},
 		Description: "Holds across restarts, until the settings name another mode than they do now. Setting the mode that the settings have (settings_mode) ends it.",
 	}, p.setMode)
 	operation.Effect(r.Operations, operation.Spec{
@@ -75,7 +78,7 @@ func (p *Plugins) Declare(r *core.Registry) error {
 
 // Provision takes the host.
 func (p *Plugins) Provision(_ context.Context, k *core.Kernel) error {
-	p.host, p.modes, p.sinks = k.Plugins, k.PluginModes, k.Sinks
+	p.host, p.modes, p.sinks, p.version = k.Plugins, k.PluginModes, k.Sinks, k.Version
 	return nil
 }
 
@@ -109,6 +112,9 @@ func (p *Plugins) list(context.Context, *operation.View, struct{}) (pluginList, 
 	for _, one := range p.host.Ordered() {
 		l.Plugins = append(l.Plugins, p.shownAs(one))
 	}
+	if p.isFile(audit.FileSink) {
+		l.Plugins = append(l.Plugins, p.file())
+	}
 	l.Total = len(l.Plugins)
 	return l, nil
 }
@@ -120,13 +126,20 @@ type named struct {
 func (p *Plugins) find(ctx context.Context, name string) (*wasm.Plugin, error) {
 	operation.From(ctx).Resource(name)
 	found := p.host.Plugin(name)
-	if found == nil {
+	switch {
+	case found == nil && p.isFile(name):
+		return nil, eider.Errorf(eider.PluginRefused, "the server itself writes this file: it is no plugin, and audit.file of the settings changes it")
+	case found == nil:
 		return nil, eider.Errorf(eider.PluginNotFound, "the settings name no such plugin")
 	}
 	return found, nil
 }
 
 func (p *Plugins) get(ctx context.Context, _ *operation.View, in named) (Plugin, error) {
+	if p.isFile(in.Name) {
+		operation.From(ctx).Resource(in.Name)
+		return p.file(), nil
+	}
 	found, err := p.find(ctx, in.Name)
 	if err != nil {
 		return Plugin{}, err
@@ -279,7 +292,11 @@ type skipped struct {
 // skip moves a sink's cursor behind rows. What it leaves out, and who wanted that,
 // is in the row of the call.
 func (p *Plugins) skip(ctx context.Context, tx *operation.Tx, in skipBatch) (skipped, error) {
-	if _, err := p.find(ctx, in.Name); err != nil {
+	name := audit.PluginSink(in.Name)
+	if p.isFile(in.Name) { // it may wait for rows whose archive is gone
+		name = audit.FileSink
+		operation.From(ctx).Resource(in.Name)
+	} else if _, err := p.find(ctx, in.Name); err != nil {
 		return skipped{}, err
 	}
 	call := operation.From(ctx)
@@ -288,7 +305,6 @@ func (p *Plugins) skip(ctx context.Context, tx *operation.Tx, in skipBatch) (ski
 	dry := in.DryRun == nil || *in.DryRun
 	call.Detail("dry_run", dry)
 	out := skipped{in.Name, dry, in.FirstID, in.LastID, in.LastID - in.FirstID + 1}
-	name := audit.PluginSink(in.Name)
 	if dry {
 		return out, p.sinks.CheckSkip(name, in.FirstID, in.LastID)
 	}
