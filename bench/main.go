@@ -41,6 +41,7 @@ func groups() []group {
 		{"tables", benchTables},
 		{"recovery", benchRecovery},
 		{"plugins", benchPlugins},
+		{"hostile", benchHostile},
 		{"sinks", benchSinks},
 	}
 }

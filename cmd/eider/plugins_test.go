@@ -209,3 +209,31 @@ func TestTheRoutesOfPlugins(t *testing.T) {
 		}
 	}
 }
+
+// After each hostile guest the server answers others as before: a policy beside it
+// decides, projects are made and read, and the server is healthy. What it costs them is
+// measured by `go run ./bench -run hostile`.
+func TestNeighboursOfHostileGuestsAreServed(t *testing.T) {
+	t.Parallel()
+	benign := wasmtest.Folder(t, wasmtest.Policy(nil, nil), wasmtest.Manifest)
+	dir := wasmtest.Folder(t, wasmtest.Policy(nil, nil), wasmtest.Manifest)
+	s := withPlugins(t, `[{name: benign, path: "`+benign+`", guests: 1}, {name: hostile, path: "`+dir+`", guests: 1, priority: 9, projects: [evil], capabilities: [log, kv]}]`)
+	s.Want(201, s.Root, "POST /projects", `{"id":"evil"}`)
+	for n, c := range wasmtest.Hostile() {
+		wasmtest.Put(t, dir, c.Policy(true), wasmtest.Manifest)
+		s.Want(200, s.Root, "POST /plugins/hostile/reload", "")
+		s.Want(200, s.Root, "PATCH /projects/evil", `{"name":"first"}`) // it does its worst at the second
+		if a := s.Want(403, s.Root, "PATCH /projects/evil", `{"name":"second"}`); a.Text("plugin") != "hostile" || !strings.Contains(a.Text("reason"), c.Want) {
+			t.Errorf("%s: %s", c.Name, a.Body)
+		}
+		id := fmt.Sprint("p", n)
+		s.Want(201, s.Root, "POST /projects", `{"id":"`+id+`"}`)
+		s.Want(200, s.Root, "GET /projects/"+id, "")
+		if h := s.Want(200, "", "GET /health", ""); h.Text("status") != "healthy" {
+			t.Errorf("after %s: %s", c.Name, h.Body)
+		}
+	}
+	if a := s.Want(200, s.Root, "GET /plugins/benign", ""); a.JSON["errors"] != 0.0 || a.JSON["denials"] != 0.0 || a.JSON["replaced"] != 0.0 || a.JSON["calls"].(float64) < float64(2*len(wasmtest.Hostile())) {
+		t.Errorf("the policy beside them: %s", a.Body)
+	}
+}

@@ -55,88 +55,27 @@ const (
 // Each of these does its worst when it is asked. It is stopped and replaced, the
 // host lives, and a neighbour is asked as if nothing had been.
 func TestHostileGuestsAreStoppedAndReplaced(t *testing.T) {
-	answer := func(ptr, n int64) []byte { return w.Cat(w.I64(ptr<<32|n), 0x0f) }
-	imports := func(module, name, params, results string) func(*w.Module) {
-		return func(m *w.Module) {
-			m.Imports = []w.Import{{Module: module, Name: name, Params: params, Results: results}}
-		}
-	}
-	invalid := func(m *w.Module) {} // the code writes what is answered
-	for _, c := range []struct {
-		name   string
-		decide []byte
-		change func(*w.Module)
-		want   string
-	}{
-		{"endless memory.copy", w.Cat(loop, empty, w.I32(0), w.I32(8), w.I32(65536), 0xfc, 10, 0, 0, br, 0, end), nil, "ran out of fuel"},
-		{"4 GiB of memory.fill", w.Cat(w.I32(0), w.I32(0), w.I32(-1), 0xfc, 11, 0), nil, "ran out of fuel"},
-		{"endless table.fill", w.Cat(loop, empty, w.I32(0), 0xd0, 0x70, w.I32(1000), 0xfc, 17, 0, br, 0, end),
-			func(m *w.Module) { m.Tables = []w.Bounds{w.Of(1000, -1)} }, "ran out of fuel"},
-		{"table.copy outside", w.Cat(w.I32(0), w.I32(0), w.I32(1001), 0xfc, 14, 0, 0),
-			func(m *w.Module) { m.Tables = []w.Bounds{w.Of(1000, -1)} }, "it failed"},
-		{"data outside", w.Cat(w.I32(0), w.I32(0), w.I32(1), 0xfc, 8, 0, 0), func(m *w.Module) { m.Data = 1 }, "it failed"},
-		{"call of an empty table", w.Cat(w.I32(0), 0x11, 0, 0, drop), func(m *w.Module) { m.Tables = []w.Bounds{w.Of(1, -1)} }, "it failed"},
-		{"log of 4 GiB", w.Cat(w.I32(1), w.I32(0), w.I32(-1), call, 0, drop), imports("eider", "log", "iii", "i"), "it failed"},
-		{"a key of 4 GiB", w.Cat(w.I32(0), w.I32(-1), w.I32(0), w.I32(0), call, 0, drop), imports("eider", "kv_get", "iiii", "i"), "it failed"},
-		{"a value of 4 GiB", w.Cat(w.I32(0), w.I32(3), w.I32(0), w.I32(-1), w.I64(0), call, 0, drop), imports("eider", "kv_set", "iiiil", "i"), "it failed"},
-		{"a sum outside its memory", w.Cat(w.I32(0), w.I32(3), w.I64(1), w.I64(0), w.I32(-4), call, 0, drop), imports("eider", "kv_add", "iilli", "i"), "it failed"},
-		{"kv flood", w.Cat(loop, empty, w.I32(0), w.I32(3), w.I32(0), w.I32(60000), w.I64(0), call, 0, drop, br, 0, end),
-			imports("eider", "kv_set", "iiiil", "i"), "ran out of fuel"},
-		{"stdout flood", w.Cat(w.I32(0), w.I32(0), 0x36, 2, 0, w.I32(4), w.I32(65536), 0x36, 2, 0,
-			loop, empty, w.I32(1), w.I32(0), w.I32(1), w.I32(16), call, 0, drop, br, 0, end), imports("wasi_snapshot_preview1", "fd_write", "iiii", "i"), "ran out of fuel"},
-		{"stdout from outside its memory", w.Cat(w.I32(0), w.I32(-16), 0x36, 2, 0, w.I32(4), w.I32(100), 0x36, 2, 0,
-			w.I32(1), w.I32(0), w.I32(1), w.I32(16), call, 0, drop), imports("wasi_snapshot_preview1", "fd_write", "iiii", "i"), "it failed"},
-		{"random bytes of 4 GiB", w.Cat(w.I32(0), w.I32(-1), call, 0, drop), imports("wasi_snapshot_preview1", "random_get", "ii", "i"), "it failed"},
-		{"clock flood", w.Cat(loop, empty, w.I32(0), w.I64(0), w.I32(0), call, 0, drop, br, 0, end),
-			imports("wasi_snapshot_preview1", "clock_time_get", "ili", "i"), "ran out of fuel"},
-		{"endless loop", w.Cat(loop, empty, br, 0, end), nil, "ran out of fuel"},
-		{"recursion", w.Cat(w.I32(0), w.I32(0), call, 3, drop), nil, "ran out of fuel"},
-		{"endless memory.grow", w.Cat(loop, empty, w.I32(1), 0x40, 0, drop, br, 0, end), nil, "ran out of fuel"},
-		{"endless memory.fill", w.Cat(loop, empty, w.I32(0), w.I32(0), w.I32(65536), 0xfc, 11, 0, br, 0, end), nil, "ran out of fuel"},
-		{"endless table.grow", w.Cat(loop, empty, 0xd0, 0x70, w.I32(1000), 0xfc, 15, 0, drop, br, 0, end),
-			func(m *w.Module) { m.Tables = []w.Bounds{w.Of(0, -1)} }, "ran out of fuel"},
-		{"trap", w.Cat(0x00), nil, "it failed"},
-		{"division by zero", w.Cat(w.I32(1), w.I32(0), 0x6d, drop), nil, "it failed"},
-		{"read outside", w.Cat(w.I32(-8), 0x28, 2, 0, drop), nil, "it failed"},
-		{"exit", w.Cat(w.I32(0), call, 0), imports("wasi_snapshot_preview1", "proc_exit", "i", ""), "it ended by itself"},
-		{"abort", w.Cat(w.I32(0), w.I32(0), w.I32(0), w.I32(0), call, 0), imports("env", "abort", "iiii", ""), "it failed"},
-		{"log from outside its memory", w.Cat(w.I32(1), w.I32(-1), w.I32(100), call, 0, drop), imports("eider", "log", "iii", "i"), "it failed"},
-		{"log flood", w.Cat(loop, empty, w.I32(1), w.I32(0), w.I32(100), call, 0, drop, br, 0, end), imports("eider", "log", "iii", "i"), "ran out of fuel"},
-		{"random flood", w.Cat(loop, empty, w.I32(0), w.I32(65536), call, 0, drop, br, 0, end),
-			imports("wasi_snapshot_preview1", "random_get", "ii", "i"), "ran out of fuel"},
-		{"poll flood", w.Cat(w.I32(0), w.I32(0), w.I32(100_000_000), w.I32(0), call, 0, drop, 0x00),
-			imports("wasi_snapshot_preview1", "poll_oneoff", "iiii", "i"), "it failed"},
-		{"no answer", answer(0, 0), invalid, "malformed"},
-		{"an answer of nothing", answer(8, 0), invalid, "malformed"},
-		{"an answer outside", answer(0x7fffffff, 10), invalid, "malformed"},
-		{"an answer of 4 GiB", answer(0, 0xffffffff), invalid, "malformed"},
-		{"an answer that is no JSON", answer(0, 10), invalid, "malformed"},
-		{"an answer that is no UTF-8", w.Cat(w.I32(0), w.I32(0xff), 0x3a, 0, 0, answer(0, 1)), invalid, "malformed"},
-	} {
-		t.Run(c.name, func(t *testing.T) {
+	for _, c := range w.Hostile() {
+		t.Run(c.Name, func(t *testing.T) {
 			t.Parallel()
 			module := w.Policy(nil, nil)
-			hostile := w.Policy(c.decide, func(m *w.Module) {
-				if c.change != nil {
-					c.change(m)
-				}
-			})
+			hostile := c.Policy(false)
 			// It proves itself harmless first: what it does begins with a reload.
 			dir := w.Folder(t, module, w.Manifest)
-			late := w.Folder(t, w.Policy(w.Later(c.decide), c.change), w.Manifest)
+			late := w.Folder(t, c.Policy(true), w.Manifest)
 			h, chain := host(t, wasm.Item{Name: "hostile", Path: dir, Capabilities: []string{"log", "kv"}, Guests: 1},
 				wasm.Item{Name: "late", Path: late, Capabilities: []string{"log", "kv"}, Guests: 1, Priority: 1},
 				wasm.Item{Name: "neighbour", Path: w.Folder(t, module, w.Manifest), Guests: 1})
 			w.Put(t, dir, hostile, w.Manifest)
 			err := h.Plugin("hostile").Reload(t.Context())
-			if err == nil || !strings.Contains(err.Error(), c.want) {
-				t.Errorf("its self-test says %v, want %s", err, c.want)
+			if err == nil || !strings.Contains(err.Error(), c.Want) {
+				t.Errorf("its self-test says %v, want %s", err, c.Want)
 			}
 			h.Plugin("hostile").SetMode(policy.Off)
 			for round := range 4 { // the newest guest does its worst at its second call
 				o := chain.Ask(t.Context(), question())
-				if bad := round%2 == 1; bad != (o.Denial != nil) || bad && !strings.Contains(o.Denial.Reason, c.want) {
-					t.Errorf("call %d, when it has proven itself: %v, want %s", round, o.Denial, c.want)
+				if bad := round%2 == 1; bad != (o.Denial != nil) || bad && !strings.Contains(o.Denial.Reason, c.Want) {
+					t.Errorf("call %d, when it has proven itself: %v, want %s", round, o.Denial, c.Want)
 				}
 			}
 			for _, name := range []string{"hostile", "neighbour"} { // the version before stays
