@@ -33,6 +33,7 @@ type Batches struct {
 	res     bindings.Result
 	opts    bindings.ArrowOptions
 	schema  *arrow.Schema
+	columns []Column
 	release func()
 	err     error
 }
@@ -40,43 +41,46 @@ type Batches struct {
 // Stream runs one statement up to its first rows. A text of more than one is
 // refused before any of it runs. When ctx ends, the statement is interrupted.
 func (c *Conn) Stream(ctx context.Context, query string, args ...any) (*Batches, error) {
-	b, err := c.stream(ctx, query, args)
-	return b, c.note(err)
-}
-
-func (c *Conn) stream(ctx context.Context, query string, args []any) (_ *Batches, err error) {
-	if err := errors.Join(c.db.Dead(), ctx.Err()); err != nil {
+	s, err := c.Prepare(ctx, query)
+	if err != nil {
 		return nil, err
 	}
-	prepared, err := c.conn.Prepare(query)
-	if err != nil {
-		return nil, c.db.check(err)
+	return s.Stream(ctx, args...)
+}
+
+// Stream runs the statement up to its first rows, once: it is closed with them, or
+// here if there are none. When ctx ends, it is interrupted.
+func (s *Statement) Stream(ctx context.Context, args ...any) (*Batches, error) {
+	b := &Batches{conn: s.conn, ctx: ctx, stmt: s.stmt}
+	if err := b.begin(args); err != nil {
+		return nil, s.conn.note(errors.Join(err, b.Close()))
 	}
-	b := &Batches{conn: c, ctx: ctx, stmt: prepared.(*duckdb.Stmt)}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, b.Close())
-		}
-	}()
+	return b, nil
+}
+
+func (b *Batches) begin(args []any) error {
+	if err := errors.Join(b.conn.db.Dead(), b.ctx.Err()); err != nil {
+		return err
+	}
 	if want := b.stmt.NumInput(); want != len(args) {
-		return nil, fmt.Errorf("%w: it has %d, and %d were given", ErrParameters, want, len(args))
+		return fmt.Errorf("%w: it has %d, and %d were given", ErrParameters, want, len(args))
 	}
 	named := make([]driver.NamedValue, len(args))
 	for i, a := range args {
 		named[i] = driver.NamedValue{Ordinal: i + 1, Value: a}
 	}
 	if err := b.stmt.Bind(named); err != nil {
-		return nil, c.db.check(err)
+		return b.conn.db.check(err)
 	}
-	connection, statement, err := below(c.conn, b.stmt)
+	connection, statement, err := below(b.conn.conn, b.stmt)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	b.release = interruptAfter(ctx, connection)
+	b.release = interruptAfter(b.ctx, connection)
 	if err := b.execute(statement); err != nil {
-		return nil, err
+		return err
 	}
-	return b, b.describe()
+	return b.describe()
 }
 
 // below returns what the driver holds of DuckDB itself. It has no way to say so,
@@ -192,11 +196,8 @@ func (b *Batches) describe() error {
 	for i := range count {
 		names[i], types[i] = bindings.ColumnName(&b.res, i), bindings.ColumnLogicalType(&b.res, i)
 	}
-	defer func() {
-		for i := range types {
-			bindings.DestroyLogicalType(&types[i])
-		}
-	}()
+	defer destroy(types)
+	b.columns = columnsOf(names, types)
 	schema, data := bindings.NewArrowSchema(b.opts, types, names)
 	defer bindings.DestroyErrorData(&data)
 	if bindings.ErrorDataHasError(data) {
@@ -205,6 +206,9 @@ func (b *Batches) describe() error {
 	b.schema = schema
 	return nil
 }
+
+// Columns tells the columns as DuckDB has them.
+func (b *Batches) Columns() []Column { return b.columns }
 
 // Schema tells the columns as Arrow has them.
 func (b *Batches) Schema() *arrow.Schema { return b.schema }

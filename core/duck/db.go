@@ -47,6 +47,7 @@ type DB struct {
 	readers   *readers
 	dead      atomic.Pointer[error]
 	folding   folding
+	pure      pure
 }
 
 // maxReaders bounds how many statements read at once.
@@ -184,6 +185,10 @@ func (db *DB) retire(cause error) error {
 // Query runs one statement and returns its rows. A text of more than one is
 // refused before any of it runs.
 func (db *DB) Query(ctx context.Context, query string, args ...any) (*Rows, error) {
+	return db.query(ctx, func(ctx context.Context) (*sql.Rows, error) { return db.pool.QueryContext(ctx, query, args...) })
+}
+
+func (db *DB) query(ctx context.Context, run func(context.Context) (*sql.Rows, error)) (*Rows, error) {
 	if err := db.Dead(); err != nil {
 		return nil, err
 	}
@@ -192,7 +197,7 @@ func (db *DB) Query(ctx context.Context, query string, args ...any) (*Rows, erro
 		return nil, err
 	}
 	defer db.readers.running.Done()
-	rows, err := db.pool.QueryContext(ctx, query, args...)
+	rows, err := run(ctx)
 	if err != nil {
 		done()
 		if db.readers.ctx.Err() != nil {

@@ -22,7 +22,8 @@ import (
 
 // Sinks take what comes before the end of the work; each may be nil.
 type Sinks struct {
-	Head     func(json.RawMessage) error
+	Head func(json.RawMessage) error
+	// Data takes bytes that it may keep until its next call has returned.
 	Data     func([]byte) error
 	Progress func(fraction float64, rows int64)
 }
@@ -95,6 +96,10 @@ func (p *process) gone() bool {
 	}
 }
 
+// window is how much of a statement's rows may be on its way, in bytes: what a
+// client that reads slowly costs at most.
+const window = 1 << 20
+
 // connect speaks gRPC over the server's end of the socket pair.
 func connect(raw net.Conn) (*grpc.ClientConn, error) {
 	once := make(chan net.Conn, 1)
@@ -110,7 +115,7 @@ func connect(raw net.Conn) (*grpc.ClientConn, error) {
 			}
 		}),
 		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(wire.Codec{}), grpc.MaxCallRecvMsgSize(wire.MaxFrame+16), grpc.MaxCallSendMsgSize(wire.MaxRequest+16)),
-		grpc.WithReadBufferSize(256<<10), grpc.WithDisableServiceConfig(), grpc.WithDisableRetry(), grpc.WithIdleTimeout(0))
+		grpc.WithReadBufferSize(256<<10), grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(16*window), grpc.WithDisableServiceConfig(), grpc.WithDisableRetry(), grpc.WithIdleTimeout(0))
 }
 
 // run has the worker do r. When ctx ends it returns at once, and the worker is told
@@ -179,6 +184,7 @@ func (p *process) exchange(ctx context.Context, body []byte, sinks Sinks, out an
 	if err != nil {
 		return p.broken(ctx, err)
 	}
+	var data wire.Frame // the last that went to the sink
 	for {
 		var f wire.Frame
 		if err := stream.RecvMsg(&f); err != nil {
@@ -189,6 +195,10 @@ func (p *process) exchange(ctx context.Context, body []byte, sinks Sinks, out an
 		}
 		if err := p.pass(f, sinks); err != nil {
 			return errors.Is(err, errLost), err
+		}
+		if f.Kind == wire.KindData {
+			data.Free()
+			data = f
 		}
 	}
 }

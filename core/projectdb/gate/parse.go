@@ -44,7 +44,7 @@ func (t *tree) node() node { return t.root.node("node") }
 // nothing is looked up, opened or run.
 func (g *gate) parse(prefix string, p piece, suffix string) (*tree, error) {
 	offset := p.start - len(prefix)
-	out, err := g.conn.Text(g.ctx, serialize, prefix+p.text+suffix)
+	out, err := g.conn.Pure(g.ctx, serialize, prefix+p.text+suffix)
 	if err != nil {
 		return nil, fmt.Errorf("parse: %w", err)
 	}
@@ -111,7 +111,7 @@ func (g *gate) write(t *tree) (string, error) {
 	if err := e.Encode(map[string]any{"error": false, "statements": []any{t.root}}); err != nil {
 		return "", fmt.Errorf("write a statement: %w", err)
 	}
-	out, err := g.conn.Text(g.ctx, rewrite, b.String())
+	out, err := g.conn.Pure(g.ctx, rewrite, b.String())
 	if err != nil {
 		return "", unwritten(err)
 	}

@@ -65,6 +65,21 @@ const (
 type Frame struct {
 	Kind byte
 	Body []byte
+
+	buffer mem.Buffer // what holds the body, if it is used again
+}
+
+// Data returns a frame of bytes for the client, which are copied.
+func Data(p []byte) *Frame {
+	return &Frame{Kind: KindData, buffer: mem.Copy(p, mem.DefaultBufferPool())}
+}
+
+// Free gives the memory of a frame that was received back, for others.
+func (f *Frame) Free() {
+	if f.buffer != nil {
+		f.buffer.Free()
+		f.buffer, f.Body = nil, nil
+	}
 }
 
 // Progress is how far the work is.
@@ -111,19 +126,26 @@ func (Codec) Marshal(v any) (mem.BufferSlice, error) {
 	if !ok {
 		return nil, fmt.Errorf("wire: %T is no frame", v)
 	}
-	return mem.BufferSlice{mem.SliceBuffer([]byte{f.Kind}), mem.SliceBuffer(f.Body)}, nil
+	body := f.buffer
+	if body == nil {
+		body = mem.SliceBuffer(f.Body)
+	}
+	return mem.BufferSlice{mem.SliceBuffer([]byte{f.Kind}), body}, nil
 }
 
-// Unmarshal copies the body: gRPC uses its buffer again.
+// Unmarshal takes the message over from gRPC, which uses its buffers again: see
+// Free.
 func (Codec) Unmarshal(data mem.BufferSlice, v any) error {
 	f, ok := v.(*Frame)
 	if !ok {
 		return fmt.Errorf("wire: %T is no frame", v)
 	}
-	all := data.Materialize()
+	buffer := data.MaterializeToBuffer(mem.DefaultBufferPool())
+	all := buffer.ReadOnlyData()
 	if len(all) == 0 {
+		buffer.Free()
 		return fmt.Errorf("wire: an empty message")
 	}
-	f.Kind, f.Body = all[0], all[1:]
+	f.Kind, f.Body, f.buffer = all[0], all[1:], buffer
 	return nil
 }

@@ -82,15 +82,13 @@ type presentation struct {
 	sql  string
 	args []any
 	raw  bool // the statement cannot stand in another one
+	// native: the rows come as they are, and become text here.
+	native bool
 }
 
-// text is the statement that renders the rows: DuckDB does that some times faster
-// than Go could.
+// text is the statement that renders the rows which natively does not.
 func (p *presentation) text() string {
-	switch {
-	case p.raw || p.form == FormArrow:
-		return p.sql
-	case p.form == FormCSV:
+	if p.form == FormCSV {
 		return "SELECT COLUMNS(*)::VARCHAR FROM (" + p.sql + "\n) AS _eider_row"
 	}
 	return "SELECT to_json(_eider_row)::VARCHAR FROM (" + p.sql + "\n) AS _eider_row"
@@ -100,10 +98,52 @@ func (p *presentation) text() string {
 // names. It computes none of the statement's rows.
 const typesOf = "SELECT typeof(COLUMNS(_eider_row.*)) FROM (SELECT 1) AS _eider_one LEFT JOIN (SELECT * FROM (%s\n) LIMIT 0) AS _eider_row ON true"
 
-func (p *presentation) columns(ctx context.Context, conn *duck.Conn) (columns []QueryColumn, err error) {
-	if p.raw || p.form == FormArrow {
-		return nil, nil
+// stream begins the statement that has the rows, and tells their columns.
+func (p *presentation) stream(ctx context.Context, conn *duck.Conn) (b *duck.Batches, columns []QueryColumn, err error) {
+	stmt, err := conn.Prepare(ctx, p.sql)
+	if err != nil {
+		return nil, nil, err
 	}
+	if p.raw || p.form == FormArrow {
+		b, err = stmt.Stream(ctx, p.args...)
+		if err == nil && p.raw {
+			columns = plainColumns(b.Schema())
+		}
+		return b, columns, err
+	}
+	known, err := stmt.Columns()
+	if err == nil && native(known) {
+		b, err = stmt.Stream(ctx, p.args...)
+		if err != nil || native(b.Columns()) {
+			return p.natively(b, err)
+		}
+		err = b.Close() // a parameter has given a column another type
+	} else {
+		err = errors.Join(err, stmt.Close())
+	}
+	if err == nil {
+		columns, err = p.columns(ctx, conn)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	b, err = conn.Stream(ctx, p.text(), p.args...)
+	return b, columns, err
+}
+
+func (p *presentation) natively(b *duck.Batches, err error) (*duck.Batches, []QueryColumn, error) {
+	if err != nil {
+		return nil, nil, err
+	}
+	p.native = true
+	var columns []QueryColumn
+	for _, c := range b.Columns() {
+		columns = append(columns, QueryColumn{c.Name, c.Type})
+	}
+	return b, columns, nil
+}
+
+func (p *presentation) columns(ctx context.Context, conn *duck.Conn) (columns []QueryColumn, err error) {
 	b, err := conn.Stream(ctx, fmt.Sprintf(typesOf, p.sql), p.args...)
 	if err != nil {
 		return nil, err
@@ -123,18 +163,11 @@ func (p *presentation) columns(ctx context.Context, conn *duck.Conn) (columns []
 // answer sends the rows. Nothing is sent before the first of them is there, so
 // that a statement that fails at once has no half answer.
 func (t *task) answer(ctx context.Context, conn *duck.Conn, p presentation, limit int64) (end QueryEnd, err error) {
-	columns, err := p.columns(ctx, conn)
-	if err != nil {
-		return end, err
-	}
-	b, err := conn.Stream(ctx, p.text(), p.args...)
+	b, columns, err := p.stream(ctx, conn)
 	if err != nil {
 		return end, err
 	}
 	defer func() { err = errors.Join(err, b.Close()) }()
-	if p.raw {
-		columns = plainColumns(b.Schema())
-	}
 	first, err := b.Next()
 	if err != nil && !errors.Is(err, io.EOF) {
 		return end, err

@@ -65,6 +65,8 @@ func (p *presentation) renderer(out *outgoing, columns []QueryColumn, schema *ar
 	switch {
 	case p.form == FormArrow:
 		return &arrowForm{ipc.NewWriter(out, ipc.WithSchema(schema))}
+	case p.native:
+		return newCells(out, columns, p.form)
 	case p.form == FormCSV:
 		return newCSV(out, columns)
 	case p.raw:
@@ -219,21 +221,84 @@ func (f *csvForm) end() error { return nil }
 // mustQuote tells the bytes that a bare field cannot hold.
 var mustQuote = [256]bool{',': true, '"': true, '\n': true, '\r': true}
 
-func (f *csvForm) field(s string) {
+func (f *csvForm) field(s string) { f.out.buf = appendField(f.out.buf, s) }
+
+func appendField(buf []byte, s string) []byte {
 	bare := s != ""
 	for i := 0; bare && i < len(s); i++ {
 		bare = !mustQuote[s[i]]
 	}
 	if bare {
-		f.out.buf = append(f.out.buf, s...)
-		return
+		return append(buf, s...)
 	}
-	f.out.buf = append(f.out.buf, '"')
+	buf = append(buf, '"')
 	for i := range len(s) {
 		if s[i] == '"' {
-			f.out.buf = append(f.out.buf, '"')
+			buf = append(buf, '"')
 		}
-		f.out.buf = append(f.out.buf, s[i])
+		buf = append(buf, s[i])
 	}
-	f.out.buf = append(f.out.buf, '"')
+	return append(buf, '"')
 }
+
+// cellForm writes rows cell by cell.
+type cellForm struct {
+	out      *outgoing
+	columns  []QueryColumn
+	notation *notation
+	before   []string // what stands before each cell of a row
+	between  string   // rows
+	after    string   // each row
+	any      bool
+}
+
+// newCells returns the form of rows that come as they are.
+func newCells(out *outgoing, columns []QueryColumn, form string) *cellForm {
+	f := &cellForm{out: out, columns: columns, notation: &jsonNotation, after: "}"}
+	lead := "{"
+	switch form {
+	case FormCSV:
+		newCSV(out, columns) // the line of names
+		f.notation, f.after = &csvNotation, "\n"
+	case FormLines:
+		f.after = "}\n"
+	default:
+		f.between = ","
+	}
+	for i, c := range columns {
+		switch {
+		case form != FormCSV:
+			f.before = append(f.before, lead+string(appendJSONText(nil, c.Name))+":")
+		case i > 0:
+			f.before = append(f.before, ",")
+		default:
+			f.before = append(f.before, "")
+		}
+		lead = ","
+	}
+	return f
+}
+
+func (f *cellForm) rows(batch arrow.RecordBatch) error {
+	cells, err := f.notation.cells(batch, f.columns)
+	if err != nil {
+		return err
+	}
+	for row := range int(batch.NumRows()) {
+		buf := f.out.buf
+		if f.any {
+			buf = append(buf, f.between...)
+		}
+		f.any = true
+		for i, one := range cells {
+			buf = one(append(buf, f.before[i]...), row)
+		}
+		f.out.buf = append(buf, f.after...)
+		if err := f.out.flushFull(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f *cellForm) end() error { return nil }
