@@ -115,7 +115,7 @@ func FuzzWhatPassesSelectCallsNothingOutsideTheLists(f *testing.F) {
 		}
 		body := strings.TrimPrefix(checked.SQL, "EXPLAIN ")
 		body = strings.TrimPrefix(strings.TrimPrefix(body, "ANALYZE "), "(FORMAT json) ")
-		harmless(t, &gate{context.Background(), conn}, body)
+		harmless(t, &gate{ctx: context.Background(), conn: conn}, body)
 	})
 }
 
@@ -124,7 +124,7 @@ func FuzzWhatPassesWhereIsOneConditionAndNothingMore(f *testing.F) {
 		f.Add(clause)
 	}
 	conn := fuzzed(f, hostile.Where)
-	g := &gate{context.Background(), conn}
+	g := &gate{ctx: context.Background(), conn: conn}
 	f.Fuzz(func(t *testing.T, clause string) {
 		where, err := Where(context.Background(), conn, clause)
 		if err != nil {

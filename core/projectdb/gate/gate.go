@@ -36,6 +36,8 @@ type Checked struct {
 	Kind string
 	// Target is the table or view that a statement writes to.
 	Target Name
+	// Lasting: it would be found the same again, whatever the database holds then.
+	Lasting bool
 }
 
 // Name is the name of a table or view. Schema is empty where none was given.
@@ -43,8 +45,9 @@ type Name struct{ Schema, Table string }
 
 // gate checks the pieces of one statement on one connection.
 type gate struct {
-	ctx  context.Context
-	conn *duck.Conn
+	ctx    context.Context
+	conn   *duck.Conn
+	looked bool // something was looked up in the database
 }
 
 // Select checks a statement that only reads: SELECT, also as WITH, VALUES, TABLE,
@@ -61,7 +64,7 @@ func Select(ctx context.Context, conn *duck.Conn, sql string) (Checked, error) {
 	if err != nil {
 		return Checked{}, err
 	}
-	g := &gate{ctx, conn}
+	g := &gate{ctx: ctx, conn: conn}
 	kind, explain, start, err := explained(text)
 	if err != nil {
 		return Checked{}, err
@@ -73,7 +76,7 @@ func Select(ctx context.Context, conn *duck.Conn, sql string) (Checked, error) {
 	if err != nil {
 		return Checked{}, err
 	}
-	return Checked{SQL: explain + body, Kind: kind}, nil
+	return Checked{SQL: explain + body, Kind: kind, Lasting: !g.looked}, nil
 }
 
 // changes refuses the statements that Write takes, with a word on how they are
@@ -117,7 +120,7 @@ func Where(ctx context.Context, conn *duck.Conn, clause string) (string, error) 
 		if len(text.tokens) == 0 {
 			return "", refuse("the condition is empty; true is one for all rows")
 		}
-		g := &gate{ctx, conn}
+		g := &gate{ctx: ctx, conn: conn}
 		return g.expression(piece{text: clause}, limits{noParameters: "a where clause has no parameters"})
 	}()
 	return where, recode(err, eider.InvalidWhereClause)

@@ -41,6 +41,21 @@ func TestWriteSaysWhatItChanges(t *testing.T) {
 	}
 }
 
+// A name that means a table now and would mean a file without it is looked up each
+// time.
+func TestOnlyWhatNeedsNoLookUpIsLasting(t *testing.T) {
+	conn := connect(t, locked(t, "", statements(t, "testdata/setup.sql")))
+	for sql, want := range map[string]bool{
+		"SELECT a FROM plain": true, "SELECT lower(name) FROM shop.people WHERE id = ?": true, "EXPLAIN SELECT 1": true,
+		"SELECT a FROM shop.csv": false, "SELECT * FROM pg_notes": false, "SELECT (SELECT max(a) FROM csv.json) AS m": false,
+	} {
+		checked, err := gate.Select(context.Background(), conn, sql)
+		if err != nil || checked.Lasting != want {
+			t.Errorf("%s: lasting %t, %v", sql, checked.Lasting, err)
+		}
+	}
+}
+
 func TestQuestionMarksKeepTheirOrderAcrossThePiecesOfAWrite(t *testing.T) {
 	conn := connect(t, locked(t, "", statements(t, "testdata/setup.sql")))
 	checked, err := gate.Write(context.Background(), conn, "UPDATE plain SET a = ? WHERE a = ? AND '?' <> ?")

@@ -10,7 +10,7 @@ import (
 )
 
 func TestTreesAreTheSameWhereOnlyPlacesDiffer(t *testing.T) {
-	g := &gate{context.Background(), memory(t)}
+	g := &gate{ctx: context.Background(), conn: memory(t)}
 	for _, c := range []struct {
 		a, b string
 		want bool
@@ -40,7 +40,7 @@ func TestTreesAreTheSameWhereOnlyPlacesDiffer(t *testing.T) {
 // DuckDB has bugs in writing statements back: what comes back otherwise is
 // refused rather than run with another meaning.
 func TestStatementThatIsWrittenBackOtherwiseIsRefused(t *testing.T) {
-	g := &gate{context.Background(), memory(t)}
+	g := &gate{ctx: context.Background(), conn: memory(t)}
 	tree, err := g.parse("", piece{text: "SELECT 1.5"}, "")
 	if err != nil {
 		t.Fatal(err)
@@ -125,7 +125,7 @@ func TestBoundsHoldExactly(t *testing.T) {
 // The brackets of a type are counted before it is parsed; this is what stands
 // behind that count.
 func TestOnlyACastOfNullIsTakenForAType(t *testing.T) {
-	g := &gate{context.Background(), memory(t)}
+	g := &gate{ctx: context.Background(), conn: memory(t)}
 	for sql, want := range map[string]bool{
 		"SELECT CAST(NULL AS INTEGER)":          true,
 		"SELECT CAST(NULL AS INTEGER)::VARCHAR": false,

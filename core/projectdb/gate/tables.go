@@ -71,6 +71,7 @@ func (g *gate) settle(doubts []named) error {
 		if schema == "" {
 			schema = "main"
 		}
+		g.looked = true
 		n, err := g.conn.Text(g.ctx, exists, t.Table, schema, t.catalog)
 		if err != nil {
 			return err

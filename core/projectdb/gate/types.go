@@ -13,7 +13,7 @@ import (
 // with lists, arrays, structs, maps, unions, DECIMAL(p,s) and ENUM('a', 'b').
 // Every refusal is InvalidColumnType.
 func Type(ctx context.Context, conn *duck.Conn, text string) (string, error) {
-	canonical, err := (&gate{ctx, conn}).columnType(text)
+	canonical, err := (&gate{ctx: ctx, conn: conn}).columnType(text)
 	e := refusal(err)
 	if e != nil && strings.Contains(e.Message, "type parameter") {
 		// It is of such as int[0]: DuckDB can make no type of it, and says that it
@@ -104,7 +104,7 @@ func storable(v any) error {
 // column, no subquery, no parameter. Every refusal is
 // InvalidColumnType, as that of a default which does not go with its column is.
 func Default(ctx context.Context, conn *duck.Conn, text string) (string, error) {
-	g := &gate{ctx, conn}
+	g := &gate{ctx: ctx, conn: conn}
 	value, err := func() (string, error) {
 		if _, err := scan(text); err != nil {
 			return "", err

@@ -30,7 +30,7 @@ func Write(ctx context.Context, conn *duck.Conn, sql string) (Checked, error) {
 	if err != nil {
 		return Checked{}, err
 	}
-	s := &statement{gate: &gate{ctx, conn}, text: numbered}
+	s := &statement{gate: &gate{ctx: ctx, conn: conn}, text: numbered}
 	if err := s.whole(); err != nil {
 		return Checked{}, err
 	}

@@ -112,6 +112,7 @@ type worker struct {
 	running map[int64]chan struct{} // by request; closed at its end
 
 	measuring sync.Mutex
+	passed    passed
 }
 
 // The names in a project's folder.
