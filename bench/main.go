@@ -60,13 +60,14 @@ func main() {
 	flag.StringVar(&o.json, "json", "", "write the rows to this file as JSON, too")
 	flag.StringVar(&o.dir, "dir", "", "where the servers' folders are made; its disk is what is measured (the system's folder for temporary files)")
 	flag.StringVar(&o.eider, "eider", "", "an eider binary to measure (built from this tree if empty)")
+	flag.StringVar(&o.compare, "compare", "", "a build of bench/compare, which measures other hosts of policies (built from this tree if empty)")
 	flag.Parse()
 	if *short {
 		o.scale = quick
 	}
 	var err error
 	if o.only, err = regexp.Compile(*only); err != nil || flag.NArg() > 0 {
-		exit(errors.Join(err, errors.New("usage: bench [-run regexp] [-quick] [-json file] [-dir folder] [-eider binary]")))
+		exit(errors.Join(err, errors.New("usage: bench [-run regexp] [-quick] [-json file] [-dir folder] [-eider binary] [-compare binary]")))
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -87,6 +88,7 @@ type options struct {
 	json          string
 	dir           string
 	eider         string
+	compare       string
 	out, progress io.Writer
 }
 

@@ -38,7 +38,7 @@ func benchPlugins(ctx context.Context, b *bench) error {
 	}
 	b.table.note("The policy is the example guard of the SDKs: no-op is a call that it is not interested in, quota one that it compares " +
 		"with a limit which the project's settings may replace. A call is with its span, its metrics and the wait for a guest.")
-	for _, part := range []func(context.Context) error{p.calls, p.pools, p.chain, p.filter, p.webhook, p.starts, p.reloads, p.requests} {
+	for _, part := range []func(context.Context) error{p.calls, p.pools, p.chain, p.filter, p.webhook, p.extism, p.starts, p.reloads, p.requests} {
 		if err := part(ctx); err != nil {
 			return err
 		}
@@ -51,19 +51,19 @@ func (s scale) tiny() bool { return s.lasts < 100*time.Millisecond }
 
 type pluginBench struct {
 	*bench
-	built map[string]string // folder, by language
-	order []string
-	cache string
-	quota time.Duration // p50 of the guest in Go
+	built       map[string]string // folder, by language
+	order       []string
+	cache       string
+	noop, quota time.Duration // p50 of the guest in Go
 }
 
 // build compiles the example in the language where it lies, as an author would.
 func (p *pluginBench) build(ctx context.Context, language string) error {
-	out, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}").Output()
+	root, err := repository(ctx)
 	if err != nil {
-		return fmt.Errorf("find the repository: %w", err)
+		return err
 	}
-	dir := filepath.Join(strings.TrimSpace(string(out)), "sdk", language, "examples", "guard")
+	dir := filepath.Join(root, "sdk", language, "examples", "guard")
 	if text, err := exec.CommandContext(ctx, p.eider, "plugin", "build", dir).CombinedOutput(); err != nil {
 		lines := strings.Split(strings.TrimSpace(string(text)), "\n")
 		return fmt.Errorf("build %s: %w: %s", dir, err, lines[len(lines)-1])
@@ -156,7 +156,7 @@ func (p *pluginBench) calls(ctx context.Context) error {
 			r.Bar = "p50 < 10 us"
 			p.table.add(r)
 			if language == "go" {
-				p.quota = got.p50() // of the last, quota
+				p.noop, p.quota = p.quota, got.p50() // no-op comes first
 			}
 		}
 		if err := h.Close(ctx); err != nil {

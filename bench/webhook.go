@@ -41,8 +41,8 @@ func (p *pluginBench) webhook(ctx context.Context) error {
 	r := got.row("a webhook on loopback, quota")
 	r.Ratio, r.Of, r.Bar = float64(got.p50())/float64(p.quota), "p50 of quota in go", "above 1 x"
 	p.table.add(r)
-	p.table.note("The webhook is net/http on both sides, in this process, on one connection. Extism and OPA, which the design names too, are not in " +
-		"this table: they are no dependencies of this repository.")
+	p.table.note("The webhook is net/http on both sides, in this process, on one connection. OPA, which the design names too, " +
+		"is not in this table.")
 	return nil
 }
 
