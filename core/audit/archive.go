@@ -164,7 +164,7 @@ func (m *Manifest) write(ctx context.Context, v *metadata.View, path string) (er
 	if walk.next != m.Last+1 {
 		return fmt.Errorf("the log is broken and is not archived: rows from %d on are missing", walk.next)
 	}
-	return file.Write(ctx)
+	return file.Write()
 }
 
 func ignoreMissing(err error) error {

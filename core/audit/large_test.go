@@ -2,10 +2,14 @@ package audit_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"path/filepath"
 	"strconv"
+	"syscall"
 	"testing"
 	"time"
 
@@ -16,26 +20,7 @@ import (
 // BenchmarkListsOfALargeLog measures pages of a log of EIDER_BENCH_LOG rows
 // (a million if that is not set), whose chain is not one: only reading counts.
 func BenchmarkListsOfALargeLog(b *testing.B) {
-	n := int64(1_000_000)
-	if text := os.Getenv("EIDER_BENCH_LOG"); text != "" {
-		var err error
-		n, err = strconv.ParseInt(text, 10, 64)
-		must(b, err)
-	}
-	r := begin(b)
-	must(b, r.store.Close())
-	if dir := os.Getenv("EIDER_BENCH_LOG_IN"); dir != "" { // made once, for more than one run
-		r.dir = dir
-		must(b, r.open())
-		must(b, r.store.Close())
-	}
-	if head := r.log.Head().ID; head == 0 {
-		fill(b, r.path(), n)
-	}
-	r.kept = ""
-	opened := time.Now()
-	must(b, r.open())
-	b.Logf("opened in %v", time.Since(opened))
+	r, n := large(b)
 	at := func(id int64) time.Time {
 		return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).Add(time.Duration(id) * time.Second)
 	}
@@ -63,6 +48,39 @@ func BenchmarkListsOfALargeLog(b *testing.B) {
 	}
 }
 
+// large opens such a log.
+func large(b *testing.B) (*register, int64) {
+	b.Helper()
+	n := int64(1_000_000)
+	if text := os.Getenv("EIDER_BENCH_LOG"); text != "" {
+		var err error
+		n, err = strconv.ParseInt(text, 10, 64)
+		must(b, err)
+	}
+	r := begin(b)
+	must(b, r.store.Close())
+	if dir := os.Getenv("EIDER_BENCH_LOG_IN"); dir != "" { // made once, for more than one run
+		r.dir = dir
+		must(b, r.open())
+		must(b, r.store.Close())
+	}
+	if head := r.log.Head().ID; head == 0 {
+		fill(b, r.path(), n)
+	}
+	r.kept = ""
+	opened := time.Now()
+	must(b, r.open())
+	b.Logf("opened in %v", time.Since(opened))
+	return r, r.log.Head().ID
+}
+
+// cpu is the processor time of this process: the steadiest figure on a busy machine.
+func cpu() time.Duration {
+	var u syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u) // never fails
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
 func requestOf(id int64) string { return fmt.Sprintf("0190-%032d", id) }
 
 func fill(b *testing.B, path string, n int64) {
@@ -83,4 +101,52 @@ func fill(b *testing.B, path string, n int64) {
 	}
 	must(b, db.Checkpoint(context.Background()))
 	must(b, errors.Join(conn.Close(), db.Close()))
+}
+
+// BenchmarkReadingALargeLog measures what exports, archives and verifications do with
+// all rows of such a log: it tells rows a second.
+func BenchmarkReadingALargeLog(b *testing.B) {
+	r, n := large(b)
+	view := r.store.View()
+	for _, c := range []struct {
+		name string
+		each func(b *testing.B, walk func(each func([]audit.Row) error))
+	}{
+		{"walk", func(_ *testing.B, walk func(func([]audit.Row) error)) {
+			walk(func([]audit.Row) error { return nil })
+		}},
+		{"ndjson", func(b *testing.B, walk func(func([]audit.Row) error)) {
+			encoder := json.NewEncoder(io.Discard)
+			walk(func(page []audit.Row) error {
+				for i := range page {
+					must(b, encoder.Encode(page[i].Evidence()))
+				}
+				return nil
+			})
+		}},
+		{"parquet", func(b *testing.B, walk func(func([]audit.Row) error)) {
+			path := filepath.Join(b.TempDir(), "rows.parquet")
+			file, err := audit.NewParquet(b.Context(), path)
+			must(b, err)
+			walk(file.Add)
+			must(b, file.Write())
+			must(b, file.Close())
+			info, err := os.Stat(path)
+			must(b, err)
+			b.ReportMetric(float64(info.Size())/1e6, "MB")
+		}},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			spent := cpu()
+			for b.Loop() {
+				c.each(b, func(each func([]audit.Row) error) {
+					_, err := r.log.Walk(b.Context(), view, audit.Filter{AllRows: true}, each)
+					must(b, err)
+				})
+			}
+			rows := float64(n) * float64(b.N)
+			b.ReportMetric(rows/b.Elapsed().Seconds(), "rows/s")
+			b.ReportMetric(float64((cpu()-spent).Microseconds())/rows, "us-cpu/row")
+		})
+	}
 }

@@ -14,52 +14,53 @@ import (
 
 // Parquet is a Parquet file of rows under way. Its columns are those of
 // operations_log, as they are stored, so that the chain can be verified from the
-// file alone. Rows are gathered in a database of their own, on disk: memory stays
-// the same for any number.
+// file alone. It is written while rows are added, by a DuckDB without a file of its
+// own: memory stays the same for any number.
 type Parquet struct {
 	path string
 	db   *duck.DB
 	conn *duck.Conn
-	rows int64
+	feed *duck.Feed
 }
 
 // parquetMemory bounds what DuckDB takes to write or read a file.
 const parquetMemory = "256MiB"
 
-// NewParquet begins a file at the path, which must not exist.
+// NewParquet begins a file at the path, in the place of what an earlier try has left.
+// When ctx ends, so does it.
 func NewParquet(ctx context.Context, path string) (*Parquet, error) {
 	p := &Parquet{path: path}
-	var err error
-	if err = p.remove(); err != nil { // what a crash has left
-		return nil, err
+	err := p.remove()
+	if err == nil {
+		err = p.begin(ctx)
 	}
-	p.db, err = duck.Open(ctx, p.gathered(), duck.Options{MemoryLimit: parquetMemory})
 	if err != nil {
 		return nil, fmt.Errorf("begin %s: %w", filepath.Base(path), err)
-	}
-	if p.conn, err = p.db.Conn(ctx); err != nil {
-		return nil, fmt.Errorf("begin %s: %w", filepath.Base(path), errors.Join(err, p.Close()))
-	}
-	if err := p.conn.Exec(ctx, createParquet()); err != nil {
-		return nil, fmt.Errorf("begin %s: %w", filepath.Base(path), errors.Join(err, p.Close()))
 	}
 	return p, nil
 }
 
-// gathered is where the rows are until the file is written.
-func (p *Parquet) gathered() string { return p.path + ".rows" }
+func (p *Parquet) begin(ctx context.Context) (err error) {
+	if p.db, err = duck.Open(ctx, "", duck.Options{MemoryLimit: parquetMemory}); err != nil {
+		return err
+	}
+	if p.conn, err = p.db.Conn(ctx); err != nil {
+		return errors.Join(err, p.Close())
+	}
+	columns, types := make([]string, len(filed)), make([]duck.Type, len(filed))
+	kinds := map[metadata.Kind]duck.Type{metadata.Int: duck.Int, metadata.Text: duck.Text, metadata.Time: duck.Time, metadata.Bytes: duck.Blob}
+	for i, c := range filed {
+		columns[i], types[i] = c.Name, kinds[c.Kind]
+	}
+	p.feed, err = p.conn.Feed(ctx, p.path, "FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 50000", columns, types)
+	if err != nil {
+		return errors.Join(err, p.Close())
+	}
+	return nil
+}
 
 // filed are the columns of the file.
 var filed = spec.Columns[:len(spec.Columns)-1] // but for request_hash, which follows from another
-
-func createParquet() string {
-	types := map[metadata.Kind]string{metadata.Int: "BIGINT", metadata.Text: "TEXT", metadata.Time: "TIMESTAMPTZ", metadata.Bytes: "BLOB"}
-	columns := make([]string, len(filed))
-	for i, c := range filed {
-		columns[i] = c.Name + " " + types[c.Kind] + " NOT NULL"
-	}
-	return "CREATE TABLE rows (" + strings.Join(columns, ", ") + ")"
-}
 
 // Add adds rows to the file, in their order.
 func (p *Parquet) Add(rows []Row) error {
@@ -67,41 +68,45 @@ func (p *Parquet) Add(rows []Row) error {
 	for i := range rows {
 		values[i] = rows[i].values()[:len(filed)]
 	}
-	if err := p.conn.Append("rows", values); err != nil {
-		return fmt.Errorf("gather rows for %s: %w", filepath.Base(p.path), err)
+	if err := p.feed.Add(values); err != nil {
+		return fmt.Errorf("write rows to %s: %w", filepath.Base(p.path), err)
 	}
-	p.rows += int64(len(rows))
 	return nil
 }
 
-// Write writes the file. It is not synced.
-func (p *Parquet) Write(ctx context.Context) error {
-	err := p.conn.Exec(ctx, fmt.Sprintf(`COPY rows TO '%s' (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 50000)`,
-		strings.ReplaceAll(p.path, "'", "''")))
+// Write writes what is left of the file. It is not synced.
+func (p *Parquet) Write() error {
+	err := p.feed.Close(nil)
+	p.feed = nil
 	if err != nil {
 		return fmt.Errorf("write %s: %w", filepath.Base(p.path), err)
 	}
 	return nil
 }
 
-// Close removes what was gathered; the file stays.
+// errUnwritten ends a file that is closed before it is whole.
+var errUnwritten = errors.New("the file is given up")
+
+// Close ends the work on the file, which stays where it was written.
 func (p *Parquet) Close() error {
 	var failed []error
+	if p.feed != nil {
+		if err := p.feed.Close(errUnwritten); err != nil && !errors.Is(err, errUnwritten) {
+			failed = append(failed, err)
+		}
+		p.feed = nil
+		failed = append(failed, p.remove())
+	}
 	if p.conn != nil {
 		failed = append(failed, p.conn.Close())
 	}
-	failed = append(failed, p.db.CloseAsIs())
-	for _, suffix := range []string{"", ".wal"} {
-		if err := os.Remove(p.gathered() + suffix); err != nil && !errors.Is(err, os.ErrNotExist) {
-			failed = append(failed, err)
-		}
-	}
-	return errors.Join(failed...)
+	return errors.Join(append(failed, p.db.CloseAsIs())...)
 }
 
+// remove removes what is left of the file; and what older versions gathered for it.
 func (p *Parquet) remove() error {
-	for _, path := range []string{p.path, p.gathered(), p.gathered() + ".wal"} {
-		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+	for _, suffix := range []string{"", ".rows", ".rows.wal"} {
+		if err := os.Remove(p.path + suffix); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("remove what an earlier try has left: %w", err)
 		}
 	}

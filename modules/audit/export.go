@@ -143,7 +143,7 @@ func (a *Audit) exportFile(ctx context.Context, v *operation.View, f audit.Filte
 		return file.Add(page)
 	})
 	if err == nil {
-		err = file.Write(ctx)
+		err = file.Write()
 	}
 	if closed := file.Close(); err == nil {
 		err = closed
