@@ -110,6 +110,8 @@ func TestSettingsOfSignaturesAreChecked(t *testing.T) {
 		{wasm.Settings{TrustedKeys: []string{key[:20]}}, "trusted_keys"},
 		{wasm.Settings{RequireSignature: true, TrustedKeys: []string{key}}, ""},
 		{wasm.Settings{Items: []wasm.Item{{Name: "a"}, {Name: "a"}}}, "stands twice"},
+		{wasm.Settings{RequireSHA256: true, Items: []wasm.Item{{Name: "a", Path: "a", SHA256: wasm.Digest(nil)}, {Name: "b", Path: "b"}}}, "b has no sha256"},
+		{wasm.Settings{RequireSHA256: true, Items: []wasm.Item{{Name: "a", Path: "a", SHA256: wasm.Digest(nil)}, {Name: "b", Path: "builtin:quota"}}}, ""},
 	} {
 		err := c.settings.Validate()
 		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {

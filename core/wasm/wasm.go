@@ -26,6 +26,7 @@ import (
 	"path"
 	"regexp"
 	"slices"
+	"strings"
 
 	"github.com/eiderdb/eider/core/config"
 	"github.com/eiderdb/eider/core/policy"
@@ -33,6 +34,7 @@ import (
 
 // Settings are the section plugins of the settings.
 type Settings struct {
+	RequireSHA256    bool     `koanf:"require_sha256" doc:"Refuse settings in which a plugin, but for those of the binary, has no sha256; for production"`
 	RequireSignature bool     `koanf:"require_signature" doc:"Refuse plugins that are not signed by one of the trusted keys"`
 	TrustedKeys      []string `koanf:"trusted_keys" doc:"ed25519 public keys, in base64"`
 	Items            []Item   `koanf:"items" doc:"The plugins, see docs/plugin-abi.md"`
@@ -59,7 +61,7 @@ type Item struct {
 
 var itemName = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,63}$`)
 
-// Validate refuses names that stand twice and keys that are none.
+// Validate refuses names that stand twice, pins that are missing and keys that are none.
 func (s *Settings) Validate() error {
 	seen := map[string]bool{}
 	for _, i := range s.Items {
@@ -67,6 +69,9 @@ func (s *Settings) Validate() error {
 			return fmt.Errorf("items: the name %s stands twice", i.Name)
 		}
 		seen[i.Name] = true
+		if s.RequireSHA256 && i.SHA256 == "" && !strings.HasPrefix(i.Path, "builtin:") {
+			return fmt.Errorf("items: %s has no sha256, and require_sha256 is set", i.Name)
+		}
 	}
 	if _, err := parseKeys(s.TrustedKeys); err != nil {
 		return fmt.Errorf("trusted_keys: %w", err)
