@@ -139,6 +139,14 @@ type Key struct {
 	RevokedAt   *time.Time `json:"revoked_at,omitempty"`
 }
 
+// Version returns the key without when it was used, which nobody changes: with it
+// whoever reads the key by that key would change its ETag.
+func (k Key) Version() any {
+	type version Key
+	k.LastUsedAt = nil
+	return version(k)
+}
+
 // File is a storage file of a project. Until it is registered it is staged: it
 // expires, and Path names where it is being uploaded.
 type File struct {

@@ -82,3 +82,32 @@ func TestSingleResourcesAreReadUnderACondition(t *testing.T) {
 		}
 	}
 }
+
+// A key is revoked under a condition, which its use does not change and a rotation
+// does.
+func TestKeyIsRevokedUnderACondition(t *testing.T) {
+	s := start(t, nil)
+	project(t, s, "p")
+	for _, of := range []string{"/projects/p/api-keys", "/api-keys"} {
+		made := s.Want(201, s.Root, "POST "+of, `{"description":"k"}`)
+		path := of + "/" + made.Text("id")
+		before := s.Want(200, s.Root, "GET "+path, "")
+		if before.JSON["last_used_at"] != nil {
+			t.Errorf("before its use: %s", before.Body)
+		}
+		s.Want(200, made.Text("api_key"), "GET "+path, "")
+		used := s.Want(200, s.Root, "GET "+path, "")
+		if used.JSON["last_used_at"] == nil || used.Header.Get("ETag") != before.Header.Get("ETag") {
+			t.Errorf("its use changes the tag %s to %s, of %s", before.Header.Get("ETag"), used.Header.Get("ETag"), used.Body)
+		}
+		s.Want(412, s.Root, "DELETE "+path, "", `If-Match: "stale"`)
+		s.Want(201, s.Root, "POST "+path+"/rotate", `{"grace_seconds":60}`)
+		if a := s.Want(412, s.Root, "DELETE "+path, "", "If-Match: "+used.Header.Get("ETag")); a.Text("code") != "precondition_failed" {
+			t.Errorf("after a rotation: %s", a.Body)
+		}
+		s.Want(204, s.Root, "DELETE "+path, "", "If-Match: "+s.Want(200, s.Root, "GET "+path, "").Header.Get("ETag"))
+		if is := s.Want(200, s.Root, "GET "+path, ""); is.JSON["revoked_at"] == nil {
+			t.Errorf("it is not revoked: %s", is.Body)
+		}
+	}
+}

@@ -33,9 +33,25 @@ func respond(c *Call, out any) (*Response, error) {
 	}
 	r.Body = body
 	if c.Operation.Tagged {
-		r.ETag = tag(body)
+		if r.ETag, err = tagOf(out, body); err != nil {
+			return nil, fmt.Errorf("encode the answer of %s: %w", c.Operation.Name, err)
+		}
 	}
 	return r, nil
+}
+
+// Versioned is an answer that has parts which change without anybody changing it,
+// such as when it was used: Version is what its ETag is of, without them.
+type Versioned interface{ Version() any }
+
+// tagOf returns the ETag of an answer whose body is known.
+func tagOf(out any, body []byte) (_ string, err error) {
+	if v, ok := out.(Versioned); ok {
+		if body, err = encode(v.Version()); err != nil {
+			return "", err
+		}
+	}
+	return tag(body), nil
 }
 
 // encode renders an answer as JSON. URLs stay readable: it is never HTML.
@@ -66,7 +82,11 @@ func CheckMatch(ifMatch string, resource any) error {
 	if err != nil {
 		return fmt.Errorf("encode the resource: %w", err)
 	}
-	if MatchesTag(ifMatch, tag(body)) {
+	is, err := tagOf(resource, body)
+	if err != nil {
+		return fmt.Errorf("encode the resource: %w", err)
+	}
+	if MatchesTag(ifMatch, is) {
 		return nil
 	}
 	return eider.Errorf(eider.PreconditionFailed, "the resource has changed since it was read")

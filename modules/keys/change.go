@@ -81,20 +81,37 @@ func projectOf(ctx context.Context) string {
 	return ""
 }
 
-func (k *Keys) revoke(ctx context.Context, tx *operation.Tx, in keyPath) (operation.Nothing, error) {
-	return k.end(ctx, tx, in.Key)
+type revokeKey struct {
+	keyPath
+	match
 }
 
-func (k *Keys) revokeServer(ctx context.Context, tx *operation.Tx, in serverKeyPath) (operation.Nothing, error) {
-	return k.end(ctx, tx, in.Key)
+type revokeServerKey struct {
+	serverKeyPath
+	match
+}
+
+type match struct {
+	IfMatch string `header:"If-Match" json:"-" doc:"Revoke only if the ETag is still this one"`
+}
+
+func (k *Keys) revoke(ctx context.Context, tx *operation.Tx, in revokeKey) (operation.Nothing, error) {
+	return k.end(ctx, tx, in.Key, in.IfMatch)
+}
+
+func (k *Keys) revokeServer(ctx context.Context, tx *operation.Tx, in revokeServerKey) (operation.Nothing, error) {
+	return k.end(ctx, tx, in.Key, in.IfMatch)
 }
 
 // end revokes a key. The last key that can administer a project stays, lest its
 // owners lock themselves out.
-func (k *Keys) end(ctx context.Context, tx *operation.Tx, id string) (operation.Nothing, error) {
+func (k *Keys) end(ctx context.Context, tx *operation.Tx, id, ifMatch string) (operation.Nothing, error) {
 	operation.From(ctx).Resource(id)
 	key, err := k.keys.Get(ctx, tx, projectOf(ctx), id)
-	if err != nil || !key.RevokedAt.IsZero() {
+	if err != nil {
+		return operation.Nothing{}, err
+	}
+	if err := operation.CheckMatch(ifMatch, k.shown(key)); err != nil || !key.RevokedAt.IsZero() {
 		return operation.Nothing{}, err
 	}
 	last, err := k.lastAdmin(ctx, tx, key)
