@@ -237,3 +237,43 @@ func TestProjectsFileOpensWithPlainDuckDBAfterAStop(t *testing.T) {
 	}
 	must(t, db.Close())
 }
+
+// A stop lets statements end within http.drain_timeout, and cancels those that do
+// not. No worker is left, and the database is closed.
+func TestStopLetsStatementsEndAndCancelsThoseThatDoNot(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	c := serve(t, dir, "EIDER_HTTP_DRAIN_TIMEOUT=50s")
+	made := c.Want(201, childKey, "POST /projects", `{"id":"p"}`)
+	c.Want(201, childKey, "POST /projects/p/buckets", `{"name":"b"}`)
+	c.Want(200, childKey, "POST /projects/p/query", statement("CREATE TABLE b.t AS SELECT 1 AS n", `"mode":"write"`))
+	read := begin(c, "POST /projects/p/query", statement(some))
+	pid := busy(t, c)
+	c.stop(t)
+	if a := <-read; a.Status != 200 || !strings.Contains(string(a.Body), `{"n":199999999}`) {
+		t.Errorf("the statement that ends in time got %d %s", a.Status, a.Body)
+	}
+	closed := func() {
+		t.Helper()
+		if err := syscall.Kill(pid, 0); err != syscall.ESRCH {
+			t.Errorf("the worker is left: %v", err)
+		}
+		file := filepath.Join(dir, made.Text("db_path"))
+		if _, err := os.Stat(file + ".wal"); !os.IsNotExist(err) {
+			t.Errorf("the database was not closed: %v", err)
+		}
+		db, err := duck.Open(t.Context(), file, duck.Options{ReadOnly: true})
+		must(t, err)
+		must(t, db.Close())
+	}
+	closed()
+
+	c = serve(t, dir, "EIDER_HTTP_DRAIN_TIMEOUT=200ms")
+	read = begin(c, "POST /projects/p/query", statement(long))
+	pid = busy(t, c)
+	c.stop(t)
+	if a := <-read; a.Status == 200 {
+		t.Errorf("the statement that does not end got %d %s", a.Status, a.Body)
+	}
+	closed()
+}

@@ -5,6 +5,9 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"reflect"
+
+	bindings "github.com/duckdb/duckdb-go-bindings"
 )
 
 // ErrAborted: the transaction was rolled back at its COMMIT, because a statement
@@ -65,6 +68,24 @@ func (c *Conn) note(err error) error {
 		c.failed = err
 	}
 	return err
+}
+
+// TellProgress has DuckDB keep account of how far the statements of this connection
+// are. It cannot be asked for once the settings are locked.
+func (c *Conn) TellProgress(ctx context.Context) error {
+	return errors.Join(c.exec(ctx, "SET enable_progress_bar = true", nil), c.exec(ctx, "SET enable_progress_bar_print = false", nil))
+}
+
+// Progress returns how much of its statement the connection has done, from 0 to 1,
+// as far as DuckDB knows. Any goroutine may ask.
+func (c *Conn) Progress() float64 {
+	p, ok := pointer(reflect.ValueOf(c.conn), "conn")
+	if !ok {
+		return 0
+	}
+	progress := bindings.QueryProgress(bindings.Connection{Ptr: p.UnsafePointer()})
+	percent, _, _ := bindings.QueryProgressTypeMembers(&progress)
+	return min(max(percent/100, 0), 1)
 }
 
 // Begin opens a transaction. It is not interrupted once it runs: whether it had

@@ -96,6 +96,7 @@ type Supervisor struct {
 	open    map[string]*slot    // by the project's uid
 	closing int                 // workers that make room
 	ill     map[string]*illness // likewise
+	living  map[*process]string // to the project's uid: those that are about to end too
 	closed  bool
 	stop    chan struct{}
 	tended  sync.WaitGroup
@@ -119,7 +120,7 @@ func New(o Options) (*Supervisor, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Supervisor{Options: o, metrics: m, open: map[string]*slot{}, ill: map[string]*illness{}, stop: make(chan struct{})}
+	s := &Supervisor{Options: o, metrics: m, open: map[string]*slot{}, ill: map[string]*illness{}, living: map[*process]string{}, stop: make(chan struct{})}
 	if err := errors.Join(s.observeConfinement(), s.observeWorkers()); err != nil {
 		return nil, err
 	}
@@ -200,6 +201,9 @@ func (s *Supervisor) start(ctx context.Context, p Project) (*process, error) {
 		return nil, err
 	}
 	s.metrics.started(ctx, time.Since(begun))
+	s.mu.Lock()
+	s.living[worker] = p.UID
+	s.mu.Unlock()
 	go s.follow(worker, p.UID)
 	return worker, nil
 }
@@ -211,6 +215,9 @@ func failed(span trace.Span, err error) { span.SetStatus(codes.Error, string(eid
 // must.
 func (s *Supervisor) follow(worker *process, uid string) {
 	<-worker.exited
+	s.mu.Lock()
+	delete(s.living, worker)
+	s.mu.Unlock()
 	d := worker.death()
 	s.metrics.ended(context.Background(), d.cause)
 	if !d.counts() {
@@ -323,18 +330,28 @@ func (s *Supervisor) CloseProject(ctx context.Context, uid string) error {
 	delete(s.open, uid)
 	delete(s.ill, uid)
 	s.mu.Unlock()
-	if held == nil {
-		return nil
+	if held != nil {
+		select {
+		case <-held.ready:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
-	select {
-	case <-held.ready:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	if held.worker != nil {
-		held.worker.end(endedClosed)
-	}
+	s.end(func(of string) bool { return of == uid })
 	return nil
+}
+
+// end ends workers, and waits also for those of them that were about to end.
+func (s *Supervisor) end(which func(uid string) bool) {
+	var ending sync.WaitGroup
+	s.mu.Lock()
+	for worker, uid := range s.living {
+		if which(uid) {
+			ending.Go(func() { worker.end(endedClosed) })
+		}
+	}
+	s.mu.Unlock()
+	ending.Wait()
 }
 
 // Hold keeps the project's worker, opened if need be, until release is called: it
@@ -407,16 +424,10 @@ func (s *Supervisor) Close() error {
 	}
 	s.mu.Unlock()
 	s.tended.Wait()
-	var wg sync.WaitGroup
 	for _, held := range all {
-		wg.Go(func() {
-			<-held.ready
-			if held.worker != nil {
-				held.worker.end(endedClosed)
-			}
-		})
+		<-held.ready
 	}
-	wg.Wait()
+	s.end(func(string) bool { return true })
 	s.starter.close()
 	return nil
 }

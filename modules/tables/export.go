@@ -161,13 +161,15 @@ func (f *Tables) exportFile(ctx context.Context, p *exportPlan) error {
 	return errors.Join(err, f.clearOut(p))
 }
 
-// writeOut has the worker write the rows. How far it is nobody knows: DuckDB tells
-// that only where a setting of the connection asks for it, and those are locked.
+// writeOut has the worker write the rows.
 func (f *Tables) writeOut(ctx context.Context, p *exportPlan, out *worker.Exported) error {
 	if err := f.clearOut(p); err != nil {
 		return err
 	}
-	return f.perform(ctx, p.Project, "export", p.args, projectdb.Sinks{}, out)
+	call := operation.From(ctx)
+	return f.perform(ctx, p.Project, "export", p.args, projectdb.Sinks{Progress: func(fraction float64, rows int64) {
+		call.Progress(exportShare*fraction, rows)
+	}}, out)
 }
 
 // exportShare is how much of an export's progress is to write the rows.

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -31,11 +32,12 @@ func export(ctx context.Context, t *task) (any, error) {
 		return nil, err
 	}
 	var out Exported
-	err := t.read(ctx, func(conn *duck.Conn) error {
+	err := t.outward.use(ctx, func(conn *duck.Conn) (err error) {
 		// The filter is checked, and the rows are copied, as of one moment.
 		if err := conn.Begin(ctx); err != nil {
 			return err
 		}
+		defer func() { err = errors.Join(err, conn.Rollback()) }()
 		d, err := describe(ctx, conn, e.Bucket, e.Table)
 		if err != nil {
 			return err
@@ -44,8 +46,10 @@ func export(ctx context.Context, t *task) (any, error) {
 		if err != nil {
 			return err
 		}
-		out.Rows, err = count(ctx, conn, "COPY ("+rows+") TO '"+quoteText(t.path(outFile))+"' ("+e.options()+")")
-		return err
+		return t.follow(conn, 0, 1, func() (err error) {
+			out.Rows, err = count(ctx, conn, "COPY ("+rows+") TO '"+quoteText(t.path(outFile))+"' ("+e.options()+")")
+			return err
+		})
 	})
 	if err != nil {
 		return nil, t.blame(err, "")

@@ -2,7 +2,6 @@ package worker
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,7 +10,6 @@ import (
 
 	"github.com/eiderdb/eider"
 	"github.com/eiderdb/eider/core/duck"
-	"github.com/eiderdb/eider/core/projectdb/wire"
 )
 
 // The formats of files.
@@ -66,7 +64,7 @@ func importFile(ctx context.Context, t *task) (any, error) {
 		return nil, err
 	}
 	out := Imported{}
-	err := t.change(ctx, func(conn *duck.Conn) (err error) {
+	err := t.changeOn(ctx, t.inward.use, func(conn *duck.Conn) (err error) {
 		out, err = in.run(ctx, conn)
 		if err != nil {
 			return err
@@ -113,14 +111,6 @@ type importing struct {
 // mapped is a column of the table that a field of the file fills.
 type mapped struct{ field, column, kind string }
 
-// progress tells how far the work is. That it cannot be told is no failure.
-func (t *task) progress(fraction float64, rows int64) {
-	body, err := json.Marshal(wire.Progress{Fraction: fraction, Rows: rows})
-	if err == nil {
-		_ = t.send(wire.KindProgress, body)
-	}
-}
-
 // run imports inside the transaction.
 func (in *importing) run(ctx context.Context, conn *duck.Conn) (out Imported, err error) {
 	if in.table, err = describe(ctx, conn, in.Bucket, in.Table); err != nil {
@@ -136,11 +126,15 @@ func (in *importing) run(ctx context.Context, conn *duck.Conn) (out Imported, er
 		}
 	}
 	if !in.empty {
-		if out.Rows, err = count(ctx, conn, in.insert()); err != nil {
+		err := in.follow(conn, checkShare, insertShare, func() (err error) {
+			out.Rows, err = count(ctx, conn, in.insert())
+			return err
+		})
+		if err != nil {
 			return out, err
 		}
 	}
-	in.progress(0.9, out.Rows)
+	in.progress(insertShare, out.Rows)
 	if out.RowsAfter, err = countRows(ctx, conn, in.table.sql()); err != nil {
 		return out, err
 	}

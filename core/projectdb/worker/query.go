@@ -203,9 +203,6 @@ func (t *task) answer(ctx context.Context, conn *duck.Conn, p presentation, limi
 	return end, errors.Join(r.end(), out.flush())
 }
 
-// tellEvery is how often it is told how many rows were sent.
-const tellEvery = 250 * time.Millisecond
-
 // share is how much of a limited answer is sent; of how many rows another has
 // nobody knows.
 func share(rows, limit int64) float64 {

@@ -79,11 +79,16 @@ func (t *task) read(ctx context.Context, do func(*duck.Conn) error) error {
 // change that is there can be told from one that is not, whatever became of the
 // worker or the server.
 func (t *task) change(ctx context.Context, do func(*duck.Conn) error) error {
+	return t.changeOn(ctx, t.read, do)
+}
+
+// changeOn is change on a connection that use has.
+func (t *task) changeOn(ctx context.Context, use func(context.Context, func(*duck.Conn) error) error, do func(*duck.Conn) error) error {
 	if err := t.write.take(ctx); err != nil {
 		return err
 	}
 	defer t.write.pass()
-	return t.read(ctx, func(conn *duck.Conn) error {
+	return use(ctx, func(conn *duck.Conn) error {
 		if err := conn.Begin(ctx); err != nil {
 			return err
 		}

@@ -61,7 +61,7 @@ type ground struct {
 	broken  int
 }
 
-func newGround(t *testing.T, as string) *ground {
+func newGround(t *testing.T, as string, change ...func(*projectdb.Settings)) *ground {
 	t.Helper()
 	dir := t.TempDir()
 	template := filepath.Join(dir, "template")
@@ -85,6 +85,9 @@ func newGround(t *testing.T, as string) *ground {
 	must(t, err)
 	settings := projectdb.Defaults()
 	settings.Kill, settings.Memory, settings.MaxTemp, settings.MaxSize, settings.Spare = config.Duration(200*time.Millisecond), 128<<20, 64<<20, 256<<20, 1
+	for _, c := range change {
+		c(&settings)
+	}
 	g.s, err = projectdb.New(projectdb.Options{
 		Settings: settings, Command: []string{exe, as}, Dir: dir, Log: slog.New(slog.DiscardHandler), Meter: noop.Meter{},
 	})

@@ -84,6 +84,9 @@ type watchedFile struct {
 // checkShare is how much of an import's progress is to read a compressed file.
 const checkShare = 0.4
 
+// insertShare is how much is done once the rows are in the table.
+const insertShare = 0.9
+
 func (w *watchedFile) Read(p []byte) (int, error) {
 	if err := w.ctx.Err(); err != nil {
 		return 0, err

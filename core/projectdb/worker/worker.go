@@ -64,7 +64,7 @@ func serve(confine Confine, w *worker) error {
 		return wire.SendOpened(conn, w.public(err))
 	}
 	if err := wire.SendOpened(conn, nil); err != nil {
-		return errors.Join(err, w.db.Close())
+		return errors.Join(err, w.close())
 	}
 	return w.serve(conn)
 }
@@ -113,6 +113,8 @@ type worker struct {
 
 	measuring sync.Mutex
 	passed    passed
+
+	inward, outward *kept // for imports and exports
 }
 
 // The names in a project's folder.
@@ -142,16 +144,32 @@ func (w *worker) open() error {
 	if err != nil {
 		return errors.Join(err, db.Close())
 	}
-	for _, statement := range append([]string{createState, createCalls, createBuckets, createTables, forgetCalls}, w.locks(w)...) {
-		if err := conn.Exec(context.Background(), statement); err != nil {
-			return errors.Join(fmt.Errorf("set up the project's database: %w", err), conn.Close(), db.Close())
+	w.db = db
+	if err := w.prepare(context.Background(), db, conn); err != nil {
+		return errors.Join(err, conn.Close(), w.close())
+	}
+	return conn.Close()
+}
+
+// prepare sets the database up and locks it.
+func (w *worker) prepare(ctx context.Context, db *duck.DB, conn *duck.Conn) (err error) {
+	for _, k := range []**kept{&w.inward, &w.outward} {
+		if *k, err = keep(ctx, db); err != nil {
+			return err
 		}
 	}
-	if w.foreign, err = gate.Foreign(context.Background(), conn); err != nil {
-		return errors.Join(err, conn.Close(), db.Close())
+	for _, statement := range append([]string{createState, createCalls, createBuckets, createTables, forgetCalls}, w.locks(w)...) {
+		if err := conn.Exec(ctx, statement); err != nil {
+			return fmt.Errorf("set up the project's database: %w", err)
+		}
 	}
-	w.db = db
-	return conn.Close()
+	w.foreign, err = gate.Foreign(ctx, conn)
+	return err
+}
+
+// close ends the connections that are kept, and closes the database.
+func (w *worker) close() error {
+	return errors.Join(w.inward.close(), w.outward.close(), w.db.Close())
 }
 
 // locks keep DuckDB to the folder's two exchange files, and its settings as they
@@ -181,7 +199,7 @@ func (w *worker) serve(conn *net.UnixConn) error {
 	if errors.Is(err, net.ErrClosed) || errors.Is(err, grpc.ErrServerStopped) {
 		err = nil
 	}
-	return errors.Join(err, w.db.Close())
+	return errors.Join(err, w.close())
 }
 
 // ExitInvalid is the code with which a worker ends whose database DuckDB has given
