@@ -3,10 +3,14 @@ package audit_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -16,6 +20,8 @@ import (
 	"github.com/eiderdb/eider/core/duck"
 	"github.com/eiderdb/eider/core/metadata"
 )
+
+var updateGolden = flag.Bool("update-order", false, "write the order of steps anew")
 
 // archive does what archive_log does, with no more than most rows. It returns how
 // many rows are gone.
@@ -189,5 +195,63 @@ func TestBrokenLogIsNotArchived(t *testing.T) {
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
 		t.Errorf("it leaves %v, %v", left, err)
+	}
+}
+
+// The order in which an archive is made durable, and then its rows may go: the file
+// has its name only once its bytes are, and its manifest is last. Whichever step fails
+// says so, and leaves no manifest: the rows stay, and the next try succeeds.
+func TestOrderOfAnArchive(t *testing.T) {
+	r := yearOfLog(t)
+	dir := t.TempDir()
+	var steps []string
+	failAt := 0
+	files := &disk.FS{Hook: func(op disk.Op) error {
+		step := op.Kind + " " + op.Path
+		if op.To != "" {
+			step += " -> " + op.To
+		}
+		steps = append(steps, strings.ReplaceAll(strings.ReplaceAll(step, dir+"/", ""), dir, "."))
+		if len(steps) == failAt {
+			return syscall.EIO
+		}
+		return nil
+	}}
+	try := func(at int) error {
+		steps, failAt = nil, at
+		_, err := audit.WriteArchive(t.Context(), r.store.View(), files, r.signer, dir, 1, 10)
+		return err
+	}
+	must(t, try(0))
+	whole := slices.Clone(steps)
+	got := strings.Join(whole, "\n") + "\n"
+	golden := filepath.Join("testdata", "archive.golden")
+	if *updateGolden {
+		must(t, os.WriteFile(golden, []byte(got), 0o644))
+	}
+	want, err := os.ReadFile(golden)
+	must(t, err)
+	if got != string(want) {
+		t.Errorf("the steps are\n%snot\n%s", got, want)
+	}
+	for at, step := range whole {
+		failAt = 0
+		must(t, audit.RemoveArchive(files, dir, 1, 10))
+		if err := try(at + 1); !errors.Is(err, syscall.EIO) {
+			t.Errorf("%s fails: %v", step, err)
+		}
+		last := strings.HasPrefix(step, "syncdir") && at == len(whole)-1 // it has its name by then
+		if m, err := audit.ReadManifest(dir, audit.ArchiveName(1, 10)); err != nil || m != nil && !last {
+			t.Errorf("%s failed, and there is the manifest %v, %v", step, m, err)
+		}
+	}
+	failAt = 0
+	must(t, audit.RemoveArchive(files, dir, 1, 10))
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left are %v, %v", left, err)
+	}
+	must(t, try(0))
+	if v := r.verifyArchive(dir); !v.Verified {
+		t.Errorf("it does not hold: %+v", v.BrokenAt)
 	}
 }
