@@ -54,8 +54,8 @@ type DB struct {
 const maxReaders = 16
 
 // Open opens the database file, which is made if it does not exist. What a
-// checkpoint has left half done is put right first, unless the file is to be read
-// only. An empty path is a database in memory. Extensions are neither loaded nor
+// checkpoint or a commit has left half done is put right first, unless the file is to
+// be read only. An empty path is a database in memory. Extensions are neither loaded nor
 // installed.
 func Open(ctx context.Context, path string, o Options) (*DB, error) {
 	path, err := clean(path)
@@ -67,7 +67,9 @@ func Open(ctx context.Context, path string, o Options) (*DB, error) {
 	case o.ReadOnly:
 		_, err = os.Stat(path)
 	default:
-		err = recoverFile(path, o.Log, o.steps)
+		if err = recoverFile(path, o.Log, o.steps); err == nil {
+			err = trimLog(path, o.Log, o.steps)
+		}
 	}
 	if err != nil {
 		return nil, err

@@ -55,5 +55,13 @@ func copyBeside(path, suffix string, write func(suffix string, r io.Reader) erro
 	if err != nil {
 		return ofSystem(err)
 	}
-	return write(suffix, io.LimitReader(file, info.Size())) // what is appended meanwhile is not waited for
+	size := info.Size() // what is appended meanwhile is not waited for
+	if suffix == ".wal" {
+		log, err := readLog(file, size)
+		if err != nil {
+			return err
+		}
+		size -= log.unfinished
+	}
+	return write(suffix, io.NewSectionReader(file, 0, size))
 }
