@@ -38,6 +38,8 @@ type guest struct {
 	mem   api.Memory
 	alloc api.Function
 	call  api.Function // eider_decide or eider_deliver
+	rest  api.Function // eider_rest; nil: it needs none
+	calls int          // since it rested
 	fuel  api.MutableGlobal
 	flat  bool
 	born  int64 // bytes of its memory when it was ready
@@ -136,7 +138,28 @@ func (g *guest) greet() error {
 	if g.alloc, err = g.export("eider_alloc", []api.ValueType{api.ValueTypeI32}, api.ValueTypeI32); err != nil {
 		return err
 	}
-	g.call, err = g.export(name, []api.ValueType{api.ValueTypeI32, api.ValueTypeI32}, api.ValueTypeI64)
+	if g.call, err = g.export(name, []api.ValueType{api.ValueTypeI32, api.ValueTypeI32}, api.ValueTypeI64); err != nil {
+		return err
+	}
+	if g.mod.ExportedFunction("eider_rest") != nil {
+		g.rest, err = g.export("eider_rest", nil)
+	}
+	return err
+}
+
+// restAfter is how many calls a guest takes before it may rest.
+const restAfter = 1024
+
+// tired reports that the guest is to rest before its next call.
+func (g *guest) tired() bool { return g.rest != nil && g.calls >= restAfter }
+
+// relax lets the guest do what would be too much for a call, such as collecting its
+// garbage, with the fuel of a start.
+func (g *guest) relax() error {
+	g.calls = 0
+	g.begin(context.Background(), g.v.startFuel(), startWithin)
+	defer func() { g.running = nil }()
+	_, err := g.invoke(g.rest)
 	return err
 }
 
@@ -153,13 +176,13 @@ func (g *guest) number(name string) (uint32, error) {
 }
 
 // export returns an export of the guest that has the type it must have.
-func (g *guest) export(name string, params []api.ValueType, result api.ValueType) (api.Function, error) {
+func (g *guest) export(name string, params []api.ValueType, results ...api.ValueType) (api.Function, error) {
 	f := g.mod.ExportedFunction(name)
 	if f == nil {
 		return nil, fmt.Errorf("it does not export %s", name)
 	}
 	d := f.Definition()
-	if string(d.ParamTypes()) != string(params) || string(d.ResultTypes()) != string([]api.ValueType{result}) {
+	if string(d.ParamTypes()) != string(params) || string(d.ResultTypes()) != string(results) {
 		return nil, fmt.Errorf("its export %s has another type than it must have", name)
 	}
 	return f, nil
@@ -261,6 +284,7 @@ func (g *guest) bytes(answer uint64) ([]byte, error) {
 // exchange gives the guest a message and returns its answer, a view into its
 // memory.
 func (g *guest) exchange(message []byte) ([]byte, error) {
+	g.calls++
 	ptr, err := g.write(message)
 	if err != nil {
 		return nil, err

@@ -190,3 +190,41 @@ func TestAGuestThatIsUsedUpIsReplacedInTime(t *testing.T) {
 		t.Errorf("the one that was large: %+v", f)
 	}
 }
+
+// A guest that wants to rest does so between two calls, each 1024 of them, with the fuel
+// of a start and out of the way of its calls. One that fails there is replaced.
+func TestAGuestRestsBetweenCalls(t *testing.T) {
+	resting := func(code []byte) []byte {
+		return w.Policy(nil, func(m *w.Module) { m.Funcs = append(m.Funcs, w.Func{Code: code, Name: "eider_rest"}) })
+	}
+	spins := w.Cat(loop, empty, br, 0, end)
+	// Some 2,000 rounds: more than a call may spend here, and less than a start may.
+	long := w.Cat(loop, empty, w.I32(512), w.I32(512), 0x28, 2, 0, w.I32(1), 0x6a, 0x36, 2, 0, w.I32(512), 0x28, 2, 0, w.I32(2000), 0x49, 0x0d, 0, end)
+	const manifest = w.Manifest + "limits: {fuel: 1000, start_fuel: 100000, memory: 1MiB}\n"
+	for _, c := range []struct {
+		name     string
+		rest     []byte
+		replaced int64
+	}{{"collects", long, 0}, {"spins", spins, 2}, {"traps", w.Cat(0x00), 2}} {
+		h, chain := host(t, wasm.Item{Name: "x", Path: w.Folder(t, resting(c.rest), manifest), Guests: 1})
+		if err := h.Plugin("x").Refused(); err != nil {
+			t.Errorf("%s: %v", c.name, err)
+			continue
+		}
+		for n := range 2500 {
+			if o := chain.Ask(t.Context(), question()); o.Denial != nil {
+				t.Fatalf("%s, call %d: %v", c.name, n, o.Denial)
+			}
+		}
+		if f := h.Plugin("x").Figures(); f.Errors != 0 || f.Replaced != c.replaced {
+			t.Errorf("%s: %+v", c.name, f)
+		}
+	}
+	wrong := w.Policy(nil, func(m *w.Module) {
+		m.Funcs = append(m.Funcs, w.Func{Params: "i", Code: nil, Name: "eider_rest"})
+	})
+	h, _ := host(t, wasm.Item{Name: "x", Path: w.Folder(t, wrong, manifest), Guests: 1})
+	if err := h.Plugin("x").Refused(); err == nil || !strings.Contains(err.Error(), "eider_rest has another type") {
+		t.Errorf("with a parameter: %v", err)
+	}
+}

@@ -3,6 +3,7 @@ package wasm
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -106,9 +107,25 @@ func (p *pool) taken(g *guest) (*guest, error) {
 	return g, nil
 }
 
-// give takes a guest back that has answered. One that is used up is not used again:
-// another one is made in the background.
+// give takes a guest back that has answered. One that is to rest does so first, beside
+// the caller.
 func (p *pool) give(g *guest) {
+	if !g.tired() {
+		p.put(g)
+		return
+	}
+	go func() {
+		if err := g.relax(); err != nil {
+			p.bury(g, fmt.Errorf("eider_rest: %w", err))
+			return
+		}
+		p.put(g)
+	}()
+}
+
+// put has the guest wait for its next call. One that is used up is not used again:
+// another one is made in the background.
+func (p *pool) put(g *guest) {
 	defer p.wg.Done()
 	again := !g.usedUp()
 	p.mu.Lock()
