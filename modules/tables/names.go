@@ -6,6 +6,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/eiderdb/eider"
+	"github.com/eiderdb/eider/core/projectdb/gate"
 )
 
 // maxName is how long a name may be, in characters.
@@ -34,20 +35,12 @@ func isForeign(c rune) bool {
 	return !unicode.IsLetter(c) && !unicode.IsMark(c) && !unicode.IsDigit(c) && !strings.ContainsRune("_-.$ ", c)
 }
 
-// reserved are the names that DuckDB gives to schemas of its own, and _eider,
-// which is ours.
-var reserved = map[string]bool{"main": true, "temp": true, "information_schema": true, "_eider": true}
-
 func checkBucketName(name string) error {
-	folded := fold(name)
-	if reserved[folded] || strings.HasPrefix(folded, "pg_") {
+	if gate.Reserved(name) {
 		return eider.Invalid("name", "is reserved")
 	}
 	return checkName("name", name)
 }
-
-// fold returns the name by which two that DuckDB takes for one are equal.
-func fold(name string) string { return strings.ToLower(name) }
 
 // known refuses what cannot be the name of anything that is there. Names that a
 // query gave may be others than the API would.

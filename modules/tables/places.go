@@ -7,6 +7,7 @@ import (
 	"github.com/eiderdb/eider"
 	"github.com/eiderdb/eider/core/metadata"
 	"github.com/eiderdb/eider/core/operation"
+	"github.com/eiderdb/eider/core/projectdb/gate"
 	"github.com/eiderdb/eider/core/projectdb/worker"
 )
 
@@ -75,10 +76,10 @@ func (p columnPlace) target() worker.Target {
 // claims lists what a change of the target keeps others from: the table, or the
 // bucket with all that is in it.
 func claims(uid string, t worker.Target) []metadata.Claim {
-	bucket := "bucket:" + uid + "/" + fold(t.Bucket)
+	bucket := "bucket:" + uid + "/" + gate.Fold(t.Bucket)
 	all := []metadata.Claim{{Resource: operation.ProjectResource(uid)}, {Resource: bucket, Exclusive: t.Table == ""}}
 	if t.Table != "" {
-		all = append(all, metadata.Claim{Resource: "table:" + uid + "/" + fold(t.Bucket) + "/" + fold(t.Table), Exclusive: true})
+		all = append(all, metadata.Claim{Resource: "table:" + uid + "/" + gate.Fold(t.Bucket) + "/" + gate.Fold(t.Table), Exclusive: true})
 	}
 	return all
 }

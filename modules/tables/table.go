@@ -7,6 +7,7 @@ import (
 	"github.com/eiderdb/eider"
 	"github.com/eiderdb/eider/core"
 	"github.com/eiderdb/eider/core/operation"
+	"github.com/eiderdb/eider/core/projectdb/gate"
 	"github.com/eiderdb/eider/core/projectdb/worker"
 )
 
@@ -77,10 +78,10 @@ func (in createTable) ask() (worker.Target, error) {
 		if err != nil {
 			return target, err
 		}
-		if seen[fold(c.Name)] {
+		if seen[gate.Fold(c.Name)] {
 			return target, eider.Invalid(field, "is the name of another column; case does not count")
 		}
-		seen[fold(c.Name)] = true
+		seen[gate.Fold(c.Name)] = true
 		target.Columns = append(target.Columns, column)
 	}
 	return target, nil

@@ -29,12 +29,12 @@ func verdicts(allowed, refused []group) map[string]verdict {
 	all := map[string]verdict{}
 	for _, g := range refused {
 		for _, name := range strings.Fields(g.names) {
-			all[strings.ToLower(name)] = verdict{false, g.why}
+			all[Fold(name)] = verdict{false, g.why}
 		}
 	}
 	for _, g := range allowed {
 		for _, name := range strings.Fields(g.names) {
-			all[strings.ToLower(name)] = verdict{true, g.why}
+			all[Fold(name)] = verdict{true, g.why}
 		}
 	}
 	return all

@@ -140,7 +140,7 @@ func (s *statement) mergeValues() error {
 	var values []string
 	for _, p := range t.list() {
 		value := "DEFAULT"
-		if !strings.EqualFold(p.text, "default") {
+		if !Same(p.text, "default") {
 			var err error
 			if value, err = s.expression(p, limits{}); err != nil {
 				return err

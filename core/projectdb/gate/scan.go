@@ -35,7 +35,7 @@ type token struct {
 }
 
 // is reports whether the token is this keyword.
-func (t token) is(keyword string) bool { return t.kind == word && strings.EqualFold(t.text, keyword) }
+func (t token) is(keyword string) bool { return t.kind == word && Same(t.text, keyword) }
 
 // text is a statement with its tokens, and how many of them were taken.
 type text struct {

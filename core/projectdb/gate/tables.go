@@ -21,22 +21,31 @@ func (t named) whole() string {
 	return t.catalog + "." + t.String()
 }
 
-// reserved reports whether a schema or catalog, in small letters, belongs to the
-// server or to DuckDB.
-func reserved(schema string) bool {
-	switch schema {
+// Database is what DuckDB calls the project's database, after its file.
+const Database = "data"
+
+// ownBucket reports whether a bucket has the name of the database. Written with two
+// parts, a table of it could be one of the schema main as well; so the gate writes
+// three.
+func ownBucket(schema string) bool { return Same(schema, Database) }
+
+// Reserved reports whether a schema or catalog belongs to the server or to DuckDB,
+// so that no bucket has the name.
+func Reserved(name string) bool {
+	name = Fold(name)
+	switch name {
 	case "main", "temp", "system", "information_schema", "_eider":
 		return true
 	}
-	return strings.HasPrefix(schema, "pg_")
+	return strings.HasPrefix(name, "pg_")
 }
 
 // unusual reports whether a table's name could mean something else than a table
 // of the project: one of DuckDB's own views, which are found without a schema, or
 // a file, which DuckDB reads where there is no table of that name.
 func unusual(schema, table string) bool {
-	table = strings.ToLower(table)
-	if schema = strings.ToLower(schema); schema == "" || schema == "main" {
+	table = Fold(table)
+	if schema = Fold(schema); schema == "" || schema == "main" {
 		for _, prefix := range []string{"duckdb_", "pg_", "sqlite_", "pragma_"} {
 			if strings.HasPrefix(table, prefix) {
 				return true
@@ -56,12 +65,13 @@ var suffixes = []string{
 	"feather", "avro", "xlsx", "xls", "shp", "gpkg", "geojson", "fgb", "sqlite", "sqlite3", "orc", "lance", "vortex", "blob",
 }
 
-const exists = `SELECT count(*)::VARCHAR FROM (
+var exists = `SELECT count(*)::VARCHAR FROM (
 		SELECT schema_name, table_name FROM system.main.duckdb_tables() WHERE NOT internal AND database_name = current_database()
 		UNION ALL
 		SELECT schema_name, view_name FROM system.main.duckdb_views() WHERE NOT internal AND database_name = current_database()
-	) AS t(s, n) WHERE lower(n) = lower(?::VARCHAR) AND lower(s) = lower(?::VARCHAR)
-		AND lower(?::VARCHAR) IN ('', lower(current_database()))`
+	) AS t(s, n) WHERE ` + Folded("n") + ` = ` + Folded("?::VARCHAR") + `
+		AND ` + Folded("s") + ` = ` + Folded("?::VARCHAR") + `
+		AND ` + Folded("?::VARCHAR") + ` IN ('', ` + Folded("current_database()") + `)`
 
 // settle looks up the tables whose names could mean something else. They are few:
 // a look-up reads the whole catalog.
@@ -90,18 +100,18 @@ func (g *gate) target(n Name) error {
 	if err := w.table(named{Name: n, at: -1}); err != nil {
 		return err
 	}
-	if strings.EqualFold(n.Schema, "information_schema") {
+	if Same(n.Schema, "information_schema") {
 		return refuse("information_schema cannot be written to")
 	}
 	return g.settle(w.doubts)
 }
 
-const bucket = `SELECT count(*)::VARCHAR FROM system.main.duckdb_schemas()
-	WHERE database_name = current_database() AND lower(schema_name) = lower(?::VARCHAR)`
+var bucket = `SELECT count(*)::VARCHAR FROM system.main.duckdb_schemas()
+	WHERE database_name = current_database() AND ` + Folded("schema_name") + ` = ` + Folded("?::VARCHAR")
 
 // place holds a table or view that is made to the existing buckets.
 func (g *gate) place(n Name) error {
-	if n.Schema == "" || reserved(strings.ToLower(n.Schema)) {
+	if n.Schema == "" || Reserved(n.Schema) {
 		return refuse("a new table or view is named with its bucket, as in sales.orders")
 	}
 	count, err := g.conn.Text(g.ctx, bucket, n.Schema)

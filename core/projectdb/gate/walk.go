@@ -118,14 +118,14 @@ func (w *walk) deny(why string, at int) error {
 // column lets the words of SQL pass that look like columns to the parser.
 func (w *walk) column(o node, at int) error {
 	names := o.list("column_names")
-	if w.noColumns == "" || len(names) == 1 && constants[strings.ToLower(names[0].(string))] {
+	if w.noColumns == "" || len(names) == 1 && constants[Fold(names[0].(string))] {
 		return nil
 	}
 	return w.deny(w.noColumns, at)
 }
 
 func (w *walk) function(o node, at int) error {
-	name := strings.ToLower(o.string("function_name"))
+	name := Fold(o.string("function_name"))
 	if err := w.owner(o, name, at); err != nil {
 		return err
 	}
@@ -141,8 +141,8 @@ func (w *walk) function(o node, at int) error {
 // owner refuses a function that is named with its catalog. A schema alone may
 // be a column: name.upper() is upper(name).
 func (w *walk) owner(o node, name string, at int) error {
-	catalog, schema := o.string("catalog"), strings.ToLower(o.string("schema"))
-	if catalog != "" || reserved(schema) && schema != "main" {
+	catalog, schema := o.string("catalog"), Fold(o.string("schema"))
+	if catalog != "" || Reserved(schema) && schema != "main" {
 		return refuseAt(at, "the function %s is named with its schema, which is not allowed", clip(name, 40))
 	}
 	return nil
@@ -166,10 +166,14 @@ func (w *walk) other(o node) error {
 	at := w.at(o)
 	switch kind := o.string("type"); kind {
 	case "BASE_TABLE":
-		return w.table(named{o.string("catalog_name"), Name{o.string("schema_name"), o.string("table_name")}, at})
+		t := named{o.string("catalog_name"), Name{o.string("schema_name"), o.string("table_name")}, at}
+		if t.catalog == "" && ownBucket(t.Schema) {
+			o["catalog_name"] = Database
+		}
+		return w.table(t)
 	case "TABLE_FUNCTION":
 		f := o.node("function")
-		name := strings.ToLower(f.string("function_name"))
+		name := Fold(f.string("function_name"))
 		if err := w.call(f); err != nil {
 			return err
 		}
@@ -212,10 +216,10 @@ func (w *walk) call(f node) error {
 // may be one to be looked up.
 func (w *walk) table(t named) error {
 	for _, part := range []string{t.catalog, t.Schema} {
-		switch part = strings.ToLower(part); {
+		switch part = Fold(part); {
 		case part == "information_schema" && t.catalog == "":
 			return nil
-		case part != "main" && reserved(part):
+		case part != "main" && Reserved(part):
 			return refuseAt(t.at, "the table %s is not allowed: %s is not of the project", clip(t.whole(), 40), part)
 		}
 	}

@@ -147,7 +147,11 @@ func quoteName(n Name) string {
 	if n.Schema == "" {
 		return Quote(n.Table)
 	}
-	return Quote(n.Schema) + "." + Quote(n.Table)
+	name := Quote(n.Schema) + "." + Quote(n.Table)
+	if ownBucket(n.Schema) {
+		return Quote(Database) + "." + name
+	}
+	return name
 }
 
 // assignments takes the list behind SET.
@@ -186,7 +190,7 @@ func (s *statement) assignment(p piece) (string, error) {
 
 // condition takes a word and the expression behind it, if that word comes next.
 func (s *statement) condition(keyword string, clauses ...string) error {
-	if !s.text.eat(strings.ToLower(keyword)) {
+	if !s.text.eat(Fold(keyword)) {
 		return nil
 	}
 	value, err := s.expression(s.text.until(clauses...), limits{})
@@ -198,7 +202,7 @@ func (s *statement) condition(keyword string, clauses ...string) error {
 
 // tables takes a word and the tables behind it, if that word comes next.
 func (s *statement) tables(keyword string, clauses ...string) error {
-	if !s.text.eat(strings.ToLower(keyword)) {
+	if !s.text.eat(Fold(keyword)) {
 		return nil
 	}
 	from, err := s.sources(s.text.until(clauses...))

@@ -9,12 +9,12 @@ import (
 
 	"github.com/eiderdb/eider"
 	"github.com/eiderdb/eider/core/duck"
+	"github.com/eiderdb/eider/core/projectdb/gate"
 )
 
-// database is the name that DuckDB gives the project's database, after its file.
-// Every name is written with it: a bucket may have the same name, and two parts
+// database is part of every name: a bucket may have the same one, and two parts
 // would be ambiguous then.
-const database = "data"
+const database = gate.Database
 
 // schemaSQL returns a bucket as SQL names it; qualified a table.
 func schemaSQL(bucket string) string       { return quote(database) + "." + quote(bucket) }
@@ -30,9 +30,9 @@ func answer(ctx context.Context, conn *duck.Conn, into any, query string, args .
 }
 
 // ofBuckets are the schemas that are buckets. main is DuckDB's own, _eider ours.
-const ofBuckets = `database_name = '` + database + `' AND NOT internal AND lower(schema_name) NOT IN ('main', '_eider')`
+var ofBuckets = `database_name = '` + database + `' AND NOT internal AND ` + gate.Folded("schema_name") + ` NOT IN ('main', '_eider')`
 
-const selectBuckets = `
+var selectBuckets = `
 	WITH b AS MATERIALIZED (SELECT schema_name AS name FROM duckdb_schemas() WHERE ` + ofBuckets + `),
 	page AS (SELECT name FROM b WHERE %s),
 	tables AS (SELECT schema_name AS name, count(*) AS n FROM duckdb_tables() WHERE ` + ofBuckets + ` GROUP BY ALL)
@@ -45,7 +45,7 @@ const selectBuckets = `
 // findBucket finds a bucket whatever the case of its name, the exact one first.
 func findBucket(ctx context.Context, conn *duck.Conn, name string) (Bucket, error) {
 	var found Buckets
-	err := answer(ctx, conn, &found, fmt.Sprintf(selectBuckets, `lower(name) = lower($1) ORDER BY name = $1 DESC LIMIT 1`), name)
+	err := answer(ctx, conn, &found, fmt.Sprintf(selectBuckets, called("name", "$1")+` ORDER BY name = $1 DESC LIMIT 1`), name)
 	if err != nil {
 		return Bucket{}, err
 	}
@@ -103,7 +103,7 @@ func describe(ctx context.Context, conn *duck.Conn, bucket, name string) (descri
 	var found struct {
 		Tables []described `json:"tables"`
 	}
-	err = answer(ctx, conn, &found, fmt.Sprintf(selectTables, `lower(name) = lower($2) ORDER BY name = $2 DESC LIMIT 1`), b.Name, name)
+	err = answer(ctx, conn, &found, fmt.Sprintf(selectTables, called("name", "$2")+` ORDER BY name = $2 DESC LIMIT 1`), b.Name, name)
 	if err != nil {
 		return described{}, err
 	}
@@ -116,10 +116,18 @@ func describe(ctx context.Context, conn *duck.Conn, bucket, name string) (descri
 // sql returns the table as SQL names it.
 func (d *described) sql() string { return qualified(d.Bucket, d.Name) }
 
-// column returns the place of a column, whatever the case of its name.
+// called is the condition that DuckDB takes two names for one.
+func called(a, b string) string { return gate.Folded(a) + " = " + gate.Folded(b) }
+
+// column returns the place of a column: of that name, or else whatever its case.
 func (d *described) column(name string) (int, error) {
 	for i := range d.Columns {
-		if sameName(d.Columns[i].Name, name) {
+		if d.Columns[i].Name == name {
+			return i, nil
+		}
+	}
+	for i := range d.Columns {
+		if gate.Same(d.Columns[i].Name, name) {
 			return i, nil
 		}
 	}
@@ -134,9 +142,6 @@ func (d *described) inKey(name string) bool {
 	}
 	return false
 }
-
-// sameName reports whether DuckDB would take the two for one name, or might.
-func sameName(a, b string) bool { return strings.EqualFold(a, b) }
 
 // table returns the table as the API shows it, but for what counting tells.
 func (d *described) table() Table {
@@ -223,7 +228,7 @@ func countRows(ctx context.Context, conn *duck.Conn, table string) (n int64, err
 // exists reports whether a table or a view of the name is in the bucket.
 func exists(ctx context.Context, conn *duck.Conn, bucket, name string) (yes bool, err error) {
 	return yes, answer(ctx, conn, &yes, `
-		SELECT (EXISTS (SELECT 1 FROM duckdb_tables() WHERE database_name = '`+database+`' AND schema_name = $1 AND lower(table_name) = lower($2))
-			OR EXISTS (SELECT 1 FROM duckdb_views() WHERE database_name = '`+database+`' AND schema_name = $1 AND lower(view_name) = lower($2)))::VARCHAR`,
+		SELECT (EXISTS (SELECT 1 FROM duckdb_tables() WHERE database_name = '`+database+`' AND schema_name = $1 AND `+called("table_name", "$2")+`)
+			OR EXISTS (SELECT 1 FROM duckdb_views() WHERE database_name = '`+database+`' AND schema_name = $1 AND `+called("view_name", "$2")+`))::VARCHAR`,
 		bucket, name)
 }

@@ -5,12 +5,12 @@ import (
 	"fmt"
 	"math"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/eiderdb/eider/core/duck"
+	"github.com/eiderdb/eider/core/projectdb/gate"
 )
 
 // native reports whether rows of these columns become text here. DuckDB can do it
@@ -20,7 +20,7 @@ func native(columns []duck.Column) bool {
 	names := map[string]bool{}
 	for _, c := range columns {
 		// Of two columns of one name, DuckDB gives the second another.
-		if name := strings.ToLower(c.Name); c.Type == "" || names[name] {
+		if name := gate.Fold(c.Name); c.Type == "" || names[name] {
 			return false
 		} else {
 			names[name] = true

@@ -10,6 +10,7 @@ import (
 
 	"github.com/eiderdb/eider"
 	"github.com/eiderdb/eider/core/duck"
+	"github.com/eiderdb/eider/core/projectdb/gate"
 )
 
 // The formats of files.
@@ -293,7 +294,7 @@ func (in *importing) field(name string) (string, bool) {
 		}
 	}
 	for _, f := range in.fields {
-		if sameName(f, name) {
+		if gate.Same(f, name) {
 			return f, true
 		}
 	}

@@ -13,7 +13,7 @@ import (
 // selectMeasured takes the number of rows from the catalog, which counts deleted
 // ones too until their space is used again. It names the tables that have rows
 // where they are few enough to be counted after each change.
-const selectMeasured = `
+var selectMeasured = `
 	WITH t AS MATERIALIZED (
 		SELECT schema_name AS bucket, table_name AS name, estimated_size AS estimate FROM duckdb_tables() WHERE ` + ofBuckets + `)
 	SELECT to_json({

@@ -8,6 +8,7 @@ import (
 
 	"github.com/eiderdb/eider"
 	"github.com/eiderdb/eider/core/duck"
+	"github.com/eiderdb/eider/core/projectdb/gate"
 )
 
 // listTables answers over data frames: a page of tables with many columns is
@@ -135,7 +136,7 @@ func keyOf(columns []Column, names []string) ([]string, error) {
 	for _, name := range names {
 		at := -1
 		for i := range columns {
-			if sameName(columns[i].Name, name) {
+			if gate.Same(columns[i].Name, name) {
 				at = i
 			}
 		}
