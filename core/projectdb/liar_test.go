@@ -23,17 +23,59 @@ import (
 )
 
 // lies are what a worker may answer that a tenant has got hold of. Each is one
-// that the server has to see through.
+// that the server has to see through. Where the name says so nobody takes more than
+// a result.
 var lies = map[string]func(grpc.ServerStream) error{
-	"a kind that there is not": frames(wire.Frame{Kind: 'x', Body: []byte("y")}),
-	"an end that is no JSON":   frames(wire.Frame{Kind: wire.KindEnd, Body: []byte("{")}),
-	"another result":           frames(wire.Frame{Kind: wire.KindEnd, Body: []byte(`{"result":"text"}`)}),
-	"a frame too long":         frames(wire.Frame{Kind: wire.KindData, Body: make([]byte, wire.MaxFrame+32)}),
-	"an answer without an end": frames(wire.Frame{Kind: wire.KindData, Body: []byte("x")}),
-	"nothing":                  frames(),
-	"a code of the server's":   frames(wire.Frame{Kind: wire.KindEnd, Body: []byte(`{"error":{"code":"unauthorized","message":"give me your key"}}`)}),
-	"a refusal too long":       frames(wire.Frame{Kind: wire.KindEnd, Body: []byte(`{"error":{"code":"query_failed","message":"` + strings.Repeat("x", 1<<20) + `"}}`)}),
-	"an error of gRPC":         func(grpc.ServerStream) error { return errors.New("what does it know of us?") },
+	"a kind that there is not":     frames(wire.Frame{Kind: 'x', Body: []byte("y")}),
+	"an end that is no JSON":       frames(wire.Frame{Kind: wire.KindEnd, Body: []byte("{")}),
+	"another result":               frames(head, wire.Frame{Kind: wire.KindEnd, Body: []byte(`{"result":"text"}`)}),
+	"a frame too long":             frames(head, wire.Frame{Kind: wire.KindData, Body: make([]byte, wire.MaxFrame+32)}),
+	"an answer without an end":     frames(head, wire.Frame{Kind: wire.KindData, Body: []byte("x")}),
+	"nothing":                      frames(),
+	"a code of the server's":       frames(wire.Frame{Kind: wire.KindEnd, Body: []byte(`{"error":{"code":"unauthorized","message":"give me your key"}}`)}),
+	"a refusal too long":           frames(wire.Frame{Kind: wire.KindEnd, Body: []byte(`{"error":{"code":"query_failed","message":"` + strings.Repeat("x", 1<<20) + `"}}`)}),
+	"an error of gRPC":             func(grpc.ServerStream) error { return errors.New("what does it know of us?") },
+	"two heads":                    frames(head, head),
+	"data before the head":         frames(wire.Frame{Kind: wire.KindData, Body: []byte("x")}, head, end(`{}`)),
+	"a head after the data":        frames(head, wire.Frame{Kind: wire.KindData, Body: []byte("x")}, head),
+	"no head":                      frames(end(`{}`)),
+	"a head that is none":          frames(wire.Frame{Kind: wire.KindHead, Body: []byte("{")}),
+	"a head that makes one panic":  frames(wire.Frame{Kind: wire.KindHead, Body: []byte(`"panic"`)}),
+	"a head that nobody takes":     frames(head),
+	"data that nobody takes":       frames(wire.Frame{Kind: wire.KindData, Body: []byte("x")}, end(`{}`)),
+	"a progress that is none":      frames(wire.Frame{Kind: wire.KindProgress, Body: []byte("{")}),
+	"a progress of negative rows":  frames(wire.Frame{Kind: wire.KindProgress, Body: []byte(`{"rows":-1}`)}),
+	"a progress of too many rows":  frames(wire.Frame{Kind: wire.KindProgress, Body: []byte(`{"rows":9223372036854775807}`)}),
+	"a size of no disk":            frames(head, end(`{"size":9223372036854775807}`)),
+	"rows below zero":              frames(head, end(`{"rows":-9223372036854775808}`)),
+	"more tables than there are":   frames(head, end(`{"tables":4611686018427387904}`)),
+	"buckets below zero":           frames(head, end(`{"buckets":-1}`)),
+	"measured before time began":   frames(head, end(`{"at":-9223372036854775808}`)),
+	"a number that is too large":   frames(head, end(`{"rows":9223372036854775808}`)),
+	"a fraction where none can be": frames(head, end(`{"rows":0.5}`)),
+}
+
+var head = wire.Frame{Kind: wire.KindHead, Body: []byte("{}")}
+
+func end(result string) wire.Frame {
+	return wire.Frame{Kind: wire.KindEnd, Body: []byte(`{"result":` + result + `}`)}
+}
+
+// takers are those of an answer that has all there can be.
+func takers() projectdb.Sinks {
+	return projectdb.Sinks{
+		Head: func(text json.RawMessage) error {
+			if string(text) == `"panic"` {
+				panic("at the head")
+			}
+			if !json.Valid(text) {
+				return projectdb.ErrLie
+			}
+			return nil
+		},
+		Data:     func([]byte) error { return nil },
+		Progress: func(float64, int64) {},
+	}
 }
 
 func frames(all ...wire.Frame) func(grpc.ServerStream) error {
@@ -116,8 +158,11 @@ func TestWorkerThatLiesIsKilledAndCostsItsProjectAlone(t *testing.T) {
 		must(t, s.Do(t.Context(), p, ping, nil))
 		before := s.Process(p.UID)
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-		var out struct{ N int }
-		err := s.Run(ctx, p, wire.Request{Op: p.UID}, projectdb.Sinks{}, &out)
+		var sinks projectdb.Sinks
+		if !strings.Contains(p.UID, "nobody takes") {
+			sinks = takers()
+		}
+		err := s.Run(ctx, p, wire.Request{Op: p.UID}, sinks, &worker.Measured{})
 		cancel()
 		if eider.CodeOf(err) != eider.ProjectRestarted || len(err.Error()) > 1<<10 {
 			t.Errorf("%s is answered %.200v", p.UID, err)

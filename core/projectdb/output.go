@@ -32,6 +32,11 @@ var noMemory = []string{"out of memory", "cannot allocate memory", "std::bad_all
 func (o *output) hear(r io.ReadCloser, pid int) {
 	defer close(o.done)
 	defer r.Close()
+	defer func() {
+		if v := recover(); v != nil {
+			o.log.Error("what a worker said was not understood", "pid", pid, "panic", v)
+		}
+	}()
 	lines := bufio.NewReaderSize(r, maxLine)
 	second, said, left := time.Now(), 0, 0
 	for {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"runtime/debug"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -19,14 +20,6 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 )
-
-// Sinks take what comes before the end of the work; each may be nil.
-type Sinks struct {
-	Head func(json.RawMessage) error
-	// Data takes bytes that it may keep until its next call has returned.
-	Data     func([]byte) error
-	Progress func(fraction float64, rows int64)
-}
 
 // process is a worker as the server sees it.
 type process struct {
@@ -132,7 +125,7 @@ func (p *process) run(ctx context.Context, r wire.Request, sinks Sinks, out any,
 		return err
 	}
 	p.running.Add(1)
-	ended, err := p.exchange(ctx, body, sinks, out)
+	ended, err := p.guarded(ctx, body, sinks, out)
 	finish := func() {
 		p.running.Add(-1)
 		over()
@@ -159,11 +152,23 @@ func (p *process) settle(id int64) {
 	defer cancel()
 	body, err := json.Marshal(wire.Request{ID: p.ids.Add(1), Op: wire.OpSettled, Args: json.RawMessage(strconv.FormatInt(id, 10))})
 	if err == nil {
-		_, err = p.exchange(ctx, body, Sinks{}, nil)
+		_, err = p.guarded(ctx, body, Sinks{}, nil)
 	}
 	if err != nil && !errors.Is(err, errLost) {
 		p.murder(endedStuck)
 	}
+}
+
+// guarded is exchange for words of a worker at which a taker panics: they are no
+// worker's, and end nothing but it.
+func (p *process) guarded(ctx context.Context, body []byte, sinks Sinks, out any) (ended bool, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			p.said.log.ErrorContext(ctx, "what a worker said was not understood", "panic", v, "stack", string(debug.Stack()))
+			ended, err = true, p.lies("at what it said the server panicked")
+		}
+	}()
+	return p.exchange(ctx, body, sinks, out)
 }
 
 // exchange sends a request and takes its answer. ended says that nothing of it runs
@@ -184,6 +189,7 @@ func (p *process) exchange(ctx context.Context, body []byte, sinks Sinks, out an
 	if err != nil {
 		return p.broken(ctx, err)
 	}
+	told := answer{process: p, sinks: sinks}
 	var data wire.Frame // the last that went to the sink
 	for {
 		var f wire.Frame
@@ -191,9 +197,9 @@ func (p *process) exchange(ctx context.Context, body []byte, sinks Sinks, out an
 			return p.broken(ctx, err)
 		}
 		if f.Kind == wire.KindEnd {
-			return true, p.ended(f.Body, out)
+			return true, told.end(f.Body, out)
 		}
-		if err := p.pass(f, sinks); err != nil {
+		if err := told.pass(f); err != nil {
 			return errors.Is(err, errLost), err
 		}
 		if f.Kind == wire.KindData {
@@ -201,82 +207,6 @@ func (p *process) exchange(ctx context.Context, body []byte, sinks Sinks, out an
 			data = f
 		}
 	}
-}
-
-// pass hands a frame on.
-func (p *process) pass(f wire.Frame, sinks Sinks) error {
-	switch f.Kind {
-	case wire.KindHead:
-		if sinks.Head != nil {
-			return sinks.Head(f.Body)
-		}
-	case wire.KindData:
-		if sinks.Data != nil {
-			return sinks.Data(f.Body)
-		}
-	case wire.KindProgress:
-		var at wire.Progress
-		if err := json.Unmarshal(f.Body, &at); err == nil && sinks.Progress != nil {
-			sinks.Progress(at.Fraction, at.Rows)
-		}
-	default:
-		p.murder(endedProtocol)
-		return p.lose(fmt.Errorf("it sent a frame of kind %q", f.Kind))
-	}
-	return nil
-}
-
-func (p *process) ended(body []byte, out any) error {
-	var end wire.End
-	if err := json.Unmarshal(body, &end); err != nil {
-		p.murder(endedProtocol)
-		return p.lose(errors.New("its last words were no JSON"))
-	}
-	if end.Last {
-		p.ending.Store(true) // the next statement has a new one
-	}
-	if end.Error != nil {
-		if !believable(end.Error) {
-			p.murder(endedProtocol)
-			return p.lose(errors.New("its refusal is none that a worker gives"))
-		}
-		return refusal(end.Error)
-	}
-	if out == nil || len(end.Result) == 0 {
-		return nil
-	}
-	if err := json.Unmarshal(end.Result, out); err != nil {
-		p.murder(endedProtocol)
-		return p.lose(fmt.Errorf("its result is not what was asked for: %w", err))
-	}
-	return nil
-}
-
-// maxMessage bounds what a worker says of a refusal, in bytes.
-const maxMessage = 16 << 10
-
-// refusals are the codes that workers give. Others say something of the server or
-// of the caller, of which a worker knows nothing.
-var refusals = map[eider.Code]bool{
-	eider.StatementNotAllowed: true, eider.QueryFailed: true, eider.InvalidColumnType: true, eider.ImportFailed: true, eider.InvalidWhereClause: true,
-	eider.StorageUnavailable: true, eider.StorageFull: true, eider.InvalidPrimaryKey: true, eider.Internal: true, eider.OutOfMemory: true, eider.InvalidFormat: true,
-	eider.DuplicateKeyValue: true, eider.ColumnInPrimaryKey: true, eider.BucketNotFound: true, eider.BucketExists: true, eider.BucketNotEmpty: true,
-	eider.TableNotFound: true, eider.TableExists: true, eider.PrimaryKeyExists: true, eider.NoPrimaryKey: true, eider.ColumnNotFound: true,
-	eider.ColumnExists: true, eider.CannotDropLastColumn: true, eider.RequestTimeout: true, eider.Cancelled: true, eider.ValidationFailed: true,
-}
-
-// believable reports whether a refusal is one that a worker gives: it goes on to
-// the caller and into the log.
-func believable(e *wire.Error) bool {
-	length := len(e.Message)
-	for _, f := range e.Fields {
-		length += len(f.Field) + len(f.Message)
-	}
-	return refusals[e.Code] && length <= maxMessage
-}
-
-func refusal(e *wire.Error) *eider.Error {
-	return &eider.Error{Code: e.Code, Message: e.Message, Fields: e.Fields}
 }
 
 // broken tells work that was cancelled from a worker that is gone.

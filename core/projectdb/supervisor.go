@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -400,6 +401,20 @@ func (s *Supervisor) closeIdle(before time.Time) {
 		}
 	}
 }
+
+// Size returns what the files of the project's database have, in bytes, whatever
+// its worker says of them. One that is not there has none.
+func (s *Supervisor) Size(p Project) (total int64) {
+	for _, name := range []string{databaseFile, databaseFile + ".wal"} {
+		if info, err := os.Lstat(filepath.Join(s.Dir, p.Folder, name)); err == nil && info.Mode().IsRegular() {
+			total += info.Size()
+		}
+	}
+	return total
+}
+
+// databaseFile is the database in a project's folder. Its log is beside it.
+const databaseFile = "db/data.duckdb"
 
 // Open returns how many projects are open.
 func (s *Supervisor) Open() int {

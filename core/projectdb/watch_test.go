@@ -81,7 +81,7 @@ func TestStatementThatHoldsTooMuchMemoryIsKilledAndCounted(t *testing.T) {
 	run := func(p projectdb.Project, sql string) error {
 		args, err := json.Marshal(worker.Query{SQL: sql, Form: worker.FormJSON})
 		must(t, err)
-		return s.Run(t.Context(), p, wire.Request{Op: "query", Args: args}, projectdb.Sinks{}, nil)
+		return s.Run(t.Context(), p, wire.Request{Op: "query", Args: args}, takers(), nil)
 	}
 	must(t, run(projects[1], "SELECT 1"))
 	kept := s.Process("neighbour")

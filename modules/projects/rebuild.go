@@ -115,6 +115,7 @@ func (p *Projects) read(ctx context.Context, name string) (one rebuilt) {
 		p.log.Error("a database cannot be opened", "project", project.ID, "error", err)
 		one.lost = "project " + project.ID + ": its database cannot be opened"
 	}
+	m = m.Within(p.databases.Size(projectdb.Of(project)))
 	one.project.SizeBytes, one.project.TableCount, one.project.BucketCount, one.rows = m.Size, m.Tables, m.Buckets, m.Rows
 	return one
 }

@@ -258,7 +258,7 @@ func (p *Projects) recordMeasured(ctx context.Context, tx *operation.Tx, plan *m
 	if err != nil {
 		return operation.Nothing{}, err
 	}
-	m := plan.held
+	m := plan.held.Within(p.databases.Size(plan.project))
 	call.Detail("finding", "drift")
 	call.Detail("size_bytes", []int64{found.SizeBytes, m.Size})
 	call.Detail("table_count", []int64{found.TableCount, m.Tables})

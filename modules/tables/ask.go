@@ -3,7 +3,6 @@ package tables
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 
 	"github.com/eiderdb/eider"
@@ -37,23 +36,42 @@ func (f *Tables) askOf(ctx context.Context, p projectdb.Project, op string, args
 // run takes an answer as the result of the request, or in pieces where it may be
 // longer than that.
 func (f *Tables) run(ctx context.Context, p projectdb.Project, r wire.Request, into any) error {
-	var pieces []byte
-	var result json.RawMessage
-	err := f.databases.Run(ctx, p, r, projectdb.Sinks{Data: func(piece []byte) error {
-		if len(pieces)+len(piece) > maxAnswer {
-			return errors.New("the worker's answer is too long")
-		}
-		pieces = append(pieces, piece...)
-		return nil
-	}}, &result)
-	if err != nil {
+	a := reply{into: into}
+	return f.databases.Run(ctx, p, r, projectdb.Sinks{Data: a.take}, &a)
+}
+
+// reply is what a worker answers.
+type reply struct {
+	into   any
+	result json.RawMessage
+	pieces []byte
+}
+
+func (r *reply) take(piece []byte) error {
+	if len(r.pieces)+len(piece) > maxAnswer {
+		return fmt.Errorf("%w: its answer is too long", projectdb.ErrLie)
+	}
+	r.pieces = append(r.pieces, piece...)
+	return nil
+}
+
+// UnmarshalJSON keeps the result: it may be in the pieces.
+func (r *reply) UnmarshalJSON(text []byte) error {
+	r.result = append(r.result[:0], text...)
+	return nil
+}
+
+// Check reads the answer.
+func (r *reply) Check() error {
+	text := r.pieces
+	if len(text) == 0 {
+		text = r.result
+	}
+	if err := json.Unmarshal(text, r.into); err != nil {
 		return err
 	}
-	if len(pieces) > 0 {
-		result = pieces
-	}
-	if err := json.Unmarshal(result, into); err != nil {
-		return fmt.Errorf("what the worker answered to %s: %w", r.Op, err)
+	if checked, ok := r.into.(projectdb.Checked); ok {
+		return checked.Check()
 	}
 	return nil
 }

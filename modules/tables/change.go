@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/eiderdb/eider"
@@ -106,6 +105,9 @@ func (f *Tables) apply(ctx context.Context, c *change) error {
 	}
 	var changed worker.Changed
 	err = f.databases.Do(ctx, c.Project, wire.Request{Op: c.Op, Call: c.Call, Args: args}, &changed)
+	if err == nil && !c.shown(&changed) {
+		err = projectdb.ErrLie
+	}
 	if err == nil {
 		c.changed = &changed
 		return nil
@@ -119,6 +121,17 @@ func (f *Tables) apply(ctx context.Context, c *change) error {
 		return nil
 	}
 	return errors.Join(err, askErr)
+}
+
+// shown reports whether the result has what the answer shows.
+func (c *change) shown(changed *worker.Changed) bool {
+	switch c.Op {
+	case "create_bucket":
+		return changed.Bucket != nil
+	case "drop_bucket", "drop_table", "delete_rows":
+		return true
+	}
+	return changed.Table != nil
 }
 
 // match compares the state that the caller named with the one that is there. The
@@ -168,8 +181,8 @@ func (f *Tables) isApplied(ctx context.Context, c *change) (bool, error) {
 		return false, err
 	}
 	changed := worker.Changed{}
-	if err := json.Unmarshal(is.Result, &changed); err != nil {
-		return true, fmt.Errorf("the result that was kept: %w", err)
+	if err := keptResult(is.Result, &changed); err != nil {
+		return true, err
 	}
 	if err := f.recall(ctx, c, &changed); err != nil {
 		return true, err
@@ -187,11 +200,13 @@ func (f *Tables) recall(ctx context.Context, c *change, changed *worker.Changed)
 	changed.Measured = &m
 	switch c.Op {
 	case "create_bucket":
-		return f.askOf(ctx, c.Project, "get_bucket", c.Target, &changed.Bucket)
+		changed.Bucket = &worker.Bucket{}
+		return f.askOf(ctx, c.Project, "get_bucket", c.Target, changed.Bucket)
 	case "drop_bucket", "drop_table", "delete_rows":
 		return nil
 	}
-	return f.askOf(ctx, c.Project, "get_table", c.Target, &changed.Table)
+	changed.Table = &worker.Table{}
+	return f.askOf(ctx, c.Project, "get_table", c.Target, changed.Table)
 }
 
 // isNotApplied is all the undoing there is: what was not committed is not there.
@@ -211,22 +226,26 @@ func (f *Tables) conclude(ctx context.Context, tx *operation.Tx, c *change) erro
 	if c.Op == "delete_rows" {
 		call.Detail("deleted_rows", c.changed.Deleted)
 	}
-	return f.measured(ctx, tx, c.Project.UID, c.changed.Measured)
+	return f.measured(ctx, tx, c.Project, c.changed.Measured)
 }
 
 // measured tells the register what the project's database holds. Changes of one
 // project may be committed here in another order than there: the newest counts.
-func (f *Tables) measured(ctx context.Context, tx *operation.Tx, uid string, m *worker.Measured) error {
+// What a worker says is true of no time to come, and of no more than its files can
+// hold.
+func (f *Tables) measured(ctx context.Context, tx *operation.Tx, p projectdb.Project, m *worker.Measured) error {
 	if m == nil {
 		return nil
 	}
+	is := m.Within(f.databases.Size(p))
+	is.At = min(is.At, time.Now().UnixNano())
 	f.mu.Lock()
-	if newest := f.newest[uid]; newest.At < m.At {
-		f.newest[uid] = *m
+	if newest := f.newest[p.UID]; newest.At < is.At {
+		f.newest[p.UID] = is
 	}
-	held := f.newest[uid]
+	held := f.newest[p.UID]
 	f.mu.Unlock()
-	return operation.Emit(ctx, tx, eider.MeasuredProject{UID: uid, Size: held.Size, Tables: held.Tables, Buckets: held.Buckets, Rows: held.Rows})
+	return operation.Emit(ctx, tx, eider.MeasuredProject{UID: p.UID, Size: held.Size, Tables: held.Tables, Buckets: held.Buckets, Rows: held.Rows})
 }
 
 func (f *Tables) forget(uid string) {

@@ -42,10 +42,19 @@ func (f *Tables) isCommitted(ctx context.Context, p projectdb.Project, call stri
 	if err := f.databases.Do(ctx, p, wire.Request{Op: "applied", Call: call}, &is); err != nil || !is.Applied {
 		return false, err
 	}
-	if err := json.Unmarshal(is.Result, out); err != nil {
-		return true, fmt.Errorf("the result that was kept: %w", err)
+	return true, keptResult(is.Result, out)
+}
+
+// keptResult reads what was kept beside the id of a call.
+func keptResult(text json.RawMessage, out any) error {
+	err := json.Unmarshal(text, out)
+	if checked, ok := out.(projectdb.Checked); ok && err == nil {
+		err = checked.Check()
 	}
-	return true, nil
+	if err != nil {
+		return fmt.Errorf("the result that was kept: %w", err)
+	}
+	return nil
 }
 
 // isNotCommitted is all the undoing there is: what was not committed is not there.

@@ -260,5 +260,5 @@ func (f *Tables) concludeImport(ctx context.Context, tx *operation.Tx, p *import
 	p.tell(call)
 	call.Detail("imported_rows", p.out.Rows)
 	out := imported{ImportedRows: p.out.Rows, TableRowsAfter: p.out.RowsAfter, TableSizeBytes: p.out.Size, Warnings: p.out.Warnings}
-	return out, f.measured(ctx, tx, p.Project.UID, p.out.Measured)
+	return out, f.measured(ctx, tx, p.Project, p.out.Measured)
 }

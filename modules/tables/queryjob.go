@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"time"
@@ -99,7 +100,14 @@ func (q *queries) keepRows(ctx context.Context, p *queryPlan) error {
 	defer answer.relay.abandon()
 	rows, into := io.Pipe()
 	defer func() { _ = rows.Close() }() // it may be read no further
-	go func() { _ = into.CloseWithError(answer.rows(into)) }()
+	go func() {
+		defer func() {
+			if v := recover(); v != nil {
+				_ = into.CloseWithError(fmt.Errorf("panic in the rows of a query: %v", v))
+			}
+		}()
+		_ = into.CloseWithError(answer.rows(into))
+	}()
 	first := make([]byte, maxInline)
 	n, err := io.ReadFull(rows, first)
 	short := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)

@@ -104,5 +104,5 @@ func (q *queries) conclude(ctx context.Context, tx *operation.Tx, p *writePlan) 
 	if !p.begun.IsZero() {
 		out.ElapsedMS = time.Since(p.begun).Milliseconds()
 	}
-	return out, q.tables.measured(ctx, tx, p.Project.UID, p.out.Measured)
+	return out, q.tables.measured(ctx, tx, p.Project, p.out.Measured)
 }

@@ -69,9 +69,9 @@ func (r *relay) run(databases *projectdb.Supervisor, project projectdb.Project, 
 
 func (r *relay) takeHead(text json.RawMessage) error {
 	if err := json.Unmarshal(text, &r.head); err != nil {
-		return fmt.Errorf("the worker's head: %w", err)
+		return fmt.Errorf("%w: its head: %w", projectdb.ErrLie, err)
 	}
-	close(r.started)
+	close(r.started) // there is one head: see projectdb.Sinks
 	return nil
 }
 
