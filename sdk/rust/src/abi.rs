@@ -31,7 +31,7 @@ pub fn alloc(size: u32) -> u32 {
 /// Takes the configuration and makes the plugin.
 pub fn configure<T>(plugin: &RefCell<Option<T>>, make: fn(&Json) -> Result<T, String>, ptr: u32, len: u32) -> u64 {
     std::panic::set_hook(Box::new(|panic| host::log(host::Level::Error, &panic.to_string())));
-    let made = given(ptr, len).ok_or("the configuration is no JSON".to_string()).and_then(|c| make(&c));
+    let made = given(ptr, len, Json::parse).ok_or("the configuration is no JSON".to_string()).and_then(|c| make(&c));
     match made {
         Ok(made) => {
             *plugin.borrow_mut() = Some(made);
@@ -44,27 +44,27 @@ pub fn configure<T>(plugin: &RefCell<Option<T>>, make: fn(&Json) -> Result<T, St
 /// Asks the policy. What cannot be read has no answer, which the host takes for
 /// malformed.
 pub fn decide<T: Policy>(plugin: &RefCell<Option<T>>, ptr: u32, len: u32) -> u64 {
-    match (plugin.borrow_mut().as_mut(), given(ptr, len)) {
-        (Some(plugin), Some(json)) => give(plugin.decide(&Event::from(json)).to_json()),
+    match (plugin.borrow_mut().as_mut(), given(ptr, len, Event::read)) {
+        (Some(plugin), Some(event)) => give(plugin.decide(&event).to_json()),
         _ => 0,
     }
 }
 
 /// Gives the sink a batch.
 pub fn deliver<T: Sink>(plugin: &RefCell<Option<T>>, ptr: u32, len: u32) -> u64 {
-    match (plugin.borrow_mut().as_mut(), given(ptr, len)) {
+    match (plugin.borrow_mut().as_mut(), given(ptr, len, Json::parse)) {
         (Some(plugin), Some(json)) => give(plugin.deliver(&Batch::from(json)).to_json()),
         _ => 0,
     }
 }
 
-fn given(ptr: u32, len: u32) -> Option<Json> {
+fn given<T>(ptr: u32, len: u32, read: fn(&str) -> Option<T>) -> Option<T> {
     IN.with(|buffer| {
         let buffer = buffer.borrow();
         if ptr != buffer.as_ptr() as usize as u32 {
             return None;
         }
-        Json::parse(std::str::from_utf8(buffer.get(..len as usize)?).ok()?)
+        read(std::str::from_utf8(buffer.get(..len as usize)?).ok()?)
     })
 }
 

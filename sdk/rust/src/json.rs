@@ -1,6 +1,8 @@
 //! JSON, as far as plugins need it: integers of 64 bits stay exact, and neither
 //! depth nor rubbish ends in a trap.
 
+use std::borrow::Cow;
+
 /// A JSON value. What is deeper than 64 levels is read as `Null`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Json {
@@ -28,10 +30,9 @@ const DEEPEST: usize = 64;
 impl Json {
     /// Reads a text, `None` if it is no JSON.
     pub fn parse(text: &str) -> Option<Json> {
-        let mut parser = Parser { text, at: 0 };
+        let mut parser = Parser::new(text);
         let value = parser.value(0)?;
-        parser.space();
-        (parser.at == text.len()).then(|| value)
+        parser.end().map(|_| value)
     }
 
     /// The member of that name, `Null` if there is none. Of two of one name the last counts.
@@ -164,12 +165,80 @@ pub fn quote(text: &str) -> String {
     out
 }
 
-struct Parser<'a> {
+/// Reads a text from its front. What is known can be read where it stands, without a
+/// tree in between.
+pub(crate) struct Parser<'a> {
     text: &'a str,
     at: usize,
 }
 
 impl<'a> Parser<'a> {
+    pub(crate) fn new(text: &'a str) -> Parser<'a> {
+        Parser { text, at: 0 }
+    }
+
+    /// Whether nothing follows.
+    pub(crate) fn end(&mut self) -> Option<()> {
+        self.space();
+        (self.at == self.text.len()).then(|| ())
+    }
+
+    /// Calls `member` at the value of each member of an object, with its name. Any
+    /// other value is stepped over.
+    pub(crate) fn members(&mut self, mut member: impl FnMut(&mut Self, &str) -> Option<()>) -> Option<()> {
+        self.space();
+        if self.peek()? != b'{' {
+            return self.value(0).map(drop);
+        }
+        self.at += 1;
+        self.space();
+        let mut first = true;
+        while self.eat("}").is_none() {
+            if !first {
+                self.eat(",")?;
+                self.space();
+            }
+            first = false;
+            let name = self.name()?;
+            self.space();
+            self.eat(":")?;
+            self.space();
+            member(self, &name)?;
+            self.space();
+        }
+        Some(())
+    }
+
+    /// A name of ours has no escapes and is not copied.
+    fn name(&mut self) -> Option<Cow<'a, str>> {
+        let from = self.at + 1;
+        let text = self.text;
+        let length = text.as_bytes().get(from..)?.iter().position(|b| matches!(b, b'"' | b'\\'))?;
+        if self.peek()? == b'"' && text.as_bytes()[from + length] == b'"' {
+            self.at = from + length + 1;
+            return Some(Cow::Borrowed(&text[from..from + length]));
+        }
+        self.string().map(Cow::Owned)
+    }
+
+    /// Steps over a null, and reports whether there was one.
+    pub(crate) fn null(&mut self) -> bool {
+        self.eat("null").is_some()
+    }
+
+    /// Reads a string, "" of any other value.
+    pub(crate) fn text(&mut self) -> Option<String> {
+        if self.peek()? == b'"' {
+            return self.string();
+        }
+        self.value(0).map(|_| String::new())
+    }
+
+    /// Reads an integer, 0 of any other value.
+    pub(crate) fn int(&mut self) -> Option<i64> {
+        self.value(0).map(|v| v.int().unwrap_or(0))
+    }
+
     fn peek(&self) -> Option<u8> {
         self.text.as_bytes().get(self.at).copied()
     }
@@ -184,7 +253,8 @@ impl<'a> Parser<'a> {
         self.text.as_bytes()[self.at..].starts_with(word.as_bytes()).then(|| self.at += word.len())
     }
 
-    fn value(&mut self, depth: usize) -> Option<Json> {
+    /// Reads a value that stands so deep.
+    pub(crate) fn value(&mut self, depth: usize) -> Option<Json> {
         self.space();
         match self.peek()? {
             b'n' => self.eat("null").map(|_| Json::Null),
