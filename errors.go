@@ -131,6 +131,9 @@ type Error struct {
 	RetryAfter time.Duration
 	// Plugin, Reason and DecisionID are set where a policy refused.
 	Plugin, Reason, DecisionID string
+	// Logged is what the log of operations keeps in place of Message, where that
+	// may repeat what somebody's data says.
+	Logged string `json:",omitempty"`
 	// Err is the cause, for the log only.
 	Err error `json:"-"`
 }
@@ -165,6 +168,13 @@ func (e *Error) Unwrap() error { return e.Err }
 func (e *Error) Because(err error) *Error {
 	c := *e
 	c.Err = err
+	return &c
+}
+
+// LoggedAs returns a copy of the refusal of which the log keeps this sentence.
+func (e *Error) LoggedAs(sentence string) *Error {
+	c := *e
+	c.Logged = sentence
 	return &c
 }
 

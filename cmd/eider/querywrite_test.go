@@ -57,6 +57,12 @@ func TestAStatementThatWritesHappensOnceUnderAKey(t *testing.T) {
 	if rows, row := newestCall(t, s, "query"); rows != "failed in_progress" || row["error_code"] != "query_failed" {
 		t.Errorf("the refused call has the rows %s: %v", rows, row)
 	}
+	if a := write(400, "INSERT INTO b.t SELECT strptime('a@b.example', '%Y')", "told"); !strings.Contains(a.Text("message"), "a@b.example") {
+		t.Errorf("the caller is not told the value: %s", a.Body)
+	}
+	if _, row := newestCall(t, s, "query"); row["error_message"] == "" || strings.Contains(fmt.Sprint(row), "b.example") {
+		t.Errorf("the log has %v", row)
+	}
 }
 
 func TestAStatementThatWritesIsOneCall(t *testing.T) {

@@ -162,13 +162,18 @@ func (c *Call) row(status eider.OperationStatus, refusal error) *audit.Row {
 	return r
 }
 
-// logged returns what the log keeps of a refusal. What DuckDB says of a tenant's
-// statement quotes its values, which the caller may read and the log must not keep:
-// all between the first quote and the last is left out.
+// logged returns what the log keeps of a refusal. A tenant's values may stand in
+// what is said of its statement, which the caller may read and the log must not
+// keep. Who repeats them says so in Logged; besides, all between the first quote and
+// the last is left out.
 func logged(refusal *eider.Error) string {
 	const quotes = "'\"`"
+	if refusal.Logged != "" {
+		return refusal.Logged
+	}
 	switch refusal.Code {
-	case eider.QueryFailed, eider.ImportFailed, eider.InvalidWhereClause, eider.DuplicateKeyValue, eider.StatementNotAllowed:
+	case eider.QueryFailed, eider.ImportFailed, eider.InvalidWhereClause, eider.DuplicateKeyValue, eider.StatementNotAllowed,
+		eider.InvalidColumnType, eider.InvalidPrimaryKey, eider.InvalidFormat:
 		first, last := strings.IndexAny(refusal.Message, quotes), strings.LastIndexAny(refusal.Message, quotes)
 		if first >= 0 {
 			return refusal.Message[:first] + "?" + refusal.Message[last+1:]

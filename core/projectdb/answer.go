@@ -131,7 +131,7 @@ var refusals = map[eider.Code]bool{
 // believable reports whether a refusal is one that a worker gives: it goes on to
 // the caller and into the log.
 func believable(e *wire.Error) bool {
-	length := len(e.Message)
+	length := len(e.Message) + len(e.Logged)
 	for _, f := range e.Fields {
 		length += len(f.Field) + len(f.Message)
 	}
@@ -139,5 +139,5 @@ func believable(e *wire.Error) bool {
 }
 
 func refusal(e *wire.Error) *eider.Error {
-	return &eider.Error{Code: e.Code, Message: e.Message, Fields: e.Fields}
+	return &eider.Error{Code: e.Code, Message: e.Message, Fields: e.Fields, Logged: e.Logged}
 }

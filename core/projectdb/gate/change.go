@@ -164,7 +164,11 @@ func (s *statement) create() error {
 		s.put("VIEW ")
 		s.Kind = "create view"
 	default:
-		return refuseAt(at.start, "CREATE %s is not allowed: CREATE TABLE .. AS and CREATE VIEW .. AS are", clip(at.text, 40))
+		what := "that"
+		if at.kind == word {
+			what = clip(at.text, 40)
+		}
+		return refuseAt(at.start, "CREATE %s is not allowed: CREATE TABLE .. AS and CREATE VIEW .. AS are", what)
 	}
 	if t.eat("if", "not", "exists") {
 		s.put("IF NOT EXISTS ")

@@ -7,6 +7,8 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+
+	"github.com/eiderdb/eider/core/duck"
 )
 
 // node is an object of the tree that DuckDB makes of a text.
@@ -73,14 +75,14 @@ func (s *serialized) refusal(offset int, p piece, whole bool) error {
 		case strings.HasPrefix(s.Message, "Only SELECT"):
 			return refuseAt(p.start, "what stands here is more than one expression or list: one statement is allowed at a time")
 		}
-		return failed(-1, "%s", clip(s.Message, 200))
+		return told(-1, duck.Complaint{Words: s.Message})
 	}
 	at := -1
 	if n, err := strconv.Atoi(s.Position); err == nil {
 		at = min(max(n+offset, p.start), p.start+len(p.text))
 	}
 	message, _, _ := strings.Cut(s.Message, "\n")
-	return failed(at, "%s", clip(message, 200))
+	return told(at, duck.Complaint{Words: message})
 }
 
 // notSelect says what a text that is no SELECT is.

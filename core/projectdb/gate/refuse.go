@@ -3,7 +3,6 @@ package gate
 import (
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/eiderdb/eider"
 	"github.com/eiderdb/eider/core/duck"
@@ -59,7 +58,7 @@ func failure(err error) error {
 	if !ok || complaint.Kind == duck.ComplaintMemory {
 		return err
 	}
-	return failed(-1, "%s", clip(strings.Join(strings.Fields(complaint.Words), " "), 200)).Because(err)
+	return told(-1, complaint).Because(err)
 }
 
 // clip keeps a message short, whatever was sent.

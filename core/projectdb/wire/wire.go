@@ -99,6 +99,7 @@ type End struct {
 type Error struct {
 	Code    eider.Code         `json:"code"`
 	Message string             `json:"message"`
+	Logged  string             `json:"logged,omitempty"`
 	Fields  []eider.FieldError `json:"fields,omitempty"`
 }
 

@@ -40,18 +40,23 @@ func (w *worker) blame(err error, sql string) error {
 	if !ok {
 		return err // explain has words for it
 	}
-	words := w.discreet(complaint.Words)
-	switch complaint.Kind {
-	case duck.ComplaintMemory:
+	code, at := eider.QueryFailed, ""
+	switch {
+	case complaint.Kind == duck.ComplaintMemory:
 		return w.outOfMemory()
-	case duck.ComplaintConstraint:
-		if strings.Contains(words, "uplicate key") {
-			return eider.Errorf(eider.DuplicateKeyValue, "%s", words)
-		}
-	case duck.ComplaintDenied:
-		return eider.Errorf(eider.StatementNotAllowed, "%s", words)
+	case duplicate(complaint):
+		code = eider.DuplicateKeyValue
+	case complaint.Kind == duck.ComplaintDenied:
+		code = eider.StatementNotAllowed
+	default:
+		at = written(complaint, sql)
 	}
-	return eider.Errorf(eider.QueryFailed, "%s%s", words, written(complaint, sql))
+	return eider.Errorf(code, "%s%s", w.discreet(complaint.Words), at).LoggedAs(gate.ForLog(complaint) + at)
+}
+
+// duplicate reports whether the complaint is of a key that is there twice.
+func duplicate(c duck.Complaint) bool {
+	return c.Kind == duck.ComplaintConstraint && strings.Contains(c.Words, "uplicate key")
 }
 
 func (w *worker) outOfMemory() error {
@@ -71,21 +76,38 @@ func (w *worker) blameFile(err error) error {
 	if err == nil || errors.As(err, &refusal) {
 		return err
 	}
-	complaint, ok := duck.Complains(err)
-	words := complaint.Words
+	complaint, ok := ofFile(err)
 	switch {
-	case errors.Is(err, duck.ErrIO):
-		_, words, ok = strings.Cut(err.Error(), "IO Error: ")
+	case !ok:
+		return err
 	case complaint.Kind == duck.ComplaintMemory:
 		return w.outOfMemory()
-	case complaint.Kind == duck.ComplaintConstraint && strings.Contains(words, "uplicate key"):
-		return eider.Errorf(eider.DuplicateKeyValue, "%s", w.told(words))
+	case duplicate(complaint):
+		return eider.Errorf(eider.DuplicateKeyValue, "%s", w.told(complaint.Words)).LoggedAs(w.logged(complaint))
 	}
-	if !ok {
-		return err
-	}
-	return eider.Errorf(eider.ImportFailed, "%s", w.told(words))
+	return eider.Errorf(eider.ImportFailed, "%s", w.told(complaint.Words)).LoggedAs(w.logged(complaint))
 }
+
+// ofFile is duck.Complains for an error of a file that is read: DuckDB takes some
+// that are no CSV or Parquet for failures of the disk.
+func ofFile(err error) (c duck.Complaint, ok bool) {
+	if c, ok = duck.Complains(err); !ok && errors.Is(err, duck.ErrIO) {
+		_, c.Words, ok = strings.Cut(err.Error(), "IO Error: ")
+	}
+	return c, ok
+}
+
+// logged is what the log keeps of what DuckDB says of a file: the place, where
+// that stands before any value.
+func (w *worker) logged(c duck.Complaint) string {
+	kept := gate.ForLog(c)
+	if m := loggedLine.FindStringSubmatch(w.discreet(c.Words)); m != nil {
+		return "line " + m[1] + ": " + kept
+	}
+	return kept
+}
+
+var loggedLine = regexp.MustCompile(`^(?:CSV Error on Line: |[A-Za-z ]{1,40} "the file",? [a-z0-9 ]{0,40}in (?:line|record/value) )(\d{1,12})\b`)
 
 // told is what DuckDB says of a file: the place first, then the sentence. The
 // line itself and advice on settings are left out.

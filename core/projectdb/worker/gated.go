@@ -50,8 +50,9 @@ func checkDefault(ctx context.Context, conn *duck.Conn, text, kind string) (stri
 		return "", err
 	}
 	_, err = conn.Text(ctx, `SELECT coalesce(CAST((`+checked+`) AS `+kind+`)::VARCHAR, '')`)
-	if words, ok := said(err); ok {
-		return "", eider.Errorf(eider.InvalidColumnType, "the default does not go with the type: %s", words)
+	if c, ok := said(err); ok {
+		return "", eider.Errorf(eider.InvalidColumnType, "the default does not go with the type: %s", c.Words).
+			LoggedAs("the default does not go with the type: " + gate.ForLog(c))
 	}
 	return checked, err
 }

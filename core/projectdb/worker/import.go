@@ -276,7 +276,8 @@ func (in *importing) byName(wanted []Column) error {
 			continue
 		}
 		if len(in.Columns) == 0 && in.Format != FormatJSON {
-			return eider.Errorf(eider.ImportFailed, "the table has no column %s; import_options.columns names those to import", clipped(field))
+			return eider.Errorf(eider.ImportFailed, "the table has no column %s; import_options.columns names those to import", clipped(field)).
+				LoggedAs("the table lacks a column of the file") // whose first line may be data
 		}
 		in.warnings = append(in.warnings, fmt.Sprintf("the file's column %s was not imported", clipped(field)))
 	}
@@ -338,18 +339,15 @@ func (in *importing) findFields(ctx context.Context, conn *duck.Conn) error {
 // unreadable tells a file that is not of its format from one with a row that is
 // not.
 func (in *importing) unreadable(err error) error {
-	complaint, ok := duck.Complains(err)
-	if !ok && !errors.Is(err, duck.ErrIO) {
+	complaint, ok := ofFile(err)
+	if !ok {
 		return err
 	}
-	words := complaint.Words
-	if !ok {
-		_, words, _ = strings.Cut(err.Error(), "IO Error: ")
-	}
-	if strings.HasPrefix(words, "Error when sniffing") {
+	if strings.HasPrefix(complaint.Words, "Error when sniffing") {
 		return eider.Errorf(eider.InvalidFormat, "the file is no CSV with this delimiter, quote and escape")
 	}
-	return eider.Errorf(eider.InvalidFormat, "the file is no %s that can be read: %s", in.Format, in.told(words))
+	return eider.Errorf(eider.InvalidFormat, "the file is no %s that can be read: %s", in.Format, in.told(complaint.Words)).
+		LoggedAs(fmt.Sprintf("the file is no %s that can be read: %s", in.Format, in.logged(complaint)))
 }
 
 // dialect is what read_csv is told of the file.

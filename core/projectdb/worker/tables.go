@@ -112,6 +112,9 @@ func inColumn(i int, err error) error {
 	}
 	told := *refusal
 	told.Message = fmt.Sprintf("column %d: %s", i+1, refusal.Message)
+	if refusal.Logged != "" {
+		told.Logged = fmt.Sprintf("column %d: %s", i+1, refusal.Logged)
+	}
 	return &told
 }
 
@@ -195,23 +198,20 @@ func dropTable(ctx context.Context, t *task) (any, error) {
 // blamed gives what DuckDB says of a tenant's text or values the code. What is no
 // fault of the tenant's stays as it is.
 func blamed(err error, code eider.Code) error {
-	if words, ok := said(err); ok {
-		return eider.Errorf(code, "%s", words)
+	if c, ok := said(err); ok {
+		return eider.Errorf(code, "%s", c.Words).LoggedAs(gate.ForLog(c))
 	}
 	return err
 }
 
-// said returns the first line of what DuckDB says of a tenant's text or values:
+// said returns what DuckDB says of a tenant's text or values, in its first line:
 // the others may repeat a statement of ours.
-func said(err error) (string, bool) {
+func said(err error) (c duck.Complaint, ok bool) {
 	var refusal *eider.Error
 	if err == nil || errors.As(err, &refusal) {
-		return "", false
+		return c, false
 	}
-	complaint, ok := duck.Complains(err)
-	if !ok || complaint.Kind == duck.ComplaintMemory {
-		return "", false
-	}
-	words, _, _ := strings.Cut(complaint.Words, "\n")
-	return words, true
+	c, ok = duck.Complains(err)
+	c.Words, _, _ = strings.Cut(c.Words, "\n")
+	return c, ok && c.Kind != duck.ComplaintMemory
 }

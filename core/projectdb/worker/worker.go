@@ -312,7 +312,7 @@ func (w *worker) run(ctx context.Context, t *task) (result json.RawMessage, err 
 func (w *worker) public(err error) *wire.Error {
 	var refusal *eider.Error
 	if errors.As(err, &refusal) {
-		return &wire.Error{Code: refusal.Code, Message: refusal.Message, Fields: refusal.Fields}
+		return &wire.Error{Code: refusal.Code, Message: refusal.Message, Fields: refusal.Fields, Logged: refusal.Logged}
 	}
 	if complaint, ok := duck.Complains(err); ok && complaint.Kind == duck.ComplaintMemory {
 		return &wire.Error{Code: eider.OutOfMemory, Message: fmt.Sprintf("this needs more memory than the project may use: the limit is %d MiB", w.setup.MemoryLimit>>20)}
