@@ -97,6 +97,9 @@ func logEnd(name string) (end, error) {
 	if err != nil {
 		return end{}, ofSystem(err)
 	}
+	if !info.Mode().IsRegular() {
+		return end{}, nil
+	}
 	return readLog(file, info.Size())
 }
 

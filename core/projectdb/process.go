@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"runtime/debug"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,6 +31,12 @@ type process struct {
 
 	addresses int64       // how many bytes of them it may have; 0: as many as there are
 	worn      atomic.Bool // it has few of them left
+
+	// folding is held where its log is folded into the file, and shared by those who
+	// copy both. soon asks for that at once; after an error it waits until notBefore.
+	folding   sync.RWMutex
+	soon      atomic.Bool
+	notBefore atomic.Int64 // in nanoseconds since 1970
 
 	once   sync.Once
 	reason atomic.Pointer[string] // why it was ended, if we did that
@@ -147,12 +152,15 @@ func (p *process) run(ctx context.Context, r wire.Request, sinks Sinks, out any,
 // settle waits until the worker has stopped a request that was cut, and kills the
 // worker that does not: to cut the stream is to ask, and nothing says that it was
 // heard.
+//
+// A commit cannot be stopped, and is given its time: cut off, it would be told as
+// undone, with all that was computed for it.
 func (p *process) settle(id int64) {
-	ctx, cancel := context.WithTimeout(context.Background(), p.kill)
-	defer cancel()
-	body, err := json.Marshal(wire.Request{ID: p.ids.Add(1), Op: wire.OpSettled, Args: json.RawMessage(strconv.FormatInt(id, 10))})
-	if err == nil {
-		_, err = p.guarded(ctx, body, Sinks{}, nil)
+	what := wire.Settle{ID: id}
+	commits, err := p.ask(p.kill, what)
+	if commits && err == nil {
+		what.Committed = true
+		_, err = p.ask(max(p.kill, commitWithin), what)
 	}
 	if err != nil && !errors.Is(err, errLost) {
 		p.murder(endedStuck)
@@ -169,6 +177,30 @@ func (p *process) guarded(ctx context.Context, body []byte, sinks Sinks, out any
 		}
 	}()
 	return p.exchange(ctx, body, sinks, out)
+}
+
+// commitWithin is what a commit has that nobody waits for any more.
+const commitWithin = time.Minute
+
+func (p *process) ask(within time.Duration, what wire.Settle) (commits bool, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), within)
+	defer cancel()
+	args, err := json.Marshal(what)
+	if err != nil {
+		return false, err
+	}
+	var s wire.Settled
+	err = p.request(ctx, wire.OpSettled, args, &s)
+	return s.Commits, err
+}
+
+// request has the worker do something of the server's own.
+func (p *process) request(ctx context.Context, op string, args json.RawMessage, out any) error {
+	body, err := json.Marshal(wire.Request{ID: p.ids.Add(1), Op: op, Args: args})
+	if err == nil {
+		_, err = p.guarded(ctx, body, Sinks{}, out)
+	}
+	return err
 }
 
 // exchange sends a request and takes its answer. ended says that nothing of it runs
@@ -230,7 +262,7 @@ func (p *process) murder(reason string) {
 }
 
 // closeWithin is what a worker has to fold its log into the database.
-const closeWithin = 5 * time.Second
+const closeWithin = 30 * time.Second
 
 // end closes the connection, at which the worker closes its database and exits,
 // and waits for that.

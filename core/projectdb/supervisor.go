@@ -105,6 +105,7 @@ type Supervisor struct {
 
 // slot is a project that is open or being opened.
 type slot struct {
+	folder string        // of the project, absolute
 	ready  chan struct{} // closed once worker or err is set
 	worker *process
 	err    error
@@ -259,7 +260,7 @@ func (s *Supervisor) take(p Project) (held *slot, mine bool, pause time.Duration
 			return nil, false, roomPause, nil // all of them are busy
 		}
 	}
-	held = &slot{ready: make(chan struct{}), uses: 1}
+	held = &slot{folder: filepath.Join(s.Dir, p.Folder), ready: make(chan struct{}), uses: 1}
 	s.open[p.UID] = held
 	return held, true, 0, nil
 }
@@ -359,15 +360,19 @@ func (s *Supervisor) end(which func(uid string) bool) {
 // makes no checkpoint, so that database and log can be copied, in this order. Held
 // reports whether it was the same worker all the time; if not, the copy is none.
 func (s *Supervisor) Hold(ctx context.Context, p Project) (held func() bool, release func(), err error) {
-	worker, release, err := s.acquire(ctx, p)
+	worker, used, err := s.acquire(ctx, p)
 	if err != nil {
 		return nil, nil, err
 	}
 	if err := worker.run(ctx, wire.Request{Op: "ping"}, Sinks{}, nil, func() {}); err != nil {
-		release()
+		used()
 		return nil, nil, err
 	}
-	return func() bool { return !worker.gone() }, release, nil
+	worker.folding.RLock()
+	return func() bool { return !worker.gone() }, func() {
+		worker.folding.RUnlock()
+		used()
+	}, nil
 }
 
 // tendEvery is how often workers are looked at.
@@ -387,6 +392,7 @@ func (s *Supervisor) tend() {
 		now := time.Now()
 		s.closeIdle(now.Add(-time.Duration(s.Settings.Idle)))
 		s.watch()
+		s.fold(now)
 		s.recover(now)
 	}
 }
@@ -475,6 +481,9 @@ func (s *Supervisor) Run(ctx context.Context, p Project, r wire.Request, sinks S
 	}
 	if lost == nil && !worker.gone() {
 		s.worked(p.UID)
+	}
+	if eider.CodeOf(err) == eider.StorageFull {
+		worker.soon.Store(true) // what was dropped gives its room back at a checkpoint
 	}
 	return err
 }

@@ -49,8 +49,23 @@ type Request struct {
 	Args json.RawMessage `json:"args,omitempty"`
 }
 
-// OpSettled is answered once the request whose id is the argument runs no more.
+// OpSettled, with a Settle, is answered by a Settled once that request runs no more,
+// or its commit has begun.
 const OpSettled = "settled"
+
+// OpCheckpoint has the worker fold its write-ahead log into the file.
+const OpCheckpoint = "checkpoint"
+
+// Settle names a request that was cut.
+type Settle struct {
+	ID        int64 `json:"id"`
+	Committed bool  `json:"committed,omitempty"` // wait for the end of its commit
+}
+
+// Settled is what became of it.
+type Settled struct {
+	Commits bool `json:"commits,omitempty"` // its commit has begun, and is not over
+}
 
 // The kinds of frame.
 const (

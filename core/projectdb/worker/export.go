@@ -33,6 +33,9 @@ func export(ctx context.Context, t *task) (any, error) {
 	}
 	var out Exported
 	err := t.outward.use(ctx, func(conn *duck.Conn) (err error) {
+		if err := t.begins(ctx); err != nil {
+			return err
+		}
 		// The filter is checked, and the rows are copied, as of one moment.
 		if err := conn.Begin(ctx); err != nil {
 			return err

@@ -21,7 +21,7 @@ type Raw struct {
 // Without locks DuckDB's own settings are left open too, so that nothing but the
 // confinement is in the way.
 func ServeUngated(log *slog.Logger, confine Confine, locked bool) error {
-	w := &worker{log: log, ops: operations(), locks: locks, write: newTurn()}
+	w := &worker{log: log, ops: operations(), locks: locks, write: newTurn(), commit: newTurn()}
 	if !locked {
 		w.locks = func(*worker) []string { return nil }
 	}

@@ -15,7 +15,7 @@ import (
 // harmless are the operations that put no text of a tenant into a statement, and
 // need none of the names that a foreign file could give another meaning.
 var harmless = []string{
-	"ping", wire.OpSettled, "applied", "measure", "list_buckets", "get_bucket", "list_tables", "get_table", "drop_bucket", "drop_table",
+	"ping", wire.OpSettled, wire.OpCheckpoint, "applied", "measure", "list_buckets", "get_bucket", "list_tables", "get_table", "drop_bucket", "drop_table",
 }
 
 // trusts refuses what the gate could not vouch for in a file with macros, types or

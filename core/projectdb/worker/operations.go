@@ -12,7 +12,7 @@ import (
 func operations() map[string]operation {
 	return map[string]operation{
 		"ping":    func(context.Context, *task) (any, error) { return struct{}{}, nil },
-		"applied": applied, wire.OpSettled: settled,
+		"applied": applied, wire.OpSettled: settled, wire.OpCheckpoint: checkpoint,
 		"query": query, "execute": execute, "import": importFile, "export": export,
 		"measure": measured,
 

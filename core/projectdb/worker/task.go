@@ -23,6 +23,7 @@ type task struct {
 	request wire.Request
 	stream  grpc.ServerStream
 	kept    string // JSON that is written beside the call's id
+	commits chan struct{}
 }
 
 // keep has the result of a change written beside the id of its call: whoever
@@ -68,11 +69,25 @@ func (t *task) head(v any) error {
 // read runs do with a connection of its own, which is thrown away: what a
 // statement leaves in a connection is nobody else's.
 func (t *task) read(ctx context.Context, do func(*duck.Conn) error) error {
+	if err := t.begins(ctx); err != nil {
+		return err
+	}
 	conn, err := t.db.Conn(ctx)
 	if err != nil {
 		return err
 	}
 	return errors.Join(do(conn), conn.Close())
+}
+
+// begins waits while a change commits. Rows that were written to the file before
+// their commit are seen by all from its beginning on, those that it deletes until its
+// end: a read that began between would see both.
+func (w *worker) begins(ctx context.Context) error {
+	if err := w.commit.take(ctx); err != nil {
+		return err
+	}
+	w.commit.pass()
+	return nil
 }
 
 // change runs do in a transaction, beside which the id of the call is written: a
@@ -102,6 +117,11 @@ func (t *task) changeOn(ctx context.Context, use func(context.Context, func(*duc
 		if err != nil {
 			return errors.Join(err, conn.Rollback())
 		}
+		close(t.commits)
+		if err := t.commit.take(context.WithoutCancel(ctx)); err != nil {
+			return err
+		}
+		defer t.commit.pass()
 		return conn.Commit()
 	})
 }

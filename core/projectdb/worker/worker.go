@@ -36,7 +36,7 @@ type Confine func(wire.Setup) error
 
 // Serve is the life of a worker. It returns when the server has closed its end.
 func Serve(log *slog.Logger, confine Confine) error {
-	return serve(confine, &worker{log: log, ops: operations(), locks: locks, write: newTurn()})
+	return serve(confine, &worker{log: log, ops: operations(), locks: locks, write: newTurn(), commit: newTurn()})
 }
 
 func serve(confine Confine, w *worker) error {
@@ -105,11 +105,12 @@ type worker struct {
 	ops     map[string]operation
 	locks   func(*worker) []string
 	write   turn // one change at a time; reads go on beside it
+	commit  turn // had while a change commits, and by each read as it begins
 	over    sync.Once
 	quit    func()
 
 	tasks   sync.Mutex
-	running map[int64]chan struct{} // by request; closed at its end
+	running map[int64]*run // by request
 
 	measuring sync.Mutex
 	passed    passed
@@ -228,57 +229,79 @@ func (w *worker) handle(_ any, stream grpc.ServerStream) (err error) {
 	if err := json.Unmarshal(first.Body, &request); err != nil || first.Kind != wire.KindRequest {
 		return fmt.Errorf("no request: %w", err)
 	}
-	defer w.begin(request.ID)()
-	t := &task{worker: w, request: request, stream: stream}
+	r, end := w.begin(request.ID)
+	defer end()
+	t := &task{worker: w, request: request, stream: stream, commits: r.commits}
 	result, err := w.run(stream.Context(), t)
-	end := wire.End{Result: result}
+	last := wire.End{Result: result}
 	if err != nil {
-		end.Error = w.public(err)
+		last.Error = w.public(err)
 	}
-	if end.Last = w.db.Dead() != nil; end.Last {
+	if last.Last = w.db.Dead() != nil; last.Last {
 		defer w.over.Do(w.quit)
 	}
-	text, err := json.Marshal(end)
+	text, err := json.Marshal(last)
 	if err != nil {
 		return err
 	}
 	return t.send(wire.KindEnd, text)
 }
 
-// begin notes that a request runs, until the returned function is called.
-func (w *worker) begin(id int64) (end func()) {
-	over := make(chan struct{})
+// run is a request that runs. Its channels are closed once it is over, and once its
+// commit has begun.
+type run struct{ over, commits chan struct{} }
+
+// begin notes that a request runs, until end is called.
+func (w *worker) begin(id int64) (r *run, end func()) {
+	r = &run{make(chan struct{}), make(chan struct{})}
 	w.tasks.Lock()
 	defer w.tasks.Unlock()
 	if w.running == nil {
-		w.running = map[int64]chan struct{}{}
+		w.running = map[int64]*run{}
 	}
-	w.running[id] = over
-	return func() {
+	w.running[id] = r
+	return r, func() {
 		w.tasks.Lock()
 		defer w.tasks.Unlock()
 		delete(w.running, id)
-		close(over)
+		close(r.over)
 	}
 }
 
-// settled waits for the end of a request, if it runs.
+// settled waits for the end of a request, if it runs, or until its commit has begun:
+// that is finished, and cannot be told to stop.
 func settled(ctx context.Context, t *task) (any, error) {
-	var id int64
-	if err := t.args(&id); err != nil {
+	var s wire.Settle
+	if err := t.args(&s); err != nil {
 		return nil, err
 	}
 	t.tasks.Lock()
-	over := t.running[id]
+	r := t.running[s.ID]
 	t.tasks.Unlock()
-	if over != nil {
-		select {
-		case <-over:
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
+	if r == nil {
+		return wire.Settled{}, nil
 	}
-	return struct{}{}, nil
+	commits := r.commits
+	if s.Committed {
+		commits = nil
+	}
+	select {
+	case <-r.over:
+		return wire.Settled{}, nil
+	case <-commits:
+		return wire.Settled{Commits: true}, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// checkpoint folds the write-ahead log into the file. No change runs meanwhile.
+func checkpoint(ctx context.Context, t *task) (any, error) {
+	if err := t.write.take(ctx); err != nil {
+		return nil, err
+	}
+	defer t.write.pass()
+	return struct{}{}, t.db.Checkpoint(ctx)
 }
 
 func (w *worker) run(ctx context.Context, t *task) (result json.RawMessage, err error) {
