@@ -74,7 +74,7 @@ func contents(language, kind string) map[string]string {
 	case "rust":
 		all["Cargo.toml"], all["src/lib.rs"] = in+"Cargo.toml.txt", in+kind+".txt"
 	case "assemblyscript":
-		all["asconfig.json"], all["plugin.ts"] = in+"asconfig.json", in+kind+".txt"
+		all["asconfig.json"], all["plugin.ts"] = in+kind+".asconfig.json", in+kind+".txt"
 	}
 	for _, name := range below(language) {
 		rest := strings.TrimPrefix(name, language+"/")

@@ -1,8 +1,7 @@
-import { JSON } from "json-as";
 import { Json, quote } from "./json";
+import { Scanner } from "./scan";
 
 /** Who asks for an operation. */
-@json
 export class Actor {
   /** root, key, system, local or signed_url */
   type: string = "";
@@ -15,7 +14,6 @@ export class Actor {
 }
 
 /** What an operation is about. */
-@json
 export class Resource {
   type: string = "";
   /** Empty where the operation makes the thing: look into the input. */
@@ -23,7 +21,6 @@ export class Resource {
 }
 
 /** What is counted. */
-@json
 export class Amounts {
   projects: i64 = 0;
   bytes: i64 = 0;
@@ -36,7 +33,6 @@ export class Amounts {
  * What would be held with this operation, and with those that were admitted before
  * it: a quota is usage above a limit, and races pass nothing.
  */
-@json
 export class Usage {
   /** Zero without a project. */
   project: Amounts = new Amounts();
@@ -46,7 +42,6 @@ export class Usage {
 }
 
 /** How an operation was asked for. */
-@json
 export class Request {
   id: string = "";
   source_ip: string = "";
@@ -54,15 +49,6 @@ export class Request {
   method: string = "";
   /** The declared pattern, never the path. */
   route: string = "";
-}
-
-@json
-class ProjectMessage {
-  id: string = "";
-  uid: string = "";
-  name: string = "";
-  status: string = "";
-  settings: JSON.Raw = new JSON.Raw("{}");
 }
 
 /** The project that an operation belongs to. */
@@ -74,18 +60,6 @@ export class Project {
     public status: string,
     public settings: Json,
   ) {}
-}
-
-@json
-class EventMessage {
-  operation: string = "";
-  time_ms: i64 = 0;
-  actor: Actor = new Actor();
-  resource: Resource = new Resource();
-  project: ProjectMessage | null = null;
-  usage: Usage = new Usage();
-  request: Request = new Request();
-  input: JSON.Raw = new JSON.Raw("null");
 }
 
 /** What a policy is asked about, before the operation runs. */
@@ -104,19 +78,92 @@ export class Event {
   input: Json = new Json();
 }
 
-export function readEvent(text: string): Event {
-  const m = JSON.parse<EventMessage>(text);
+/** Reads the event in memory. */
+export function readEvent(ptr: usize, len: i32): Event {
+  const s = new Scanner(ptr, len);
   const e = new Event();
-  e.operation = m.operation;
-  e.timeMs = m.time_ms;
-  e.actor = m.actor;
-  e.resource = m.resource;
-  const p = m.project;
-  if (p !== null) e.project = new Project(p.id, p.uid, p.name, p.status, new Json(p.settings.data));
-  e.usage = m.usage;
-  e.request = m.request;
-  e.input = new Json(m.input.data);
+  if (s.open()) {
+    while (s.next()) {
+      if (s.is("operation")) e.operation = s.text();
+      else if (s.is("time_ms")) e.timeMs = s.int();
+      else if (s.is("actor")) readActor(s, e.actor);
+      else if (s.is("resource")) readResource(s, e.resource);
+      else if (s.is("project")) e.project = s.nil() ? null : readProject(s);
+      else if (s.is("usage")) readUsage(s, e.usage);
+      else if (s.is("request")) readRequest(s, e.request);
+      else if (s.is("input")) e.input = new Json(s.raw());
+      else s.skip();
+    }
+  }
   return e;
+}
+
+function readActor(s: Scanner, a: Actor): void {
+  if (!s.open()) return;
+  while (s.next()) {
+    if (s.is("type")) a.type = s.text();
+    else if (s.is("id")) a.id = s.text();
+    else if (s.is("name")) a.name = s.text();
+    else if (s.is("role")) a.role = s.text();
+    else if (s.is("project_id")) a.project_id = s.text();
+    else s.skip();
+  }
+}
+
+function readResource(s: Scanner, r: Resource): void {
+  if (!s.open()) return;
+  while (s.next()) {
+    if (s.is("type")) r.type = s.text();
+    else if (s.is("id")) r.id = s.text();
+    else s.skip();
+  }
+}
+
+function readProject(s: Scanner): Project {
+  const p = new Project("", "", "", "", new Json("{}"));
+  if (!s.open()) return p;
+  while (s.next()) {
+    if (s.is("id")) p.id = s.text();
+    else if (s.is("uid")) p.uid = s.text();
+    else if (s.is("name")) p.name = s.text();
+    else if (s.is("status")) p.status = s.text();
+    else if (s.is("settings")) p.settings = new Json(s.raw());
+    else s.skip();
+  }
+  return p;
+}
+
+function readUsage(s: Scanner, u: Usage): void {
+  if (!s.open()) return;
+  while (s.next()) {
+    if (s.is("project")) readAmounts(s, u.project);
+    else if (s.is("server")) readAmounts(s, u.server);
+    else if (s.is("adds")) readAmounts(s, u.adds);
+    else s.skip();
+  }
+}
+
+function readAmounts(s: Scanner, a: Amounts): void {
+  if (!s.open()) return;
+  while (s.next()) {
+    if (s.is("projects")) a.projects = s.int();
+    else if (s.is("bytes")) a.bytes = s.int();
+    else if (s.is("files")) a.files = s.int();
+    else if (s.is("tables")) a.tables = s.int();
+    else if (s.is("rows")) a.rows = s.int();
+    else s.skip();
+  }
+}
+
+function readRequest(s: Scanner, r: Request): void {
+  if (!s.open()) return;
+  while (s.next()) {
+    if (s.is("id")) r.id = s.text();
+    else if (s.is("source_ip")) r.source_ip = s.text();
+    else if (s.is("method")) r.method = s.text();
+    else if (s.is("route")) r.route = s.text();
+    else s.skip();
+  }
 }
 
 /** The answer of a policy. */
@@ -162,6 +209,7 @@ export class Decision {
   }
 
   toJSON(): string {
+    if (this.isAllow()) return '{"decision":"allow"}';
     const code = this.code == "" ? "" : ',"code":"' + this.code + '"';
     return '{"decision":"' + this.verdict + '"' + code + ',"reason":' + quote(this.reason) +
       ',"retry_after_ms":' + this.retryAfterMs.toString() + "}";
@@ -199,17 +247,6 @@ export class Row {
   }
 }
 
-@json
-class BatchMessage {
-  sink: string = "";
-  epoch: i64 = 0;
-  first_id: i64 = 0;
-  last_id: i64 = 0;
-  attempt: i64 = 0;
-  rows: JSON.Raw = new JSON.Raw("[]");
-  checkpoint: JSON.Raw = new JSON.Raw("null");
-}
-
 /** Rows of the log, in the order of their ids. */
 export class Batch {
   constructor(
@@ -227,12 +264,25 @@ export class Batch {
   ) {}
 }
 
-export function readBatch(text: string): Batch {
-  const m = JSON.parse<BatchMessage>(text);
-  const rows: Row[] = [];
-  const items = new Json(m.rows.data).items();
-  for (let i = 0; i < items.length; i++) rows.push(new Row(items[i]));
-  return new Batch(m.sink, m.epoch, m.first_id, m.last_id, m.attempt, rows, new Json(m.checkpoint.data));
+/** Reads the batch in memory. */
+export function readBatch(ptr: usize, len: i32): Batch {
+  const s = new Scanner(ptr, len);
+  const b = new Batch("", 0, 0, 0, 0, [], new Json("null"));
+  if (s.open()) {
+    while (s.next()) {
+      if (s.is("sink")) b.sink = s.text();
+      else if (s.is("epoch")) b.epoch = s.int();
+      else if (s.is("first_id")) b.firstId = s.int();
+      else if (s.is("last_id")) b.lastId = s.int();
+      else if (s.is("attempt")) b.attempt = s.int();
+      else if (s.is("checkpoint")) b.checkpoint = new Json(s.raw());
+      else if (s.is("rows")) {
+        const items = new Json(s.raw()).items();
+        for (let i = 0; i < items.length; i++) b.rows.push(new Row(items[i]));
+      } else s.skip();
+    }
+  }
+  return b;
 }
 
 /** The answer of a sink. */

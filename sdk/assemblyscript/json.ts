@@ -170,8 +170,8 @@ function stringEnd(s: string, at: i32): i32 {
   return -1;
 }
 
-// unquote reads a whole string, its quotes included.
-function unquote(s: string): string {
+/** Reads a whole string, its quotes included. */
+export function unquote(s: string): string {
   let out = "";
   let from = 1;
   const end = s.length - 1;
