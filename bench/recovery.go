@@ -168,7 +168,7 @@ func (b *bench) readLog(ctx context.Context, s *server, head int64) error {
 		}
 		b.table.add(got.row("log of " + thousands(head) + " rows: " + c.what))
 	}
-	b.table.note("Pages of a log of 10 million rows: EIDER_BENCH_LOG=10000000 go test -tags duckdb_arrow -run '^$' -bench Lists ./core/audit")
+	b.table.note("Pages of a log of 10 million rows, and what reading all of it costs a row: EIDER_BENCH_LOG=10000000 go test -tags duckdb_arrow -run '^$' -bench LargeLog ./core/audit")
 	return nil
 }
 
@@ -276,6 +276,12 @@ func (b *bench) benchRebuild(ctx context.Context) error {
 		return errors.Join(err, fmt.Errorf("eider rebuild said %s", said))
 	}
 	b.table.add(once(fmt.Sprintf("rebuild of %s projects", thousands(int64(count))), int64(count), time.Since(begun)))
+	begun = time.Now()
+	said, err = exec.CommandContext(ctx, b.eider, "check", "--deep", "--data-dir", dir).CombinedOutput()
+	if err != nil || !strings.Contains(string(said), "consistent") {
+		return errors.Join(err, fmt.Errorf("eider check --deep said %s", said))
+	}
+	b.table.add(once(fmt.Sprintf("deep check of the %s projects, each opened", thousands(int64(count))), int64(count), time.Since(begun)))
 	return nil
 }
 

@@ -96,7 +96,7 @@ func fill(b *testing.B, path string, n int64) {
 				'p' || (hash(i) %% 1000), 'u-' || (hash(i) %% 1000), ['query', 'create_table', 'upload_file'][1 + i %% 3], 'table', 't' || (i %% 5000),
 				'{"sql":"SELECT ' || md5(i::TEXT) || '"}', i %% 9999, CASE WHEN hash(i) %% 50 = 0 THEN 'failed' ELSE 'success' END,
 				'', '', '', 0, 1, unhex(md5(i::TEXT) || md5(i::TEXT)), unhex(md5(i::TEXT) || md5(i::TEXT)),
-				CASE WHEN i = %d THEN %d ELSE (hash(i) >> 1)::BIGINT END
+				CASE WHEN i = %d THEN %d ELSE (hash(i)::HUGEINT - 9223372036854775808)::BIGINT END
 			FROM range(%d, %d) r(i)`, n/3, n/3, audit.RequestHash(requestOf(n/3)), from+1, min(n, from+500_000)+1)))
 	}
 	must(b, db.Checkpoint(context.Background()))

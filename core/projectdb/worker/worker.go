@@ -25,6 +25,7 @@ import (
 	"github.com/eiderdb/eider/core/duck"
 	"github.com/eiderdb/eider/core/projectdb/gate"
 	"github.com/eiderdb/eider/core/projectdb/wire"
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 )
 
@@ -44,8 +45,10 @@ func serve(confine Confine, w *worker) error {
 	if err != nil {
 		return err
 	}
-	if err := warm(); err != nil {
-		return fmt.Errorf("warm up: %w", err)
+	if !spoken(conn) {
+		if err := warm(); err != nil {
+			return fmt.Errorf("warm up: %w", err)
+		}
 	}
 	setup, lock, err := wire.ReceiveSetup(conn)
 	if errors.Is(err, io.EOF) {
@@ -81,6 +84,20 @@ func socket() (*net.UnixConn, error) {
 		return nil, errors.New("a worker is started by the server, with a unix socket")
 	}
 	return unix, nil
+}
+
+// spoken reports whether a project waits for this worker already: then there is no time
+// to warm up, which as a whole costs more than it spares.
+func spoken(conn *net.UnixConn) (yes bool) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return false
+	}
+	_ = raw.Control(func(fd uintptr) { // what fails here fails again where the setup is received
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+		yes = n > 0 && err == nil
+	})
+	return yes
 }
 
 // warm opens DuckDB once in memory: what it loads and allocates then is there
