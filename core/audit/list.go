@@ -34,7 +34,15 @@ type Filter struct {
 const (
 	firstWindow = 20_000
 	widen       = 8
+	denseWindow = 4 // ids for each row that is asked for, where nearly every row matches
 )
+
+// takesAny reports whether the filter chooses all rows, but perhaps the intents of
+// calls that have ended. To sort a first window for some of them would cost most.
+func (f Filter) takesAny() bool {
+	f.AllRows, f.Before, f.After, f.Limit = false, 0, 0, 0
+	return f == Filter{}
+}
 
 // List returns the rows that match, newest first, at most Limit. It shows the log
 // as it was at one instant: a call that ends meanwhile is shown by its intent.
@@ -46,7 +54,11 @@ func (l *Log) List(ctx context.Context, v *metadata.View, f Filter) ([]Row, erro
 		upper = f.Before
 	}
 	var found []Row
-	for window := int64(firstWindow); upper > 1 && len(found) < f.Limit; window *= widen {
+	window := int64(firstWindow)
+	if f.takesAny() {
+		window = min(window, int64(denseWindow*max(1, f.Limit)))
+	}
+	for ; upper > 1 && len(found) < f.Limit; window *= widen {
 		lower := max(1, upper-window)
 		where, args := f.conditions(unfinished, upper, lower, lower > l.unhashed())
 		rows, err := v.Query(ctx, selectRow+where+fmt.Sprintf(" ORDER BY id DESC LIMIT %d", f.Limit-len(found)), args...)
