@@ -156,6 +156,12 @@ func TestBackupThatFailsLeavesTheOldOnesWhole(t *testing.T) {
 			steps, failAt, errno = 0, at, c.errno
 			mu.Unlock()
 			a := s.Do(s.Root, "POST /admin/backups", "")
+			mu.Lock()
+			met := steps >= at
+			mu.Unlock()
+			if !met {
+				continue // the project's log was folded in meanwhile, and there is less to copy
+			}
 			if a.Status != c.status || a.Code() != c.code {
 				if errors.Is(c.errno, syscall.EROFS) && a.Status == 201 {
 					continue // a link that cannot be made is a copy
