@@ -62,19 +62,23 @@ func export(ctx context.Context, t *task) (any, error) {
 
 // rows is the statement whose rows are exported.
 func (e *Export) rows(ctx context.Context, conn *duck.Conn, d *described) (string, error) {
-	columns := "*"
-	if len(e.Columns) > 0 {
-		var names []string
-		for _, name := range e.Columns {
-			at, err := d.column(name)
-			if err != nil {
-				return "", err
-			}
-			names = append(names, d.Columns[at].Name)
+	names := e.Columns
+	if len(names) == 0 {
+		for _, c := range d.Columns {
+			names = append(names, c.Name)
 		}
-		columns = quoteAll(names)
 	}
-	rows := "SELECT " + columns + " FROM " + d.sql()
+	columns := make([]string, len(names))
+	for i, name := range names {
+		at, err := d.column(name)
+		if err != nil {
+			return "", err
+		}
+		if columns[i], err = exactly(ctx, conn, d.sql(), e.Format, d.Columns[at].Column); err != nil {
+			return "", err
+		}
+	}
+	rows := "SELECT " + strings.Join(columns, ", ") + " FROM " + d.sql()
 	if e.Where != "" {
 		where, err := checkWhere(ctx, conn, e.Where)
 		if err != nil {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
 
 	"github.com/eiderdb/eider"
@@ -64,14 +63,11 @@ func importFile(ctx context.Context, t *task) (any, error) {
 	if err := in.look(ctx); err != nil {
 		return nil, err
 	}
-	out := Imported{}
-	err := t.changeOn(ctx, t.inward.use, func(conn *duck.Conn) (err error) {
-		out, err = in.run(ctx, conn)
-		if err != nil {
-			return err
-		}
-		return t.keep(out)
-	})
+	out, err := in.change(ctx)
+	if in.emptyMisfit(err) {
+		in.quotedNulls = true
+		out, err = in.change(ctx)
+	}
 	if err != nil {
 		return nil, t.blameFile(err)
 	}
@@ -79,6 +75,26 @@ func importFile(ctx context.Context, t *task) (any, error) {
 	out.Measured = t.measure(after)
 	out.Size = in.size(after)
 	return out, nil
+}
+
+// change imports in a transaction.
+func (in *importing) change(ctx context.Context) (out Imported, err error) {
+	err = in.changeOn(ctx, in.inward.use, func(conn *duck.Conn) (err error) {
+		out, err = in.run(ctx, conn)
+		if err != nil {
+			return err
+		}
+		return in.keep(out)
+	})
+	return out, err
+}
+
+// emptyMisfit reports whether "" is what could not become a value. In a text column
+// it is an empty text; but a program that quotes every field means NULL.
+func (in *importing) emptyMisfit(err error) bool {
+	complaint, ok := duck.Complains(err)
+	return ok && in.Format == FormatCSV && !in.quotedNulls && in.CSV.NullString == "" && complaint.Kind != duck.ComplaintMemory &&
+		(strings.Contains(complaint.Words, `string ""`) || strings.Contains(complaint.Words, `: ""`))
 }
 
 // size returns the size of the table once the rows are committed: before, the
@@ -105,6 +121,7 @@ type importing struct {
 	table       described
 	fields      []string // of the file
 	empty       bool     // it has no rows, and no fields to be told by
+	quotedNulls bool     // "" is NULL in it, and not an empty text
 	mapped      []mapped
 	warnings    []string
 }
@@ -114,6 +131,7 @@ type mapped struct{ field, column, kind string }
 
 // run imports inside the transaction.
 func (in *importing) run(ctx context.Context, conn *duck.Conn) (out Imported, err error) {
+	in.mapped, in.warnings = nil, nil
 	if in.table, err = describe(ctx, conn, in.Bucket, in.Table); err != nil {
 		return out, err
 	}
@@ -138,6 +156,14 @@ func (in *importing) run(ctx context.Context, conn *duck.Conn) (out Imported, er
 	in.progress(insertShare, out.Rows)
 	if out.RowsAfter, err = countRows(ctx, conn, in.table.sql()); err != nil {
 		return out, err
+	}
+	for _, m := range in.mapped {
+		if why := inexact(in.Format, m.kind); why != "" {
+			in.warnings = append(in.warnings, fmt.Sprintf("column %s: %s", m.column, why))
+		}
+	}
+	if in.quotedNulls {
+		in.warnings = append(in.warnings, `a column that is no text has "" in the file: there and in the others it was taken for NULL`)
 	}
 	out.Warnings = append([]string{}, in.warnings...)
 	return out, nil
@@ -352,7 +378,7 @@ func (in *importing) unreadable(err error) error {
 
 // dialect is what read_csv is told of the file.
 func (in *importing) dialect() string {
-	return fmt.Sprintf(", header=%s, delim='%s', quote='%s', escape='%s', nullstr='%s', compression='%s'", strconv.FormatBool(in.CSV.Header),
+	return fmt.Sprintf(", header=%t, allow_quoted_nulls=%t, delim='%s', quote='%s', escape='%s', nullstr='%s', compression='%s'", in.CSV.Header, in.quotedNulls,
 		quoteText(in.CSV.Delimiter), quoteText(in.CSV.Quote), quoteText(in.CSV.Escape), quoteText(in.CSV.NullString), in.compression)
 }
 
@@ -370,7 +396,7 @@ func (in *importing) source() string {
 	path := "'" + quoteText(in.path(inFile)) + "'"
 	kinds := map[string]string{}
 	for _, m := range in.mapped {
-		kinds[m.field] = m.kind
+		kinds[m.field] = readAs(in.Format, m.kind)
 	}
 	var types []string
 	for _, f := range in.fields {
@@ -393,11 +419,19 @@ func (in *importing) source() string {
 	return "read_parquet(" + path + ")"
 }
 
+// value is the expression that a column is filled with.
+func (m *mapped) value(format string) string {
+	if readAs(format, m.kind) == m.kind {
+		return quote(m.field)
+	}
+	return "CAST(" + quote(m.field) + " AS " + m.kind + ")"
+}
+
 // insert is the statement that imports.
 func (in *importing) insert() string {
 	var columns, values []string
 	for _, m := range in.mapped {
-		columns, values = append(columns, quote(m.column)), append(values, quote(m.field))
+		columns, values = append(columns, quote(m.column)), append(values, m.value(in.Format))
 	}
 	head := "INSERT INTO " + in.table.sql() + " (" + strings.Join(columns, ", ") + ") SELECT " + strings.Join(values, ", ")
 	if in.Dedup != DedupUpdate || len(in.table.Key) == 0 {
@@ -406,7 +440,7 @@ func (in *importing) insert() string {
 	var key, sets []string
 	for _, m := range in.mapped {
 		if in.table.inKey(m.column) {
-			key = append(key, quote(m.field))
+			key = append(key, m.value(in.Format))
 		} else {
 			sets = append(sets, quote(m.column)+" = excluded."+quote(m.column))
 		}
