@@ -199,3 +199,43 @@ func TestRepairGivesUpStuckOperations(t *testing.T) {
 	s = apptest.Start(t, s.Dir, options(), nil)
 	wantFindings(t, s.Want(200, s.Root, "GET /health/consistency", ""))
 }
+
+// An upload that is complete was acknowledged: its bytes are looked for as a file's,
+// and a repair gives up what is damaged. One that is not whole is nobody's finding.
+func TestDamagedUploadsAreFoundAndRepaired(t *testing.T) {
+	s := start(t, nil)
+	key := project(t, s, "p")
+	uploads := map[string]string{}
+	for _, name := range []string{"gone", "short", "flipped", "whole", "part"} {
+		made := s.Want(200, key, "POST /projects/p/files/prepare", `{"filename":"`+name+`"}`)
+		header := "Content-Type: text/plain"
+		if name == "part" {
+			header = "Content-Range: bytes 0-4/10"
+		}
+		up := s.Want(200, key, "PUT "+made.Text("upload_url"), "bytes", header)
+		path := filepath.Join(s.Dir, "files", up.Text("staging_path"))
+		uploads[name] = made.Text("upload_key")
+		switch name {
+		case "gone":
+			remove(t, path)
+		case "short":
+			overwrite(t, path, "by")
+		case "flipped":
+			overwrite(t, path, "bytez")
+		}
+	}
+	gone, short, flipped := "missing_file file:"+uploads["gone"], "size_drift file:"+uploads["short"], "checksum_mismatch file:"+uploads["flipped"]
+	wantFindings(t, s.Want(200, s.Root, "GET /health/consistency", ""), gone, short)
+	wantFindings(t, s.Want(200, s.Root, "GET /health/consistency?deep=true", ""), gone, short, flipped)
+	if r := s.Want(200, s.Root, "POST /admin/repair", `{"dry_run":false,"deep":true}`); r.JSON["repaired"] != 3.0 {
+		t.Errorf("the repair says %s", r.Body)
+	}
+	wantFindings(t, s.Want(200, s.Root, "GET /health/consistency?deep=true", ""))
+	for _, name := range []string{"gone", "short", "flipped"} {
+		s.Want(404, key, "POST /projects/p/files", `{"upload_key":"`+uploads[name]+`"}`)
+	}
+	s.Want(201, key, "POST /projects/p/files", `{"upload_key":"`+uploads["whole"]+`"}`)
+	s.Stop()
+	s = apptest.Start(t, s.Dir, options(), nil) // nothing of it is reserved, or left
+	wantFindings(t, s.Want(200, s.Root, "GET /health/consistency?deep=true", ""))
+}

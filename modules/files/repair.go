@@ -34,7 +34,10 @@ func (f *Files) declareRepairs(r *core.Registry) {
 		Deleted: true, Locked: true, Frees: true,
 	}, operation.Steps[damagedFile, *damagePlan, operation.Nothing]{
 		Intent: f.pickDamaged, Claims: func(plan *damagePlan) []metadata.Claim {
-			return []metadata.Claim{{Resource: fileResource(plan.ID), Exclusive: true}, {Resource: operation.ProjectResource(plan.Blob.Project)}}
+			return []metadata.Claim{
+				{Resource: fileResource(plan.ID), Exclusive: true}, {Resource: uploadResource(plan.ID), Exclusive: true},
+				{Resource: operation.ProjectResource(plan.Blob.Project)},
+			}
 		},
 		Effect: f.setAside, Applied: f.isSetAside, Undo: f.bringBack, Outcome: f.forgetDamaged,
 		Revert: func(context.Context, *operation.Tx, *damagePlan) error { return nil },
@@ -102,7 +105,8 @@ func (f *Files) tellLost(ctx context.Context, _ *operation.Tx, plan *lostBlobs) 
 	return operation.Nothing{}, nil
 }
 
-// damagedFile names a file whose bytes are missing or not what they were.
+// damagedFile names a file, or a complete upload, whose bytes are missing or not what
+// they were.
 type damagedFile struct {
 	ID   string     `json:"id"`
 	Kind check.Kind `json:"kind"`
@@ -113,6 +117,8 @@ type damagePlan struct {
 	Kind check.Kind `json:"kind"`
 	Blob blob.Key   `json:"blob"`
 	To   string     `json:"to"` // relative to the data folder
+	// Upload tells that it is not registered yet.
+	Upload bool `json:"upload,omitempty"`
 
 	row row
 }
@@ -120,14 +126,27 @@ type damagePlan struct {
 func (f *Files) pickDamaged(ctx context.Context, tx *operation.Tx, in damagedFile) (*damagePlan, error) {
 	call := operation.From(ctx)
 	call.Resource(in.ID)
-	found, err := f.rows.Get(ctx, tx, in.ID)
+	found, upload, err := f.either(ctx, tx, in.ID)
 	if err != nil {
 		return nil, err
 	}
 	if found.ProjectUID != call.Project.UID {
 		return nil, eider.Errorf(eider.FileNotFound, "there is no such file")
 	}
-	return &damagePlan{in.ID, in.Kind, found.key(), filepath.Join(lostDir, "file."+call.ID), found}, nil
+	return &damagePlan{in.ID, in.Kind, found.key(), filepath.Join(lostDir, "file."+call.ID), upload, found}, nil
+}
+
+// either returns a file, or else a complete upload.
+func (f *Files) either(ctx context.Context, r metadata.Reader, id string) (found row, upload bool, err error) {
+	found, err = f.rows.Get(ctx, r, id)
+	if eider.CodeOf(err) != eider.FileNotFound {
+		return found, false, err
+	}
+	s, uploadErr := f.sessions.Get(ctx, r, id)
+	if uploadErr != nil || !s.Uploaded {
+		return found, false, err
+	}
+	return s.row, true, nil
 }
 
 // setAside looks once more: bytes that somebody has put back stay, and so does the
@@ -140,9 +159,11 @@ func (f *Files) setAside(ctx context.Context, plan *damagePlan) error {
 			return readErr
 		}
 		if intact {
-			checks := f.newChecks()
-			checks.add(seen{row: plan.row, checked: plan.Kind == check.ChecksumMismatch, intact: true})
-			checks.keep()
+			if !plan.Upload {
+				checks := f.newChecks()
+				checks.add(seen{row: plan.row, checked: plan.Kind == check.ChecksumMismatch, intact: true})
+				checks.keep()
+			}
 			return eider.Errorf(eider.OperationInProgress, "the file's bytes are whole again")
 		}
 	} else if !errors.Is(err, fs.ErrNotExist) {
@@ -173,7 +194,7 @@ func (f *Files) bringBack(_ context.Context, plan *damagePlan) error {
 
 func (f *Files) forgetDamaged(ctx context.Context, tx *operation.Tx, plan *damagePlan) (operation.Nothing, error) {
 	call := operation.From(ctx)
-	found, err := f.rows.Get(ctx, tx, plan.ID)
+	found, upload, err := f.either(ctx, tx, plan.ID)
 	if err != nil {
 		return operation.Nothing{}, err
 	}
@@ -183,6 +204,10 @@ func (f *Files) forgetDamaged(ctx context.Context, tx *operation.Tx, plan *damag
 	call.Detail("checksum_sha256", found.ChecksumSHA256)
 	call.Detail("tags", found.Tags)
 	call.Detail("kept_as", plan.To)
+	if upload {
+		tx.After(func() { f.letGo(plan.ID) })
+		return operation.Nothing{}, f.sessions.Delete(ctx, tx, plan.ID)
+	}
 	f.changed(tx, plan.ID)
 	return operation.Nothing{}, errors.Join(
 		f.usage.Add(ctx, tx, found.ProjectUID, usage.Amounts{Files: -1, Bytes: -found.SizeBytes}),
