@@ -245,9 +245,16 @@ var (
 	codeWords     = []eider.Code{eider.DeniedByPolicy, eider.QuotaExceeded, eider.RateLimited}
 )
 
+// plainAllow is what the SDKs answer nearly always. Not to decode it saves a tenth of a
+// call.
+const plainAllow = `{"decision":"allow"}`
+
 // decodeDecision reads a guest's answer.
 func decodeDecision(flat bool, b []byte) (policy.Decision, error) {
 	var d decisionJSON
+	if !flat && string(b) == plainAllow {
+		return policy.Decision{}, nil
+	}
 	if flat {
 		r := &flatReader{b: b}
 		r.version()
