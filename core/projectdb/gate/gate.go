@@ -36,6 +36,8 @@ type Checked struct {
 	Kind string
 	// Target is the table or view that a statement writes to.
 	Target Name
+	// Returning is the list behind RETURNING, which SQL ends with.
+	Returning string
 	// Lasting: it would be found the same again, whatever the database holds then.
 	Lasting bool
 }

@@ -219,6 +219,7 @@ func (s *statement) finish() error {
 		if err != nil {
 			return err
 		}
+		s.Returning = list
 		s.put(" RETURNING ", list)
 	}
 	return s.text.end()

@@ -193,7 +193,7 @@ func count(ctx context.Context, conn *duck.Conn, statement string) (n int64, err
 		if err != nil {
 			return 0, err
 		}
-		err = e.take(batch, true, 0, nil)
+		err = e.count(batch)
 		batch.Release()
 		if err != nil {
 			return 0, err

@@ -13,7 +13,6 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/eiderdb/eider"
 	"github.com/eiderdb/eider/core/duck"
-	"github.com/eiderdb/eider/core/projectdb/gate"
 )
 
 // The forms in which rows leave a worker.
@@ -224,7 +223,7 @@ func cut(batch arrow.RecordBatch, limit, before int64) (_ arrow.RecordBatch, sho
 // plainColumns describes what DuckDB does not: the answer of an EXPLAIN.
 func plainColumns(schema *arrow.Schema) (columns []QueryColumn) {
 	for _, field := range schema.Fields() {
-		columns = append(columns, QueryColumn{field.Name, typeName(field.Type)})
+		columns = append(columns, QueryColumn{field.Name, "VARCHAR"})
 	}
 	return columns
 }
@@ -302,53 +301,4 @@ func execute(ctx context.Context, t *task) (any, error) {
 	}
 	out.Measured = t.measure(context.WithoutCancel(ctx))
 	return out, nil
-}
-
-func (out *Executed) run(ctx context.Context, conn *duck.Conn, checked gate.Checked, args []any, limit int64) (err error) {
-	b, err := conn.Stream(ctx, checked.SQL, args...)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, b.Close()) }()
-	if !b.Changes() {
-		out.Columns = plainColumns(b.Schema())
-	}
-	size := 0
-	for {
-		batch, err := b.Next()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		err = out.take(batch, b.Changes(), limit, &size)
-		batch.Release()
-		if err != nil {
-			return err
-		}
-	}
-}
-
-// take adds a batch: the number of rows that were changed, or those rows.
-func (out *Executed) take(batch arrow.RecordBatch, changes bool, limit int64, size *int) error {
-	if changes {
-		if counts, ok := batch.Column(0).(*array.Int64); ok && counts.Len() > 0 {
-			out.Affected += counts.Value(0)
-		}
-		return nil
-	}
-	out.Affected += batch.NumRows()
-	for i := range int(batch.NumRows()) {
-		row, err := rowJSON(batch, i)
-		if err != nil {
-			return fmt.Errorf("rows as JSON: %w", err)
-		}
-		if *size += len(row); int64(len(out.Rows)) >= limit || *size > maxReturned {
-			out.Truncated = true
-			break
-		}
-		out.Rows = append(out.Rows, row)
-	}
-	return nil
 }

@@ -1,140 +1,151 @@
 package worker
 
 import (
-	"bytes"
-	"encoding/json"
+	"context"
+	"errors"
 	"fmt"
-	"math"
-	"regexp"
-	"strings"
+	"io"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/eiderdb/eider/core/duck"
+	"github.com/eiderdb/eider/core/projectdb/gate"
 )
 
-// The rows of RETURNING cannot stand in a query that renders them: they are
-// rendered here, as DuckDB would as far as Arrow still tells.
-
-// typeNames are the types of DuckDB by those of Arrow.
-var typeNames = map[arrow.Type]string{
-	arrow.BOOL: "BOOLEAN", arrow.INT8: "TINYINT", arrow.INT16: "SMALLINT", arrow.INT32: "INTEGER", arrow.INT64: "BIGINT",
-	arrow.UINT8: "UTINYINT", arrow.UINT16: "USMALLINT", arrow.UINT32: "UINTEGER", arrow.UINT64: "UBIGINT",
-	arrow.FLOAT32: "FLOAT", arrow.FLOAT64: "DOUBLE", arrow.STRING: "VARCHAR", arrow.LARGE_STRING: "VARCHAR", arrow.STRING_VIEW: "VARCHAR",
-	arrow.BINARY: "BLOB", arrow.LARGE_BINARY: "BLOB", arrow.DATE32: "DATE", arrow.TIME64: "TIME", arrow.INTERVAL_MONTH_DAY_NANO: "INTERVAL",
+// returned are the rows of RETURNING, which are written as those of a query are.
+type returned struct {
+	*Executed
+	native bool // the rows come as they are; else the values as JSON, then the types
+	limit  int64
+	size   int
 }
 
-func typeName(t arrow.DataType) string {
-	switch t := t.(type) {
-	case *arrow.TimestampType:
-		if t.TimeZone != "" {
-			return "TIMESTAMP WITH TIME ZONE"
+func (out *Executed) run(ctx context.Context, conn *duck.Conn, checked gate.Checked, args []any, limit int64) (err error) {
+	if checked.Returning == "" {
+		return out.each(ctx, conn, checked.SQL, args, out.count)
+	}
+	stmt, err := conn.Prepare(ctx, checked.SQL)
+	if err != nil {
+		return err
+	}
+	known, err := stmt.Columns()
+	if err = errors.Join(err, stmt.Close()); err != nil {
+		return err
+	}
+	for _, c := range known {
+		out.Columns = append(out.Columns, QueryColumn{c.Name, c.Type})
+	}
+	r, sql := returned{Executed: out, native: native(known), limit: limit}, checked.SQL
+	if !r.native {
+		if sql, err = checked.Rendered(ctx, conn); err != nil {
+			return err
 		}
-		return map[arrow.TimeUnit]string{arrow.Second: "TIMESTAMP_S", arrow.Millisecond: "TIMESTAMP_MS", arrow.Nanosecond: "TIMESTAMP_NS"}[t.Unit] + or(t.Unit == arrow.Microsecond, "TIMESTAMP")
-	case arrow.DecimalType:
-		return fmt.Sprintf("DECIMAL(%d,%d)", t.GetPrecision(), t.GetScale())
-	case *arrow.ListType:
-		return typeName(t.Elem()) + "[]"
-	case *arrow.FixedSizeListType:
-		return fmt.Sprintf("%s[%d]", typeName(t.Elem()), t.Len())
-	case *arrow.MapType:
-		return "MAP(" + typeName(t.KeyType()) + ", " + typeName(t.ItemType()) + ")"
-	case *arrow.StructType:
-		var fields []string
-		for _, f := range t.Fields() {
-			name := f.Name
-			if !bare.MatchString(name) {
-				name = quote(name)
+	}
+	if err := out.each(ctx, conn, sql, args, r.take); err != nil || out.Affected > 0 {
+		return err
+	}
+	return out.typesOf(ctx, conn, checked.Target)
+}
+
+// each runs a statement and hands its rows on.
+func (out *Executed) each(ctx context.Context, conn *duck.Conn, sql string, args []any, do func(arrow.RecordBatch) error) (err error) {
+	b, err := conn.Stream(ctx, sql, args...)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.Close()) }()
+	for {
+		batch, err := b.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		err = do(batch)
+		batch.Release()
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// count adds what a statement says that has changed rows and returns none.
+func (out *Executed) count(batch arrow.RecordBatch) error {
+	if counts, ok := batch.Column(0).(*array.Int64); ok && counts.Len() > 0 {
+		out.Affected += counts.Value(0)
+	}
+	return nil
+}
+
+// typesOf looks up the types of columns of which no row came to tell.
+func (out *Executed) typesOf(ctx context.Context, conn *duck.Conn, of gate.Name) error {
+	var d described
+	for i, c := range out.Columns {
+		if c.Type != "" {
+			continue
+		}
+		if d.Name == "" {
+			var err error
+			if d, err = describe(ctx, conn, of.Schema, of.Table); err != nil {
+				return err
 			}
-			fields = append(fields, name+" "+typeName(f.Type))
 		}
-		return "STRUCT(" + strings.Join(fields, ", ") + ")"
-	case *arrow.DictionaryType:
-		return typeName(t.ValueType)
-	case arrow.ExtensionType:
-		return typeName(t.StorageType())
+		out.Columns[i].Type = "UNKNOWN"
+		if at, err := d.column(c.Name); err == nil {
+			out.Columns[i].Type = d.Columns[at].Type
+		}
 	}
-	if name := typeNames[t.ID()]; name != "" {
-		return name
-	}
-	return strings.ToUpper(t.Name())
+	return nil
 }
 
-// bare are names that DuckDB shows without quotes, but for its keywords.
-var bare = regexp.MustCompile(`^[a-z_][a-z0-9_]*$`)
-
-func or(yes bool, s string) string {
-	if yes {
-		return s
+func (r *returned) take(batch arrow.RecordBatch) error {
+	cells, err := r.cells(batch)
+	if err != nil {
+		return err
 	}
-	return ""
-}
-
-// rowJSON renders a row as an object, in the order of its columns.
-func rowJSON(batch arrow.RecordBatch, row int) (json.RawMessage, error) {
-	var out bytes.Buffer
-	for i, column := range batch.Columns() {
-		name, err := json.Marshal(batch.ColumnName(i))
-		if err != nil {
-			return nil, err
+	r.Affected += batch.NumRows()
+	for i := range int(batch.NumRows()) {
+		row := []byte{'{'}
+		for at, one := range cells {
+			if at > 0 {
+				row = append(row, ',')
+			}
+			row = one(append(appendJSONText(row, r.Columns[at].Name), ':'), i)
 		}
-		out.WriteByte("{,"[min(i, 1)])
-		out.Write(name)
-		out.WriteByte(':')
-		value, err := valueJSON(column, row)
-		if err != nil {
-			return nil, err
-		}
-		out.Write(value)
-	}
-	out.WriteByte('}')
-	return out.Bytes(), nil
-}
-
-// layout is how DuckDB writes a time.
-const layout = "2006-01-02 15:04:05.999999"
-
-func valueJSON(column arrow.Array, row int) ([]byte, error) {
-	if column.IsNull(row) {
-		return []byte("null"), nil
-	}
-	switch column := column.(type) {
-	case *array.Decimal128: // a number, as in the rows of a SELECT
-		return []byte(column.ValueStr(row)), nil
-	case *array.Float64:
-		if f := column.Value(row); math.IsInf(f, 0) || math.IsNaN(f) {
-			return noNumber(f), nil
-		}
-	case *array.Float32:
-		if f := float64(column.Value(row)); math.IsInf(f, 0) || math.IsNaN(f) {
-			return noNumber(f), nil
-		}
-	case *array.Timestamp:
-		of, ok := column.DataType().(*arrow.TimestampType)
-		if !ok {
+		row = append(row, '}')
+		if r.size += len(row); int64(len(r.Rows)) >= r.limit || r.size > maxReturned {
+			r.Truncated = true
 			break
 		}
-		switch column.Value(row) {
-		case maxTimestamp:
-			return []byte(`"infinity"`), nil
-		case -maxTimestamp:
-			return []byte(`"-infinity"`), nil
+		r.Rows = append(r.Rows, row)
+	}
+	return nil
+}
+
+// cells are those of a batch.
+func (r *returned) cells(batch arrow.RecordBatch) ([]cell, error) {
+	if r.native {
+		return jsonNotation.cells(batch, r.Columns)
+	}
+	n := len(r.Columns)
+	if int(batch.NumCols()) != 2*n || batch.NumRows() == 0 {
+		return nil, fmt.Errorf("%d columns were rendered as %d", n, batch.NumCols())
+	}
+	all := make([]cell, n)
+	for i := range all {
+		values, ok := batch.Column(i).(*array.String)
+		types, alsoOK := batch.Column(n + i).(*array.String)
+		if !ok || !alsoOK {
+			return nil, fmt.Errorf("a column was rendered as %s", batch.Column(i).DataType())
 		}
-		text := column.Value(row).ToTime(of.Unit).UTC().Format(layout)
-		return json.Marshal(text + or(of.TimeZone != "", "+00"))
+		r.Columns[i].Type = string([]byte(types.Value(0)))
+		all[i] = func(buf []byte, row int) []byte {
+			if values.IsNull(row) {
+				return append(buf, "null"...)
+			}
+			return append(buf, finite([]byte(values.Value(row)))...)
+		}
 	}
-	return json.Marshal(column.GetOneForMarshal(row))
+	return all, nil
 }
-
-// noNumber is the text for what JSON has no number for.
-func noNumber(f float64) []byte {
-	switch {
-	case math.IsInf(f, 1):
-		return []byte(`"Infinity"`)
-	case math.IsInf(f, -1):
-		return []byte(`"-Infinity"`)
-	}
-	return []byte(`"NaN"`)
-}
-
-// maxTimestamp is DuckDB's infinity.
-const maxTimestamp = arrow.Timestamp(1<<63 - 1)
