@@ -34,8 +34,11 @@ func (a *App) prepareMetadata(ctx context.Context, signer *audit.Signer) (*audit
 	}
 	database := a.Settings.path(metadataFile)
 	there, err := size(database)
-	if err != nil || there > 0 {
-		return newest, err
+	if err != nil {
+		return nil, err
+	}
+	if there > 0 {
+		return newest, a.mayTrim(ctx, newest)
 	}
 	wal, err := size(database + ".wal")
 	if err != nil {
@@ -52,6 +55,39 @@ func (a *App) prepareMetadata(ctx context.Context, signer *audit.Signer) (*audit
 		return nil, fmt.Errorf("make %s: %w", metadataFile, err)
 	}
 	return nil, a.syncData()
+}
+
+// mayTrim refuses a write-ahead log that ends in a transaction without its end, where
+// rows are missing with it that a checkpoint proves: it was cut, and opening it would
+// cut off what is left of them.
+func (a *App) mayTrim(ctx context.Context, newest *audit.Checkpoint) (err error) {
+	path := a.Settings.path(metadataFile)
+	if newest == nil || duck.Unfinished(path) == 0 {
+		return nil
+	}
+	db, err := duck.Open(ctx, path, duck.Options{ReadOnly: true})
+	if err != nil {
+		return nil //nolint:nilerr // opening it for writing says what is wrong, or puts it right
+	}
+	head, err := headOrNone(ctx, db.Query)
+	if err = errors.Join(err, db.Close()); err != nil {
+		return nil //nolint:nilerr // likewise
+	}
+	repaired, err := readRepair(a.Settings.path(auditDir))
+	if err != nil {
+		return err
+	}
+	return behind(newest, head, repaired)
+}
+
+// behind returns audit.ErrBehind if the log ends before the newest checkpoint, and
+// nobody has accepted that.
+func behind(newest *audit.Checkpoint, head audit.Head, repaired *audit.Repair) error {
+	if newest == nil || head.ID >= newest.ID || accepts(repaired, head) {
+		return nil
+	}
+	return fmt.Errorf("%w: the log ends at row %d, the checkpoint says %d; `eider repair --wal --dry-run` shows what is lost",
+		audit.ErrBehind, head.ID, newest.ID)
 }
 
 // guarded is an engine that migrates no database in which rows are missing.
@@ -79,9 +115,8 @@ func (g *guarded) Migrate(ctx context.Context, all []metadata.Migration) error {
 	if err != nil {
 		return err
 	}
-	if g.newest != nil && head.ID < g.newest.ID && !accepts(repaired, head) {
-		return fmt.Errorf("%w: the log ends at row %d, the checkpoint says %d; `eider repair --wal --dry-run` shows what is lost",
-			audit.ErrBehind, head.ID, g.newest.ID)
+	if err := behind(g.newest, head, repaired); err != nil {
+		return err
 	}
 	return g.Engine.Migrate(ctx, all)
 }

@@ -300,17 +300,24 @@ func (w *walRepair) apply(ctx context.Context, report *WALReport) error {
 	if err != nil {
 		return err
 	}
-	return w.fold(ctx, report.WALBytes)
+	return w.fold(ctx, report.WALBytes, report.KeptBytes)
 }
 
-// fold cuts the log where it is damaged and folds the rest into the database.
-func (w *walRepair) fold(ctx context.Context, all int64) error {
+// fold cuts the log where it is damaged and folds the rest into the database. Where
+// what leads to the head is followed by what opens to be read only, that goes too.
+func (w *walRepair) fold(ctx context.Context, all, kept int64) error {
 	if all > w.cut {
 		if err := os.Truncate(w.database+".wal", w.cut); err != nil {
 			return err
 		}
 	}
 	db, err := duck.Open(ctx, w.database, duck.Options{})
+	if errors.Is(err, duck.ErrWAL) && kept < w.cut {
+		if err := os.Truncate(w.database+".wal", kept); err != nil {
+			return err
+		}
+		db, err = duck.Open(ctx, w.database, duck.Options{})
+	}
 	if err != nil {
 		return err
 	}

@@ -63,6 +63,17 @@ func trimLog(path string, log *slog.Logger, s steps) error {
 	return nil
 }
 
+// Unfinished returns how many bytes stand at the end of the write-ahead log of a
+// database that opening it for writing would cut off; 0 of a log that cannot be
+// judged: opening it says why.
+func Unfinished(path string) int64 {
+	end, err := logEnd(path + ".wal")
+	if err != nil {
+		return 0
+	}
+	return end.unfinished
+}
+
 func cutLog(name string, size int64, s steps) error {
 	file, err := os.OpenFile(name, os.O_WRONLY, 0)
 	if err != nil {
