@@ -172,6 +172,8 @@ func TestExports(t *testing.T) {
 	}{
 		{`{"format":"xml"}`, 400, "invalid_format"},
 		{`{"format":"csv","where_filter":"nope = 1"}`, 400, "invalid_where_clause"},
+		{`{"format":"csv","where_filter":"customer::INTEGER = 1"}`, 400, "invalid_where_clause"},
+		{`{"format":"json","columns":["id","ID"]}`, 422, "validation_failed"},
 		{`{"format":"csv","where_filter":"1=1; DROP TABLE shop.orders"}`, 400, "invalid_where_clause"},
 		{`{"format":"csv","where_filter":"id IN (SELECT content FROM read_text('/etc/passwd'))"}`, 400, "invalid_where_clause"},
 		{`{"format":"csv","where_filter":"1=1) TO '/tmp/x' --"}`, 400, "invalid_where_clause"},

@@ -118,7 +118,7 @@ func TestNamesAreRefusedOrHarmless(t *testing.T) {
 		"", ".", "..", ".hidden", "a/b", "a\\b", `a"b`, "a'b", "a;b", "a\tb", "a\x00b", "a\nb", " a", "a ", "a,b", "a(b)", "a*b", "a?b", "a--b;", "a%00b",
 		strings.Repeat("x", 129), "\u202ea", "a\u200bb", "`a`", "a=b", "[a]", "{a}", "a|b", "a&b", "a#b", "a:b", "<a>", "a@b", "a!b", "a+b", "💥",
 	}
-	reservedNames := []string{"main", "MAIN", "temp", "Temp", "information_schema", "pg_catalog", "PG_x", "_eider", "_EIDER"}
+	reservedNames := []string{"main", "MAIN", "temp", "Temp", "information_schema", "system", "pg_catalog", "PG_x", "_eider", "_EIDER"}
 	for _, name := range append(refused, reservedNames...) {
 		text, err := json.Marshal(name)
 		must(t, err)

@@ -29,6 +29,16 @@ func workerIn(t *testing.T) *worker {
 	return w
 }
 
+// fileOf returns a worker whose file is the text.
+func fileOf(t *testing.T, text string) *worker {
+	t.Helper()
+	w := workerIn(t)
+	if err := os.WriteFile(w.path(inFile), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
 // deaf is a stream that nobody hears.
 type deaf struct{ grpc.ServerStream }
 

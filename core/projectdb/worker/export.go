@@ -51,6 +51,9 @@ func export(ctx context.Context, t *task) (any, error) {
 		}
 		return t.follow(conn, 0, 1, func() (err error) {
 			out.Rows, err = count(ctx, conn, "COPY ("+rows+") TO '"+quoteText(t.path(outFile))+"' ("+e.options()+")")
+			if e.Where != "" {
+				return blamed(err, eider.InvalidWhereClause) // nothing else of a row is computed that could fail
+			}
 			return err
 		})
 	})
@@ -68,12 +71,16 @@ func (e *Export) rows(ctx context.Context, conn *duck.Conn, d *described) (strin
 			names = append(names, c.Name)
 		}
 	}
-	columns := make([]string, len(names))
+	columns, used := make([]string, len(names)), map[int]bool{}
 	for i, name := range names {
 		at, err := d.column(name)
 		if err != nil {
 			return "", err
 		}
+		if used[at] {
+			return "", eider.Invalid("columns", "names a column twice")
+		}
+		used[at] = true
 		if columns[i], err = exactly(ctx, conn, d.sql(), e.Format, d.Columns[at].Column); err != nil {
 			return "", err
 		}

@@ -454,7 +454,8 @@ func (in *importing) insert() string {
 	if len(sets) > 0 {
 		do = " DO UPDATE SET " + strings.Join(sets, ", ")
 	}
-	return head + " FROM (SELECT *, row_number() OVER () AS _eider_place FROM " + in.source() + ")" +
-		" QUALIFY row_number() OVER (PARTITION BY " + strings.Join(key, ", ") + " ORDER BY _eider_place DESC) = 1" +
+	place := unlike("_eider_place", func(i int) string { return in.fields[i] }, len(in.fields))
+	return head + " FROM (SELECT *, row_number() OVER () AS " + place + " FROM " + in.source() + ")" +
+		" QUALIFY row_number() OVER (PARTITION BY " + strings.Join(key, ", ") + " ORDER BY " + place + " DESC) = 1" +
 		" ON CONFLICT (" + quoteAll(in.table.Key) + ")" + do
 }

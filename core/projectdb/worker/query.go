@@ -13,6 +13,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/eiderdb/eider"
 	"github.com/eiderdb/eider/core/duck"
+	"github.com/eiderdb/eider/core/projectdb/gate"
 )
 
 // The forms in which rows leave a worker.
@@ -80,7 +81,8 @@ type presentation struct {
 	form string
 	sql  string
 	args []any
-	raw  bool // the statement cannot stand in another one
+	raw  bool   // the statement cannot stand in another one
+	row  string // what a row is called where another statement renders it: no column is
 	// native: the rows come as they are, and become text here.
 	native bool
 }
@@ -88,14 +90,24 @@ type presentation struct {
 // text is the statement that renders the rows which natively does not.
 func (p *presentation) text() string {
 	if p.form == FormCSV {
-		return "SELECT COLUMNS(*)::VARCHAR FROM (" + p.sql + "\n) AS _eider_row"
+		return "SELECT COLUMNS(*)::VARCHAR FROM (" + p.sql + "\n)"
 	}
-	return "SELECT to_json(_eider_row)::VARCHAR FROM (" + p.sql + "\n) AS _eider_row"
+	return "SELECT to_json(" + p.row + ")::VARCHAR FROM (" + p.sql + "\n) AS " + p.row
+}
+
+// unlike returns the name with as much behind it as no column has.
+func unlike(name string, columns func(i int) string, n int) string {
+	for i := 0; i < n; i++ {
+		if gate.Same(columns(i), name) {
+			name, i = name+"_", -1
+		}
+	}
+	return name
 }
 
 // typesOf answers one row: the types of the columns of a statement, which are its
 // names. It computes none of the statement's rows.
-const typesOf = "SELECT typeof(COLUMNS(_eider_row.*)) FROM (SELECT 1) AS _eider_one LEFT JOIN (SELECT * FROM (%s\n) LIMIT 0) AS _eider_row ON true"
+const typesOf = "SELECT typeof(COLUMNS(%[2]s.*)) FROM (SELECT 1) AS one LEFT JOIN (SELECT * FROM (%[1]s\n) LIMIT 0) AS %[2]s ON true"
 
 // stream begins the statement that has the rows, and tells their columns.
 func (p *presentation) stream(ctx context.Context, conn *duck.Conn) (b *duck.Batches, columns []QueryColumn, err error) {
@@ -111,6 +123,7 @@ func (p *presentation) stream(ctx context.Context, conn *duck.Conn) (b *duck.Bat
 		return b, columns, err
 	}
 	known, err := stmt.Columns()
+	p.row = unlike("_eider_row", func(i int) string { return known[i].Name }, len(known))
 	if err == nil && native(known) {
 		b, err = stmt.Stream(ctx, p.args...)
 		if err != nil || native(b.Columns()) {
@@ -143,7 +156,7 @@ func (p *presentation) natively(b *duck.Batches, err error) (*duck.Batches, []Qu
 }
 
 func (p *presentation) columns(ctx context.Context, conn *duck.Conn) (columns []QueryColumn, err error) {
-	b, err := conn.Stream(ctx, fmt.Sprintf(typesOf, p.sql), p.args...)
+	b, err := conn.Stream(ctx, fmt.Sprintf(typesOf, p.sql, p.row), p.args...)
 	if err != nil {
 		return nil, err
 	}

@@ -79,9 +79,9 @@ func (p *Profile) describe(ctx context.Context, conn *duck.Conn, table string, c
 		}
 	}
 	all := make([]ColumnStats, len(columns))
-	err := aggregate(ctx, conn, parts, table, func(i int, v arrow.Array) { asked[i].take(&all[of[i]], v) })
+	err := aggregateEach(ctx, conn, parts, table, func(i int, v arrow.Array) { asked[i].take(&all[of[i]], v) })
 	if err != nil {
-		return blamed(err, eider.QueryFailed) // such as numbers whose deviation is out of range
+		return blamed(err, eider.QueryFailed)
 	}
 	for i := range all {
 		all[i].complete(columns[i], p.RowCount)
@@ -121,7 +121,7 @@ func (p *Profile) correlate(ctx context.Context, conn *duck.Conn, table *Table) 
 	}
 	for begin := 0; begin < len(parts); begin += pairsAtOnce {
 		some := parts[begin:min(begin+pairsAtOnce, len(parts))]
-		err := aggregate(ctx, conn, some, qualified(table.Bucket, table.Name), func(i int, v arrow.Array) {
+		err := aggregateEach(ctx, conn, some, qualified(table.Bucket, table.Name), func(i int, v arrow.Array) {
 			if r := double(v, 0); r != nil {
 				pair := pairs[begin+i]
 				pair.Coefficient = math.Round(*r*1e6) / 1e6
@@ -149,6 +149,47 @@ func ofPair(a, b Column) string {
 		sql += " FILTER (" + strings.Join(finite, " AND ") + ")"
 	}
 	return sql
+}
+
+// aggregateEach is aggregate where one may have no number: the deviation of numbers
+// near the end of DOUBLE is beyond it. Then they are computed one by one, and those
+// are told as NULLs are.
+func aggregateEach(ctx context.Context, conn *duck.Conn, aggregates []string, table string, tell func(i int, v arrow.Array)) error {
+	told := make([]arrow.Array, len(aggregates))
+	defer func() {
+		for _, v := range told {
+			if v != nil {
+				v.Release()
+			}
+		}
+	}()
+	keep := func(first int) func(int, arrow.Array) {
+		return func(i int, v arrow.Array) {
+			v.Retain()
+			told[first+i] = v
+		}
+	}
+	err := aggregate(ctx, conn, aggregates, table, keep(0))
+	if beyond(err) {
+		for i := range aggregates {
+			if err = aggregate(ctx, conn, aggregates[i:i+1], table, keep(i)); err != nil && !beyond(err) {
+				return err
+			}
+		}
+		err = nil
+	}
+	for i, v := range told {
+		if err == nil && v != nil {
+			tell(i, v)
+		}
+	}
+	return err
+}
+
+// beyond reports whether a number was out of its range.
+func beyond(err error) bool {
+	complaint, ok := duck.Complains(err)
+	return ok && complaint.Kind == duck.ComplaintConversion
 }
 
 // aggregate computes aggregates of a table, and tells those that are not NULL.
