@@ -12,6 +12,9 @@ import (
 // Sinks take what comes before the end of the work; each may be nil. A worker that
 // sends a head or data where nobody takes them breaks the protocol.
 type Sinks struct {
+	// Begun is told when the work begins: until then its project waited for room, or
+	// was opened.
+	Begun func()
 	// Head takes what stands before the data. Where it is set there is one, and
 	// before any data.
 	Head func(json.RawMessage) error

@@ -9,3 +9,10 @@ func (s *Supervisor) Process(uid string) int {
 	}
 	return 0
 }
+
+// Waiting returns how many statements wait for room.
+func (s *Supervisor) Waiting() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.queue)
+}

@@ -41,6 +41,7 @@ type Settings struct {
 	MaxTemp     config.Size     `koanf:"max_temp" doc:"How much a project's statements may spill to disk"`
 	Threads     int             `koanf:"threads" doc:"Threads of each project's database"`
 	Confinement string          `koanf:"confinement" doc:"required: no project opens where the kernel cannot confine its worker; best_effort"`
+	Wait        config.Duration `koanf:"wait_for_room" doc:"How long a statement waits while max_open other projects are open and in use, before it is refused"`
 	Kill        config.Duration `koanf:"kill_after" doc:"How long a cancelled statement has to end before its worker is killed"`
 }
 
@@ -57,6 +58,8 @@ func (s *Settings) Validate() error {
 		return fmt.Errorf("threads must be at least 1")
 	case s.Confinement != "required" && s.Confinement != "best_effort":
 		return fmt.Errorf("confinement must be required or best_effort")
+	case s.Wait < 0:
+		return fmt.Errorf("wait_for_room must not be negative")
 	case time.Duration(s.Kill) < 100*time.Millisecond:
 		return fmt.Errorf("kill_after must be at least 100ms")
 	}
@@ -67,7 +70,7 @@ func (s *Settings) Validate() error {
 func Defaults() Settings {
 	return Settings{
 		MaxOpen: 32, Idle: config.Duration(5 * time.Minute), Spare: 1, Memory: 512 << 20, MaxSize: 100 << 30, MaxTemp: 10 << 30,
-		Threads: 2, Confinement: "required", Kill: config.Duration(2 * time.Second),
+		Threads: 2, Confinement: "required", Wait: config.Duration(5 * time.Second), Kill: config.Duration(2 * time.Second),
 	}
 }
 
@@ -96,6 +99,8 @@ type Supervisor struct {
 	mu      sync.Mutex
 	open    map[string]*slot    // by the project's uid
 	closing int                 // workers that make room
+	queue   []*waiter           // those that wait for it, the first ones first
+	pressed *slot               // makes room for them
 	ill     map[string]*illness // likewise
 	living  map[*process]string // to the project's uid: those that are about to end too
 	closed  bool
@@ -111,6 +116,8 @@ type slot struct {
 	err    error
 	uses   int // statements that run or wait for ready
 	last   time.Time
+
+	since, pressed time.Time // it is open; it was to make room, and could not
 }
 
 // New returns a supervisor without workers.
@@ -139,6 +146,16 @@ func (s *Supervisor) Warm() { s.starter.refill() }
 // Project is what the supervisor must know of one.
 type Project struct {
 	UID, Folder string // Folder is relative to the data folder
+
+	// Patient work, for which nobody waits, is not refused for want of room.
+	Patient bool `json:"-"`
+}
+
+// Patiently returns the project for work that may wait for room for as long as it
+// takes.
+func (p Project) Patiently() Project {
+	p.Patient = true
+	return p
 }
 
 // Of returns the supervisor's view of a project.
@@ -150,17 +167,9 @@ func Of(p eider.Project) Project {
 // the statement has ended.
 func (s *Supervisor) acquire(ctx context.Context, p Project) (*process, func(), error) {
 	for {
-		held, mine, pause, err := s.take(p)
+		held, mine, err := s.turn(ctx, p)
 		if err != nil {
 			return nil, nil, err
-		}
-		if held == nil {
-			select {
-			case <-ctx.Done():
-				return nil, nil, ctx.Err()
-			case <-time.After(pause):
-			}
-			continue
 		}
 		release := sync.OnceFunc(func() { s.release(p.UID, held) })
 		if mine {
@@ -229,70 +238,9 @@ func (s *Supervisor) follow(worker *process, uid string) {
 	s.died(uid, d.words, eider.Errorf(eider.ProjectRestarted, "the project's database was restarted; try again"))
 }
 
-// The pauses of those who wait for room, and for a worker that makes some.
-const (
-	roomPause    = 20 * time.Millisecond
-	closingPause = 2 * time.Millisecond
-)
-
-// take finds the project's slot, or makes one, which is then the caller's to
-// fill. Where none can be had now it returns nil and how long to wait.
-func (s *Supervisor) take(p Project) (held *slot, mine bool, pause time.Duration, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return nil, false, 0, eider.Errorf(eider.ShuttingDown, "the server is shutting down")
-	}
-	if held = s.open[p.UID]; held != nil {
-		held.uses++
-		return held, false, 0, nil
-	}
-	if i := s.ill[p.UID]; i != nil {
-		if pause, err = i.pause(time.Now()); pause > 0 {
-			return nil, false, pause, err
-		}
-	}
-	if len(s.open) >= s.Settings.MaxOpen {
-		if s.closing > s.Settings.MaxOpen/4 {
-			return nil, false, closingPause, nil
-		}
-		if !s.evict() {
-			return nil, false, roomPause, nil // all of them are busy
-		}
-	}
-	held = &slot{folder: filepath.Join(s.Dir, p.Folder), ready: make(chan struct{}), uses: 1}
-	s.open[p.UID] = held
-	return held, true, 0, nil
-}
-
-// evict closes the database that was idle for longest. Its worker takes a while to
-// end: only some may be about to, so that there are never many more than may be
-// open.
-func (s *Supervisor) evict() bool {
-	var oldest string
-	for uid, held := range s.open {
-		if held.uses == 0 && (oldest == "" || held.last.Before(s.open[oldest].last)) {
-			oldest = uid
-		}
-	}
-	if oldest == "" {
-		return false
-	}
-	held := s.open[oldest]
-	delete(s.open, oldest)
-	s.closing++
-	go func() {
-		held.worker.end(endedIdle)
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.closing--
-	}()
-	return true
-}
-
 func (s *Supervisor) release(uid string, held *slot) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.unlock()
 	held.uses--
 	held.last = time.Now()
 	s.replace(uid, held)
@@ -310,7 +258,7 @@ func (s *Supervisor) replace(uid string, held *slot) {
 // closeWorn does so for those that nobody has used since they were seen to be.
 func (s *Supervisor) closeWorn() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.unlock()
 	for uid, held := range s.open {
 		s.replace(uid, held)
 	}
@@ -318,7 +266,7 @@ func (s *Supervisor) closeWorn() {
 
 func (s *Supervisor) forget(uid string, held *slot) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.unlock()
 	if s.open[uid] == held {
 		delete(s.open, uid)
 	}
@@ -331,7 +279,7 @@ func (s *Supervisor) CloseProject(ctx context.Context, uid string) error {
 	held := s.open[uid]
 	delete(s.open, uid)
 	delete(s.ill, uid)
-	s.mu.Unlock()
+	s.unlock()
 	if held != nil {
 		select {
 		case <-held.ready:
@@ -399,7 +347,7 @@ func (s *Supervisor) tend() {
 
 func (s *Supervisor) closeIdle(before time.Time) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.unlock()
 	for uid, held := range s.open {
 		if held.uses == 0 && held.last.Before(before) {
 			delete(s.open, uid)
@@ -438,6 +386,7 @@ func (s *Supervisor) Close() error {
 	}
 	s.closed = true
 	close(s.stop)
+	s.dismiss()
 	var all []*slot
 	for uid, held := range s.open {
 		all = append(all, held)
@@ -470,6 +419,9 @@ func (s *Supervisor) Run(ctx context.Context, p Project, r wire.Request, sinks S
 		return err
 	}
 	begun := time.Now()
+	if sinks.Begun != nil {
+		sinks.Begun()
+	}
 	err = worker.run(ctx, r, sinks, out, release)
 	var lost *loss
 	if errors.As(err, &lost) {

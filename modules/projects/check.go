@@ -171,7 +171,7 @@ func (p *Projects) findDeep(ctx context.Context, all []eider.Project, tell func(
 
 func (p *Projects) findInside(ctx context.Context, project eider.Project, tell func(check.Finding)) {
 	var m worker.Measured
-	err := p.databases.Do(ctx, projectdb.Of(project), measureRequest, &m)
+	err := p.databases.Do(ctx, projectdb.Of(project).Patiently(), measureRequest, &m)
 	switch {
 	case ctx.Err() != nil || !p.still(project):
 		return

@@ -39,7 +39,7 @@ func (p *Projects) declareDelete(r *core.Registry) error {
 	})
 	operation.Read(r.Operations, operation.Spec{
 		Name: "get_project_stats", Route: "GET /projects/{id}/stats", Role: eider.ProjectRead, Target: "project",
-		Summary: "What a project holds", Slow: true, Errors: []eider.Code{eider.NotFound, eider.ProjectRestarted},
+		Summary: "What a project holds", Slow: true, Errors: []eider.Code{eider.NotFound, eider.TooManyQueries, eider.ProjectRestarted},
 	}, p.stats)
 	return nil
 }

@@ -108,7 +108,7 @@ func (p *Projects) read(ctx context.Context, name string) (one rebuilt) {
 		return one
 	}
 	var m worker.Measured
-	if err := p.databases.Do(ctx, projectdb.Of(project), measureRequest, &m); err != nil {
+	if err := p.databases.Do(ctx, projectdb.Of(project).Patiently(), measureRequest, &m); err != nil {
 		if ctx.Err() != nil {
 			return rebuilt{}
 		}

@@ -216,7 +216,7 @@ func (m *maker) unchanged(ctx context.Context, p eider.Project) bool {
 // reports whether the worker was the same all the time.
 func (m *maker) copyHeld(ctx context.Context, p eider.Project) (whole bool, err error) {
 	k := m.recovery.kernel
-	held, release, err := k.Databases.Hold(ctx, projectdb.Of(p))
+	held, release, err := k.Databases.Hold(ctx, projectdb.Of(p).Patiently())
 	if err != nil {
 		return false, err
 	}

@@ -13,19 +13,19 @@ func (f *Tables) declareBuckets(r *core.Registry) {
 	declareChange[createBucket](f, r, "create_bucket", route(operation.Spec{
 		Name: "create_bucket", Role: eider.ProjectWrite, Target: "bucket", Status: 201,
 		Summary: "Create a bucket", Description: "A bucket is a schema of the project's database. Names differ by more than case.",
-		Errors: []eider.Code{eider.BucketExists, eider.BranchNotFound, eider.ProjectRestarted},
+		Errors: []eider.Code{eider.BucketExists, eider.BranchNotFound, eider.TooManyQueries, eider.ProjectRestarted},
 	}, "POST", ""), showBucket)
 	operation.Read(r.Operations, route(operation.Spec{
 		Name: "list_buckets", Role: eider.ProjectRead, Target: "bucket", Slow: true, Summary: "List buckets by name",
-		Errors: []eider.Code{eider.BranchNotFound, eider.InvalidCursor, eider.ProjectRestarted},
+		Errors: []eider.Code{eider.BranchNotFound, eider.InvalidCursor, eider.TooManyQueries, eider.ProjectRestarted},
 	}, "GET", ""), f.listBuckets)
 	operation.Read(r.Operations, route(operation.Spec{
 		Name: "get_bucket", Role: eider.ProjectRead, Target: "bucket", Slow: true, Tagged: true, Summary: "Get a bucket",
-		Errors: []eider.Code{eider.BucketNotFound, eider.BranchNotFound, eider.ProjectRestarted},
+		Errors: []eider.Code{eider.BucketNotFound, eider.BranchNotFound, eider.TooManyQueries, eider.ProjectRestarted},
 	}, "GET", inBucket), f.getBucket)
 	declareChange[dropBucket](f, r, "drop_bucket", route(operation.Spec{
 		Name: "drop_bucket", Role: eider.ProjectWrite, Target: "bucket", Frees: true, Summary: "Drop a bucket",
-		Errors: []eider.Code{eider.BucketNotFound, eider.BucketNotEmpty, eider.BranchNotFound, eider.PreconditionFailed, eider.ProjectRestarted},
+		Errors: []eider.Code{eider.BucketNotFound, eider.BucketNotEmpty, eider.BranchNotFound, eider.PreconditionFailed, eider.TooManyQueries, eider.ProjectRestarted},
 	}, "DELETE", inBucket), nothing)
 }
 

@@ -31,6 +31,7 @@ type change struct {
 	whole   worker.Target   // with a tenant's texts, which are for no log
 	ifMatch string          // a state that the caller named
 	changed *worker.Changed // once it is known
+	refused bool            // it is known that nothing was changed
 }
 
 // changing is a request that changes something.
@@ -97,6 +98,7 @@ func (c *change) tell(call *operation.Call) {
 // apply has the worker do it.
 func (f *Tables) apply(ctx context.Context, c *change) error {
 	if err := f.match(ctx, c); err != nil {
+		c.refused = true
 		return err
 	}
 	args, err := json.Marshal(c.whole)
@@ -112,7 +114,7 @@ func (f *Tables) apply(ctx context.Context, c *change) error {
 		c.changed = &changed
 		return nil
 	}
-	if certain(err) {
+	if c.refused = certain(err); c.refused {
 		return err
 	}
 	f.log.WarnContext(ctx, "a change of a project's database was cut short", "call", c.Call, "error", err)
@@ -155,7 +157,7 @@ func (f *Tables) match(ctx context.Context, c *change) error {
 }
 
 // certain reports that the transaction was refused by what it met, and rolled
-// back.
+// back, or that it never began for want of room.
 func certain(err error) bool {
 	var refusal *eider.Error
 	if !errors.As(err, &refusal) {
@@ -212,6 +214,9 @@ func (f *Tables) recall(ctx context.Context, c *change, changed *worker.Changed)
 // isNotApplied is all the undoing there is: what was not committed is not there.
 // A change that is there was done, and is left for Applied to find.
 func (f *Tables) isNotApplied(ctx context.Context, c *change) error {
+	if c.refused {
+		return nil
+	}
 	applied, err := f.isApplied(ctx, c)
 	if applied {
 		return operation.ErrApplied

@@ -76,7 +76,8 @@ type importPlan struct {
 	Claim   string            `json:"claim"` // of the file
 	Args    worker.Import     `json:"args"`
 
-	out worker.Imported
+	out     worker.Imported
+	refused bool // it is known that nothing was changed
 }
 
 func importClaims(p *importPlan) []metadata.Claim {
@@ -195,9 +196,11 @@ func (f *Tables) inProject(p projectdb.Project, name string) string {
 func (f *Tables) importFile(ctx context.Context, p *importPlan) error {
 	call := operation.From(ctx)
 	if err := f.lend(ctx, p); err != nil {
+		p.refused = true
 		return err
 	}
 	err := f.commit(ctx, p.Project, "import", p.Call, p.Args, projectdb.Sinks{Progress: call.Progress}, &p.out)
+	p.refused = certain(err)
 	return errors.Join(err, f.takeBack(p))
 }
 
@@ -249,7 +252,7 @@ func (f *Tables) isImported(ctx context.Context, p *importPlan) (bool, error) {
 }
 
 func (f *Tables) unimport(ctx context.Context, p *importPlan) error {
-	if err := f.takeBack(p); err != nil {
+	if err := f.takeBack(p); err != nil || p.refused {
 		return err
 	}
 	return f.isNotCommitted(ctx, p.Project, p.Call)

@@ -150,28 +150,34 @@ func (q *queries) run(ctx context.Context, _ *operation.View, in runQuery) (*ope
 // rows are there. progress, if there is one, is told of the others.
 func (q *queries) start(ctx context.Context, in runQuery, as form, progress func(fraction float64, rows int64)) (*queryAnswer, error) {
 	call := operation.From(ctx)
-	limit := in.MaxRows
-	if limit == 0 && as.worker == worker.FormJSON {
-		limit = q.settings.MaxRows
+	rows := in.MaxRows
+	if rows == 0 && as.worker == worker.FormJSON {
+		rows = q.settings.MaxRows
 	}
 	params, err := bindable(in.Params)
 	if err != nil {
 		return nil, err
 	}
-	args, err := json.Marshal(worker.Query{SQL: in.SQL, Params: params, Form: as.worker, MaxRows: limit})
+	args, err := json.Marshal(worker.Query{SQL: in.SQL, Params: params, Form: as.worker, MaxRows: rows})
 	if err != nil {
 		return nil, err
 	}
-	for tries := 0; ; tries++ {
-		r, err := q.begin(ctx, call, wire.Request{Op: "query", Args: args}, in.TimeoutMS, progress)
-		if eider.CodeOf(err) == eider.ProjectRestarted && tries == 0 && ctx.Err() == nil {
-			continue // its neighbour had the worker killed, and nothing was sent yet
-		}
-		if err != nil {
-			return nil, err
-		}
-		return &queryAnswer{relay: r, form: as, call: call}, nil
+	limit, err := q.timeout(in.TimeoutMS)
+	if err != nil {
+		return nil, err
 	}
+	r := newRelay(ctx, limit, limit)
+	err = q.begin(call, r, wire.Request{Op: "query", Args: args}, progress)
+	if eider.CodeOf(err) == eider.ProjectRestarted && ctx.Err() == nil {
+		// Its neighbour had the worker killed, and nothing was sent yet. What it has
+		// had of its time is gone.
+		r = newRelay(ctx, limit, r.rest())
+		err = q.begin(call, r, wire.Request{Op: "query", Args: args}, progress)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &queryAnswer{relay: r, form: as, call: call}, nil
 }
 
 func contentType(f form) string {
@@ -230,16 +236,11 @@ func (q *queries) enter(uid string) (leave func(), err error) {
 }
 
 // begin has a worker begin a statement, and returns once its first rows are there.
-func (q *queries) begin(ctx context.Context, call *operation.Call, request wire.Request, timeoutMS int64, progress func(float64, int64)) (*relay, error) {
-	timeout, err := q.timeout(timeoutMS)
-	if err != nil {
-		return nil, err
-	}
+func (q *queries) begin(call *operation.Call, r *relay, request wire.Request, progress func(float64, int64)) error {
 	leave, err := q.enter(call.Project.UID)
 	if err != nil {
-		return nil, err
+		return errors.Join(err, r.Close())
 	}
-	r := newRelay(ctx, timeout)
 	r.progress = progress
 	go func() {
 		defer leave()
@@ -247,14 +248,14 @@ func (q *queries) begin(ctx context.Context, call *operation.Call, request wire.
 	}()
 	select {
 	case <-r.started:
-		return r, nil
+		return nil
 	case <-r.done:
 		select {
 		case <-r.started:
-			return r, nil // it has ended already, and well enough to be told in the answer
+			return nil // it has ended already, and well enough to be told in the answer
 		default:
 		}
-		return nil, errors.Join(r.err, r.Close())
+		return errors.Join(r.err, r.Close())
 	}
 }
 
@@ -298,7 +299,7 @@ func (a *queryAnswer) rows(w io.Writer) error {
 		a.call.Detail("truncated", true)
 	}
 	if asJSON {
-		_, err := fmt.Fprintf(w, `],"truncated":%t,"elapsed_ms":%d}`, a.relay.end.Truncated, time.Since(a.relay.begun).Milliseconds())
+		_, err := fmt.Fprintf(w, `],"truncated":%t,"elapsed_ms":%d}`, a.relay.end.Truncated, time.Since(a.relay.asked).Milliseconds())
 		return err
 	}
 	return nil

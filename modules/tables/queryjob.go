@@ -124,7 +124,7 @@ func (q *queries) keepRows(ctx context.Context, p *queryPlan) error {
 		return err
 	}
 	end := answer.relay.end
-	p.out.RowCount, p.out.Truncated, p.out.ElapsedMS = end.Rows, end.Truncated, time.Since(answer.relay.begun).Milliseconds()
+	p.out.RowCount, p.out.Truncated, p.out.ElapsedMS = end.Rows, end.Truncated, time.Since(answer.relay.asked).Milliseconds()
 	p.done = true
 	call.Progress(1, end.Rows) // it may be one that was too quick to tell any
 	return nil

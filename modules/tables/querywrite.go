@@ -33,6 +33,7 @@ type writePlan struct {
 	timeout time.Duration
 	begun   time.Time
 	out     worker.Executed
+	refused bool // it is known that nothing was changed
 }
 
 // declareWrite declares the statement that writes: one transaction, with its
@@ -71,12 +72,18 @@ func (q *queries) planWrite(ctx context.Context, _ *operation.Tx, in runQuery) (
 func (q *queries) execute(ctx context.Context, p *writePlan) error {
 	leave, err := q.enter(p.Project.UID)
 	if err != nil {
+		p.refused = true
 		return err
 	}
 	defer leave()
-	ctx, cancel := context.WithTimeoutCause(ctx, p.timeout, errTimeout)
-	defer cancel()
-	err = q.tables.commit(ctx, p.Project, "execute", p.Call, p.args, projectdb.Sinks{}, &p.out)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	timer := time.AfterFunc(p.timeout, func() { cancel(errTimeout) })
+	defer timer.Stop()
+	timer.Stop() // its time runs once it has begun
+	begun := func() { timer.Reset(p.timeout) }
+	err = q.tables.commit(ctx, p.Project, "execute", p.Call, p.args, projectdb.Sinks{Begun: begun}, &p.out)
+	p.refused = certain(err)
 	if err == nil {
 		operation.From(ctx).Progress(1, p.out.Affected)
 	}
@@ -92,6 +99,9 @@ func (q *queries) isExecuted(ctx context.Context, p *writePlan) (bool, error) {
 }
 
 func (q *queries) isNotExecuted(ctx context.Context, p *writePlan) error {
+	if p.refused {
+		return nil
+	}
 	return q.tables.isNotCommitted(ctx, p.Project, p.Call)
 }
 

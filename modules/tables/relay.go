@@ -25,8 +25,8 @@ import (
 type relay struct {
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
-	timeout time.Duration
-	begun   time.Time
+	limit   time.Duration
+	asked   time.Time
 	started chan struct{} // closed once head is set
 	data    chan []byte
 	done    chan struct{} // closed once end and err are set
@@ -36,18 +36,21 @@ type relay struct {
 
 	progress func(fraction float64, rows int64) // may be nil
 
-	// The statement's time runs only while it computes.
+	// The statement's time runs only while it computes: not before it begins, nor
+	// while the client takes rows.
 	mu    sync.Mutex
 	left  time.Duration
 	since time.Time
 	timer *time.Timer
 }
 
-func newRelay(ctx context.Context, timeout time.Duration) *relay {
-	r := &relay{timeout: timeout, left: timeout, begun: time.Now(), started: make(chan struct{}), data: make(chan []byte), done: make(chan struct{})}
+// newRelay returns a relay for a statement that may take as long as limit, of which
+// left is left.
+func newRelay(ctx context.Context, limit, left time.Duration) *relay {
+	r := &relay{limit: limit, left: left, asked: time.Now(), started: make(chan struct{}), data: make(chan []byte), done: make(chan struct{})}
 	r.ctx, r.cancel = context.WithCancelCause(ctx)
-	r.since = r.begun
-	r.timer = time.AfterFunc(timeout, func() { r.cancel(errTimeout) })
+	r.timer = time.AfterFunc(left, func() { r.cancel(errTimeout) })
+	r.timer.Stop()
 	return r
 }
 
@@ -60,8 +63,8 @@ var errAbandoned = errors.New("nobody waits for the rows")
 // run has the worker do what is asked for.
 func (r *relay) run(databases *projectdb.Supervisor, project projectdb.Project, request wire.Request) {
 	defer close(r.done)
-	defer r.timer.Stop()
-	r.err = databases.Run(r.ctx, project, request, projectdb.Sinks{Head: r.takeHead, Data: r.take, Progress: r.progress}, &r.end)
+	defer r.pause()
+	r.err = databases.Run(r.ctx, project, request, projectdb.Sinks{Begun: r.resume, Head: r.takeHead, Data: r.take, Progress: r.progress}, &r.end)
 	if r.err != nil {
 		r.err = r.why(r.err)
 	}
@@ -102,8 +105,15 @@ func (r *relay) resume() {
 	r.timer.Reset(max(r.left, time.Millisecond))
 }
 
+// rest is what is left of the time of a statement that does not run.
+func (r *relay) rest() time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.left
+}
+
 // why tells a statement that was stopped from one that failed.
-func (r *relay) why(err error) error { return overdue(r.ctx, err, r.timeout) }
+func (r *relay) why(err error) error { return overdue(r.ctx, err, r.limit) }
 
 // overdue returns the refusal of a statement whose time is over, and any other
 // error as it is.

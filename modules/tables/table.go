@@ -13,7 +13,7 @@ import (
 
 // notThere is what every route of a table may answer.
 func notThere(more ...eider.Code) []eider.Code {
-	return append(more, eider.BucketNotFound, eider.TableNotFound, eider.BranchNotFound, eider.ProjectRestarted)
+	return append(more, eider.BucketNotFound, eider.TableNotFound, eider.BranchNotFound, eider.TooManyQueries, eider.ProjectRestarted)
 }
 
 func (f *Tables) declareTables(r *core.Registry) {
