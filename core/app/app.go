@@ -179,7 +179,7 @@ func (a *App) openKernel(ctx context.Context) error {
 	book := usage.NewBook()
 	cursors := audit.NewCursors()
 	records := operation.NewIdempotency(time.Duration(a.Settings.Idempotency.Keep))
-	jobs := job.New(a.Settings.Jobs.MaxRunning)
+	jobs := job.New(a.Settings.Jobs.MaxRunning, a.Settings.Jobs.share())
 	remembered := wasm.NewKV()
 	a.modes = wasm.NewModes()
 	a.Registry.Tables = append(a.Registry.Tables, remembered.Table, a.modes.Table, jobs.Table, keys.Table(), book.Table, cursors, records.Table())

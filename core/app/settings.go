@@ -74,6 +74,7 @@ type idempotencySettings struct {
 
 type jobSettings struct {
 	MaxRunning int             `koanf:"max_running" doc:"How many jobs run at a time; others wait"`
+	PerProject int             `koanf:"max_per_project" doc:"How many of them may be of one project; 0: half of them"`
 	Keep       config.Duration `koanf:"keep" doc:"How long a job that has ended can be asked for"`
 }
 
@@ -82,10 +83,21 @@ func (j *jobSettings) Validate() error {
 	if j.MaxRunning < 1 {
 		return fmt.Errorf("max_running must be at least 1")
 	}
+	if j.PerProject < 0 {
+		return fmt.Errorf("max_per_project must not be negative")
+	}
 	if time.Duration(j.Keep) < time.Minute {
 		return fmt.Errorf("keep must be at least 1m")
 	}
 	return nil
+}
+
+// share is how many jobs of one project run at a time.
+func (j *jobSettings) share() int {
+	if j.PerProject > 0 {
+		return min(j.PerProject, j.MaxRunning)
+	}
+	return max(j.MaxRunning/2, 1)
 }
 
 // Validate refuses an engine that this version does not have.

@@ -62,7 +62,7 @@ type Job struct {
 type Jobs struct {
 	Table *metadata.Table[Job]
 
-	slots chan struct{}
+	turns *queue
 
 	mu   sync.Mutex
 	open map[string]*entry // by id: those that have not ended, until that is durable
@@ -70,6 +70,7 @@ type Jobs struct {
 
 // entry is what a job that has not ended has in memory.
 type entry struct {
+	uid       string                  // of its project
 	cancel    context.CancelCauseFunc // nil before it runs, and where its call is settled
 	cancelled bool
 	started   *time.Time
@@ -77,9 +78,10 @@ type entry struct {
 	rows      int64
 }
 
-// New returns a register that runs as many jobs at a time as it has slots.
-func New(slots int) *Jobs {
-	return &Jobs{Table: newTable(), slots: make(chan struct{}, slots), open: map[string]*entry{}}
+// New returns a register that runs as many jobs at a time as it has slots, of one
+// project as many as its share.
+func New(slots, share int) *Jobs {
+	return &Jobs{Table: newTable(), turns: newQueue(slots, share), open: map[string]*entry{}}
 }
 
 // Hooks are what the pipeline calls.
@@ -99,7 +101,7 @@ func (j *Jobs) begin(tx *operation.Tx, c *operation.Call) (string, error) {
 	if c.Project != nil {
 		row.ProjectID, row.ProjectUID = c.Project.ID, c.Project.UID
 	}
-	tx.After(func() { j.enter(row.ID, &entry{}) })
+	tx.After(func() { j.enter(row.ID, &entry{uid: row.ProjectUID}) })
 	return row.ID, j.Table.Insert(tx, row)
 }
 
@@ -118,16 +120,14 @@ func (j *Jobs) leave(id string) {
 // errCancelled is why a job ended that somebody cancelled.
 var errCancelled = eider.Errorf(eider.Cancelled, "the job was cancelled")
 
-// run runs do when a slot is free, or with a context that has ended. The job
+// run runs do when it has its turn, or with a context that has ended. The job
 // keeps its entry: what is left of its call may be settled afterwards.
 func (j *Jobs) run(ctx context.Context, id string, do func(context.Context)) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	j.cancelBy(id, cancel)
-	select {
-	case j.slots <- struct{}{}:
-		defer func() { <-j.slots }()
-	case <-ctx.Done():
+	uid := j.cancelBy(id, cancel)
+	if j.turns.take(ctx, uid) {
+		defer j.turns.pass(uid)
 	}
 	if ctx.Err() == nil {
 		j.start(id, now())
@@ -135,17 +135,19 @@ func (j *Jobs) run(ctx context.Context, id string, do func(context.Context)) {
 	do(ctx)
 }
 
-// cancelBy makes the job end by cancel, at once where it was cancelled before.
-func (j *Jobs) cancelBy(id string, cancel context.CancelCauseFunc) {
+// cancelBy makes the job end by cancel, at once where it was cancelled before, and
+// returns the uid of its project.
+func (j *Jobs) cancelBy(id string, cancel context.CancelCauseFunc) (uid string) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	e := j.open[id]
 	if e == nil {
-		return
+		return ""
 	}
 	if e.cancel = cancel; e.cancelled {
 		cancel(errCancelled)
 	}
+	return e.uid
 }
 
 func (j *Jobs) start(id string, at time.Time) {

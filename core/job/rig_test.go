@@ -50,7 +50,7 @@ func (r *rig) open(t *testing.T) {
 	engine, err := duckdb.Open(ctx, duckdb.Options{Path: filepath.Join(r.dir, "metadata.duckdb"), Threads: 1})
 	must(t, err)
 	set, records, book := operation.NewSet(), operation.NewIdempotency(time.Hour), usage.NewBook()
-	r.jobs, r.engine = job.New(r.slots), &failing{Engine: engine}
+	r.jobs, r.engine = job.New(r.slots, r.slots), &failing{Engine: engine}
 	r.work = &work{dir: r.dir, begun: make(chan string, 100), finish: make(chan struct{})}
 	r.declare(set)
 	logger := slog.New(slog.NewTextHandler(io.Discard, nil))
