@@ -257,7 +257,7 @@ func TestIdempotencyKeyAnswersTheSameJob(t *testing.T) {
 // what a kill leaves.
 func TestNoJobIsLostByARestart(t *testing.T) {
 	dir := t.TempDir()
-	s, w := startSlow(t, dir, map[string]string{"jobs.max_running": "2"})
+	s, w := startSlow(t, dir, map[string]string{"jobs.max_running": "2", "jobs.max_per_project": "2"})
 	key := project(t, s, "p")
 	applied := runs(t, s, key, "applied")
 	<-w.begun
@@ -359,7 +359,7 @@ func TestVerifyTellsWhatADiskHasLost(t *testing.T) {
 }
 
 func TestListOfJobsByStatusAndPage(t *testing.T) {
-	s, w := startSlow(t, t.TempDir(), map[string]string{"jobs.max_running": "2"})
+	s, w := startSlow(t, t.TempDir(), map[string]string{"jobs.max_running": "2", "jobs.max_per_project": "2"})
 	key, other := project(t, s, "p"), project(t, s, "other")
 	var all []string
 	states := map[string][]string{}

@@ -59,7 +59,7 @@ type jobWorld struct {
 
 func (w *jobWorld) start() {
 	w.t.Helper()
-	w.server = serve(w.t, w.dir, "EIDER_JOBS_MAX_RUNNING=2", "EIDER_METADATA_CHECKPOINT_SIZE=256KiB")
+	w.server = serve(w.t, w.dir, "EIDER_JOBS_MAX_RUNNING=2", "EIDER_JOBS_MAX_PER_PROJECT=2", "EIDER_METADATA_CHECKPOINT_SIZE=256KiB")
 }
 
 func (w *jobWorld) prepare() {
