@@ -38,7 +38,11 @@ func TestStatsTellWhatThereIsAndWhatHappens(t *testing.T) {
 	key := project(t, s, "b")
 	s.Want(409, s.Root, "POST /projects", `{"id":"a"}`)
 	s.Want(201, key, "POST /projects/b/files?name=f", "12345")
+	made := s.Want(200, key, "GET /projects/b/stats", "").Text("updated_at")
 	s.Want(201, key, "POST /projects/b/buckets", `{"name":"x"}`)
+	if told := s.Want(200, key, "GET /projects/b/stats", "").Text("updated_at"); told == made {
+		t.Errorf("a change of the database left the statistics as of %s: %s", made, told)
+	}
 	s.Want(201, key, "POST /projects/b/buckets/x/tables", `{"name":"t","columns":[{"name":"i","type":"INTEGER"}]}`)
 	s.Want(200, key, "POST /projects/b/query", `{"sql":"SELECT 1"}`)
 	s.Want(403, key, "GET /stats", "")

@@ -179,16 +179,14 @@ type projectStats struct {
 
 func (p *Projects) stats(ctx context.Context, v *operation.View, in projectStatsIn) (projectStats, error) {
 	call := operation.From(ctx)
-	project := call.Project
 	if in.Refresh {
 		if err := p.recount(ctx, call); err != nil {
 			return projectStats{}, err
 		}
-		counted, err := p.rows.Get(ctx, v, project.UID)
-		if err != nil {
-			return projectStats{}, err
-		}
-		project = &counted.Project
+	}
+	project, err := p.rows.Get(ctx, v, call.Project.UID)
+	if err != nil {
+		return projectStats{}, err
 	}
 	held, err := p.usage.Of(ctx, v, project.UID)
 	if err != nil {
@@ -202,7 +200,7 @@ func (p *Projects) stats(ctx context.Context, v *operation.View, in projectStats
 	s := projectStats{
 		ID: project.ID, SizeBytes: project.SizeBytes, TableCount: project.TableCount, BucketCount: project.BucketCount,
 		FileCount: held.Files, FileBytes: held.Bytes, RowCount: held.Rows,
-		QueriesToday: counts["query"], ImportsToday: counts["import_table"], UpdatedAt: project.UpdatedAt, State: "healthy",
+		QueriesToday: counts["query"], ImportsToday: counts["import_table"], UpdatedAt: project.toldAt(), State: "healthy",
 	}
 	if c := p.databases.Condition(project.UID); c.Degraded {
 		s.State, s.Reason = "degraded", c.Reason

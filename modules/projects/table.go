@@ -14,23 +14,35 @@ import (
 // row is a project and what its list needs prepared.
 type row struct {
 	eider.Project
-	folded string // name and id in lower case, for name_contains
+	folded   string    // name and id in lower case, for name_contains
+	measured time.Time // when it was last told what the database holds, zero if never
 }
 
 func newRow(p eider.Project) row {
-	return row{p, strings.ToLower(p.Name)}
+	return row{Project: p, folded: strings.ToLower(p.Name)}
+}
+
+// toldAt is of when the project's statistics are.
+func (r *row) toldAt() time.Time {
+	if r.measured.After(r.UpdatedAt) {
+		return r.measured
+	}
+	return r.UpdatedAt
 }
 
 // The status of a project changes, so it has no index: DuckDB turns an update
 // of an indexed column into a delete and an insert (docs/decisions/0004).
 func migrations() []metadata.Migration {
-	return []metadata.Migration{{Owner: "projects", Number: 1, SQL: []string{`
+	return []metadata.Migration{
+		{Owner: "projects", Number: 1, SQL: []string{`
 		CREATE TABLE projects (
 			uid TEXT PRIMARY KEY, id TEXT NOT NULL, name TEXT NOT NULL, db_path TEXT NOT NULL,
 			created_at TIMESTAMPTZ NOT NULL, updated_at TIMESTAMPTZ NOT NULL,
 			size_bytes BIGINT NOT NULL, table_count BIGINT NOT NULL, bucket_count BIGINT NOT NULL,
 			status TEXT NOT NULL, settings TEXT NOT NULL, lock_reason TEXT NOT NULL,
-			deleted_at TIMESTAMPTZ, purge_at TIMESTAMPTZ)`}}}
+			deleted_at TIMESTAMPTZ, purge_at TIMESTAMPTZ)`}},
+		{Owner: "projects", Number: 2, SQL: []string{`ALTER TABLE projects ADD COLUMN measured_at TIMESTAMPTZ`}},
+	}
 }
 
 const (
@@ -53,6 +65,7 @@ func newTable() *metadata.Table[row] {
 			{Name: "size_bytes", Kind: metadata.Int}, {Name: "table_count", Kind: metadata.Int}, {Name: "bucket_count", Kind: metadata.Int},
 			{Name: "status", Kind: metadata.Text}, {Name: "settings", Kind: metadata.Text}, {Name: "lock_reason", Kind: metadata.Text},
 			{Name: "deleted_at", Kind: metadata.Time}, {Name: "purge_at", Kind: metadata.Time},
+			{Name: "measured_at", Kind: metadata.Time},
 		},
 		Key:    func(r *row) string { return r.UID },
 		Encode: encode, Decode: decode,
@@ -86,18 +99,21 @@ func purgeTime(r *row) time.Time {
 
 func encode(r *row) []any {
 	return []any{r.UID, r.ID, r.Name, r.DBPath, r.CreatedAt, r.UpdatedAt, r.SizeBytes, r.TableCount, r.BucketCount,
-		string(r.Status), string(r.Settings), r.LockReason, metadata.NullTime(metadata.OrZero(r.DeletedAt)), metadata.NullTime(metadata.OrZero(r.PurgeAt))}
+		string(r.Status), string(r.Settings), r.LockReason, metadata.NullTime(metadata.OrZero(r.DeletedAt)), metadata.NullTime(metadata.OrZero(r.PurgeAt)), metadata.NullTime(r.measured)}
 }
 
 func decode(scan func(...any) error) (row, error) {
 	var p eider.Project
 	var settings string
+	var measured *time.Time
 	err := scan(&p.UID, &p.ID, &p.Name, &p.DBPath, &p.CreatedAt, &p.UpdatedAt, &p.SizeBytes, &p.TableCount, &p.BucketCount,
-		(*string)(&p.Status), &settings, &p.LockReason, &p.DeletedAt, &p.PurgeAt)
+		(*string)(&p.Status), &settings, &p.LockReason, &p.DeletedAt, &p.PurgeAt, &measured)
 	p.Settings = json.RawMessage(settings)
 	p.CreatedAt, p.UpdatedAt = p.CreatedAt.UTC(), p.UpdatedAt.UTC()
 	p.DeletedAt, p.PurgeAt = utc(p.DeletedAt), utc(p.PurgeAt)
-	return newRow(p), err
+	r := newRow(p)
+	r.measured = metadata.OrZero(measured)
+	return r, err
 }
 
 func utc(t *time.Time) *time.Time {

@@ -36,7 +36,9 @@ func (p *Projects) update(ctx context.Context, tx *operation.Tx, in updateProjec
 		return eider.Project{}, err
 	}
 	project.UpdatedAt = now()
-	return shown(project), p.rows.Put(ctx, tx, newRow(project))
+	changed := newRow(project)
+	changed.measured = found.measured
+	return shown(project), p.rows.Put(ctx, tx, changed)
 }
 
 // change applies what the request names. A locked project takes nothing but
@@ -112,5 +114,6 @@ func (p *Projects) measured(ctx context.Context, tx *operation.Tx, event eider.M
 		return err
 	}
 	found.SizeBytes, found.TableCount, found.BucketCount = event.Size, event.Tables, event.Buckets
+	found.measured = now()
 	return p.rows.Put(ctx, tx, found)
 }
