@@ -231,7 +231,7 @@ func (in *importing) nothing(ctx context.Context, conn *duck.Conn) (empty bool, 
 	}
 	err = answer(ctx, conn, &empty, "SELECT (count(*) = 0)::VARCHAR FROM (FROM read_json('"+quoteText(in.path(inFile))+"', maximum_depth=1"+in.packing()+") LIMIT 1)")
 	if err != nil {
-		return false, in.unreadable(err)
+		return false, in.unreadable(ctx, err)
 	}
 	return empty, nil
 }
@@ -354,7 +354,7 @@ func (in *importing) findFields(ctx context.Context, conn *duck.Conn) error {
 	}
 	err := answer(ctx, conn, &in.fields, "SELECT to_json(list(column_name))::VARCHAR FROM (DESCRIBE SELECT * FROM "+from+")")
 	if err != nil {
-		return in.unreadable(err)
+		return in.unreadable(ctx, err)
 	}
 	if len(in.fields) > maxFields {
 		return eider.Errorf(eider.ImportFailed, "the file has more than %d columns", maxFields)
@@ -364,13 +364,13 @@ func (in *importing) findFields(ctx context.Context, conn *duck.Conn) error {
 
 // unreadable tells a file that is not of its format from one with a row that is
 // not.
-func (in *importing) unreadable(err error) error {
+func (in *importing) unreadable(ctx context.Context, err error) error {
 	complaint, ok := ofFile(err)
 	if !ok {
 		return err
 	}
 	if strings.HasPrefix(complaint.Words, "Error when sniffing") {
-		return eider.Errorf(eider.InvalidFormat, "the file is no CSV with this delimiter, quote and escape")
+		return in.noCSV(ctx)
 	}
 	return eider.Errorf(eider.InvalidFormat, "the file is no %s that can be read: %s", in.Format, in.told(complaint.Words)).
 		LoggedAs(fmt.Sprintf("the file is no %s that can be read: %s", in.Format, in.logged(complaint)))

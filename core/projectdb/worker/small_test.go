@@ -67,3 +67,19 @@ func TestAProfileLeavesOutNumbersThatAreNone(t *testing.T) {
 		}
 	}
 }
+
+func TestAnOpenQuoteIsToldByItsLine(t *testing.T) {
+	conn := openProject(t, `CREATE SCHEMA b`, `CREATE TABLE b.t (id INTEGER, n VARCHAR)`)
+	for content, line := range map[string]int64{
+		"id,n\n1,a\n2,\"b\n3,c\n": 3, "id,n\n1,\"a\nb\"\n2,\"say \"\"x\"\"\"\n3,\"c": 5, "id,n\n1,5\" wide\n": 0, "id,n\n1,\"a\"\n": 0, "id,\"n\n1,a\n": 1,
+	} {
+		in := importer(fileOf(t, content), "t", FormatCSV)
+		if got, err := in.openQuote(t.Context()); got != line || err != nil {
+			t.Errorf("%q: line %d, %v", content, got, err)
+		}
+		_, err := in.run(t.Context(), conn)
+		if err = in.blameFile(err); line > 0 && (eider.CodeOf(err) != eider.ImportFailed || !strings.Contains(err.Error(), "line ")) {
+			t.Errorf("%q: %v", content, err)
+		}
+	}
+}
