@@ -79,7 +79,7 @@ func TestImports(t *testing.T) {
 		{name: "a line too short", content: "id,customer,amount\n1,a,2\n2,b\n", body: `"format":"csv"`, status: 400, says: "line 3: Expected Number of Columns: 3 Found: 2"},
 		{name: "a line too long", content: "id,customer,amount\n1,a,2\n2,b,3,4\n", body: `"format":"csv"`, status: 400, says: "line 3: Expected Number of Columns: 3 Found: 4"},
 		{name: "nothing", content: "", body: `"format":"csv"`, status: 400, says: "the file is empty"},
-		{name: "an open quote", content: "id,customer,amount\n1,\"a,2\n2,b,1\n", body: `"format":"csv"`, status: 400, says: "the file is no CSV with this delimiter"},
+		{name: "an open quote", content: "id,customer,amount\n1,\"a,2\n2,b,1\n", body: `"format":"csv"`, status: 400, says: "line 2: a quote is opened that nothing closes"},
 		{name: "no UTF-8", content: "id,customer,amount\n1,\xff\xfe,2\n", body: `"format":"csv"`, status: 400, says: "import_failed"},
 		{name: "an empty key", content: "id,customer,amount\n,a,2\n", body: `"format":"csv"`, status: 400, says: "NOT NULL constraint failed"},
 		{name: "gzip", content: zipped(t, "id,customer,amount\n2,new,3\n"), body: `"format":"csv"`, status: 200, rows: "2,new,3.0\n"},
