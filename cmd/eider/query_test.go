@@ -177,6 +177,33 @@ func TestAStatementStopsWhenItsClientLeaves(t *testing.T) {
 	})
 }
 
+// Who deletes a project, or purges it, first ends what runs below it, and tells why.
+func TestADeletedProjectEndsItsStatements(t *testing.T) {
+	t.Parallel()
+	s, keys := startQueries(t, map[string]string{"queries.at_once": "1"})
+	long := statement("SELECT sum(a.range + b.range) FROM range(10000000) a, range(10000000) b")
+	for _, way := range []string{"", "?purge=true"} {
+		answered := make(chan apptest.Answer, 1)
+		go func() {
+			a := s.Do(keys["read"], "POST /projects/p/query", long)
+			for a.Status == 429 { // the one below was there first
+				a = s.Do(keys["read"], "POST /projects/p/query", long)
+			}
+			answered <- a
+		}()
+		apptest.Eventually(t, "the statement runs", func() bool {
+			return s.Do(keys["read"], "POST /projects/p/query", statement("SELECT 1")).Status == 429
+		})
+		s.Want(204, s.Root, "DELETE /projects/p"+way, "")
+		if a := <-answered; a.Status != 404 || a.Code() != "not_found" {
+			t.Errorf("DELETE%s: the statement answers %s", way, a.Body)
+		}
+		if way == "" {
+			s.Want(200, s.Root, "POST /projects/p/undelete", "")
+		}
+	}
+}
+
 func TestStatementsThatWriteAreEffects(t *testing.T) {
 	t.Parallel()
 	s, keys := startQueries(t, nil)

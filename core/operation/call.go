@@ -55,6 +55,9 @@ type Call struct {
 	unfinished  unfinished
 	admitted    *bool // whether a refusal of this call gets a row, once asked
 
+	bound  context.Context // of a stream: see bind
+	unbind func()
+
 	job       string // its id, where the call is one
 	concluded atomic.Bool
 

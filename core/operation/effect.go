@@ -31,11 +31,14 @@ func (p *Pipeline) effect(ctx context.Context, c *Call, e *effectSteps) (any, er
 		return nil, err
 	}
 	finish := context.WithoutCancel(ctx)
+	if c.Operation.Ends && c.Project != nil {
+		p.running.end(ctx, c.Project.UID) // reads and streams, which hold nothing
+	}
 	ctx, ended := p.running.begin(ctx, c)
 	defer ended()
 	defer c.endBodyWith(ctx)()
 	var out any
-	failure := because(ctx, p.perform(ctx, c, e))
+	failure := left(because(ctx, p.perform(ctx, c, e)))
 	if failure == nil {
 		if out, err = p.finish(finish, c, e, *intent); err == nil {
 			return out, nil
@@ -57,6 +60,15 @@ func (p *Pipeline) effect(ctx context.Context, c *Call, e *effectSteps) (any, er
 		})
 	}
 	return nil, failure
+}
+
+// left gives the failure of a call whose caller has left the code that says so,
+// for its row.
+func left(err error) error {
+	if _, refused := refusalIn(err); refused || !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return eider.Errorf(eider.Cancelled, "the request was cancelled").Because(err)
 }
 
 // ErrApplied is what Undo returns of an effect that is there after all and does

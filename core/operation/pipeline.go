@@ -176,10 +176,14 @@ func (p *Pipeline) pass(ctx context.Context, c *Call, r *Request, span trace.Spa
 		return p.asJob(ctx, c, in, span)
 	}
 	var out any
-	err = p.caught(ctx, c, func() (err error) {
-		out, err = c.Operation.run(ctx, p, c, in)
+	bound := p.bind(ctx, c)
+	err = because(bound, p.caught(ctx, c, func() (err error) {
+		out, err = c.Operation.run(bound, p, c, in)
 		return err
-	})
+	}))
+	if c.bound = bound; err != nil || c.Operation.Kind != KindStream {
+		c.unbind()
+	}
 	switch {
 	case c.Operation.Kind == KindRead:
 		err = p.readDone(ctx, c, err)
@@ -193,6 +197,9 @@ func (p *Pipeline) pass(ctx context.Context, c *Call, r *Request, span trace.Spa
 		answer, err = respond(c, out)
 		return err
 	})
+	if err != nil {
+		c.unbind()
+	}
 	return answer, err
 }
 

@@ -19,13 +19,17 @@ type running struct {
 
 type run struct {
 	cancel context.CancelCauseFunc
+	why    error
 	done   chan struct{}
 }
 
 func newRunning() *running { return &running{calls: map[string]map[*Call]*run{}} }
 
-// errEnded is why a call ended whose project is being deleted.
+// errEnded is why a change ended whose project is being deleted.
 var errEnded = eider.Errorf(eider.OperationInProgress, "the project is being deleted")
+
+// errGone is why a read or a stream ended then: others are told the same.
+var errGone = eider.Errorf(eider.NotFound, "the project was deleted while this ran")
 
 // begin returns a context that ends with the project, and what to call at the
 // end of the call.
@@ -34,7 +38,10 @@ func (r *running) begin(ctx context.Context, c *Call) (context.Context, func()) 
 		return ctx, func() {}
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	one := &run{cancel, make(chan struct{})}
+	one := &run{cancel, errEnded, make(chan struct{})}
+	if c.Operation.Kind.reads() {
+		one.why = errGone
+	}
 	uid := c.Project.UID
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -54,6 +61,17 @@ func (r *running) begin(ctx context.Context, c *Call) (context.Context, func()) 
 	})
 }
 
+// bind has a read or a stream end with its project, from before it begins: the
+// returned context is for all of it. unbind is called at its end, which of a stream
+// comes after its handler has returned.
+func (p *Pipeline) bind(ctx context.Context, c *Call) context.Context {
+	c.unbind = func() {}
+	if c.Operation.Kind == KindStream || c.Operation.Kind == KindRead && c.Operation.Slow {
+		ctx, c.unbind = p.running.begin(ctx, c)
+	}
+	return ctx
+}
+
 // any reports whether something runs below the project.
 func (r *running) any(uid string) bool {
 	r.mu.Lock()
@@ -67,7 +85,7 @@ func (r *running) cancel(uid string) []*run {
 	defer r.mu.Unlock()
 	var all []*run
 	for _, one := range r.calls[uid] {
-		one.cancel(errEnded)
+		one.cancel(one.why)
 		all = append(all, one)
 	}
 	return all

@@ -96,15 +96,14 @@ type streaming struct {
 
 // follow keeps the call of a content open until its last byte is sent.
 func (p *Pipeline) follow(ctx context.Context, c *Call, span trace.Span, content *Content) {
-	var over func()
-	content.ctx, over = p.running.begin(ctx, c)
+	content.ctx = c.bound
 	ctx = context.WithoutCancel(ctx)
 	s := &streaming{p: p, c: c}
 	p.wg.Add(1)
 	s.timer = time.AfterFunc(announceAfter, func() { s.announce(ctx) })
 	content.end = func(sent int64, err error) {
 		s.timer.Stop()
-		over()
+		c.unbind()
 		go func() {
 			defer p.wg.Done()
 			defer span.End()

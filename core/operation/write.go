@@ -121,7 +121,7 @@ func (p *Pipeline) commitBy(ctx context.Context, write func(context.Context, fun
 // refused leaves the row of a call that was refused before it ran. Reads leave
 // one only where they were denied.
 func (p *Pipeline) refused(ctx context.Context, c *Call, refusal error) {
-	if errors.Is(refusal, context.Canceled) {
+	if code := eider.CodeOf(refusal); errors.Is(refusal, context.Canceled) && (code == eider.Internal || code == eider.Cancelled) {
 		return // nobody was refused: the caller has left
 	}
 	if c.Operation.Kind == KindRead && ending(refusal) != eider.StatusDenied && !p.LogReads {
