@@ -1,6 +1,7 @@
 package projectdb
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"syscall"
@@ -80,8 +81,25 @@ const settleWithin = 200 * time.Millisecond
 
 // blame returns what a statement is told whose worker was lost. One that was alone
 // in it has itself to blame for some ends; others can only try again.
+//
+// Of a change nobody knows at once whether it was committed before that: it is told
+// to try again, with its own fault beneath, for whoever finds that it is not there.
 func (d death) blame(lost *loss, changes bool, limit int64) *eider.Error {
-	if alone := lost.running == 1 && !changes; alone {
+	e := eider.Errorf(eider.ProjectRestarted, "the project's database was restarted; try again")
+	e.RetryAfter = time.Second
+	own := d.own(lost, limit)
+	switch {
+	case own == nil:
+		return e.Because(lost)
+	case changes:
+		return e.Because(&fault{own, lost})
+	}
+	return own.Because(lost)
+}
+
+// own is what a statement is told that has itself to blame.
+func (d death) own(lost *loss, limit int64) *eider.Error {
+	if lost.running == 1 {
 		switch d.cause {
 		case endedMemory, endedResident:
 			return eider.Errorf(eider.OutOfMemory, "the statement needs more memory than the project may use: the limit is %d MiB", limit>>20)
@@ -89,7 +107,26 @@ func (d death) blame(lost *loss, changes bool, limit int64) *eider.Error {
 			return eider.Errorf(eider.QueryFailed, "the statement ended the project's process: it is too deep, or met a fault of the database")
 		}
 	}
-	e := eider.Errorf(eider.ProjectRestarted, "the project's database was restarted; try again")
-	e.RetryAfter = time.Second
-	return e
+	return nil
+}
+
+// fault is that of a change itself, if it was not committed.
+type fault struct {
+	own  *eider.Error
+	lost *loss
+}
+
+func (f *fault) Error() string { return f.own.Error() + ": " + f.lost.Error() }
+
+// Unwrap returns how the worker was lost.
+func (f *fault) Unwrap() error { return f.lost }
+
+// OwnFault returns what a change is told that was alone in its worker and ended it,
+// once it is known that it was not committed; nil: it was another's fault.
+func OwnFault(err error) error {
+	var f *fault
+	if errors.As(err, &f) {
+		return f.own.Because(f.lost)
+	}
+	return nil
 }

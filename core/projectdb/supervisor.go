@@ -425,7 +425,7 @@ func (s *Supervisor) Run(ctx context.Context, p Project, r wire.Request, sinks S
 	err = worker.run(ctx, r, sinks, out, release)
 	var lost *loss
 	if errors.As(err, &lost) {
-		err = worker.death().blame(lost, r.Call != "", int64(s.Settings.Memory)).Because(err)
+		err = worker.death().blame(lost, r.Call != "", int64(s.Settings.Memory))
 	}
 	s.metrics.ran(ctx, r.Op, time.Since(begun), err)
 	if err != nil {

@@ -78,24 +78,30 @@ func TestStatementThatHoldsTooMuchMemoryIsKilledAndCounted(t *testing.T) {
 	t.Parallel()
 	ends := metric.NewManualReader()
 	s, projects := superviseAs(t, measuredBy(ends), func(s *projectdb.Settings) { s.Memory, s.Threads = 64<<20, 1 }, "one", "neighbour")
+	call := ""
 	run := func(p projectdb.Project, sql string) error {
 		args, err := json.Marshal(worker.Query{SQL: sql, Form: worker.FormJSON})
 		must(t, err)
-		return s.Run(t.Context(), p, wire.Request{Op: "query", Args: args}, takers(), nil)
+		return s.Run(t.Context(), p, wire.Request{Op: "query", Call: call, Args: args}, takers(), nil)
 	}
 	must(t, run(projects[1], "SELECT 1"))
 	kept := s.Process("neighbour")
 	// 900 MiB are repeated at once, and held until all of them are hashed.
-	err := run(projects[0], "SELECT max(sha256(repeat(repeat('x', 4096), 256 + (range % 2)::INTEGER))) FROM range(900)")
-	if eider.CodeOf(err) != eider.OutOfMemory {
+	const bomb = "SELECT max(sha256(repeat(repeat('x', 4096), 256 + (range % 2)::INTEGER))) FROM range(900)"
+	if err := run(projects[0], bomb); eider.CodeOf(err) != eider.OutOfMemory || projectdb.OwnFault(err) != nil {
 		t.Fatalf("the statement answered %v", err)
 	}
+	call = "of a change" // of which nobody knows yet whether it was committed
+	if err := run(projects[0], bomb); eider.CodeOf(err) != eider.ProjectRestarted || eider.CodeOf(projectdb.OwnFault(err)) != eider.OutOfMemory {
+		t.Fatalf("a change is answered %v", err)
+	}
+	call = ""
 	must(t, run(projects[0], "SELECT 1"))
 	must(t, run(projects[1], "SELECT 1"))
 	if s.Process("neighbour") != kept {
 		t.Error("the neighbour has another worker")
 	}
-	if n := endsOf(t, ends)["resident"]; n != 1 {
+	if n := endsOf(t, ends)["resident"]; n != 2 {
 		t.Errorf("%d workers were killed for what they held", n)
 	}
 }

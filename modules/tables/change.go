@@ -122,6 +122,10 @@ func (f *Tables) apply(ctx context.Context, c *change) error {
 	if applied {
 		return nil
 	}
+	if own := projectdb.OwnFault(err); own != nil && askErr == nil {
+		c.refused = true
+		return own
+	}
 	return errors.Join(err, askErr)
 }
 

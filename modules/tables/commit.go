@@ -30,6 +30,9 @@ func (f *Tables) commit(ctx context.Context, p projectdb.Project, op, call strin
 	if applied && askErr == nil {
 		return nil
 	}
+	if own := projectdb.OwnFault(err); own != nil && askErr == nil {
+		return own
+	}
 	return errors.Join(err, askErr)
 }
 
