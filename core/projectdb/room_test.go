@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -93,38 +92,6 @@ func TestRoomIsHadByWhoCameFirst(t *testing.T) {
 		}
 	}
 	all.Wait()
-}
-
-// A project whose statements overlap for ever makes room all the same.
-func TestProjectThatIsNeverIdleMakesRoom(t *testing.T) {
-	t.Parallel()
-	s, projects := supervise(t, roomFor(1, time.Minute), "busy", "other")
-	ctx, stop := context.WithCancel(t.Context())
-	var begun atomic.Int64
-	until := func(holds func() bool) {
-		for !holds() && ctx.Err() == nil {
-			time.Sleep(time.Millisecond)
-		}
-	}
-	var busy sync.WaitGroup
-	for i := range int64(2) {
-		busy.Go(func() {
-			for n := i; ctx.Err() == nil; n += 2 {
-				until(func() bool { return begun.Load() >= n })
-				sinks := projectdb.Sinks{Begun: func() { // and goes on until the next has begun, or waits
-					begun.Add(1)
-					until(func() bool { return begun.Load() > n+1 || s.Waiting() == 2 })
-				}}
-				if err := s.Run(ctx, projects[0], wire.Request{Op: "ping"}, sinks, nil); err != nil && ctx.Err() == nil {
-					t.Error(err)
-				}
-			}
-		})
-	}
-	until(func() bool { return begun.Load() > 2 })
-	must(t, s.Do(t.Context(), projects[1], wire.Request{Op: "ping"}, nil))
-	stop()
-	busy.Wait()
 }
 
 // One whose statement lasts takes others beside it after a moment, although
