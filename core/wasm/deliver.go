@@ -159,16 +159,8 @@ func (p *Plugin) deliver(ctx context.Context, v *version, b *batch) (Receipt, er
 	if err != nil {
 		return Receipt{}, err
 	}
-	given := v.callFuel()
-	g.begin(ctx, given, deliverWithin)
-	r, sound, err := g.deliver(b)
-	used := g.used(given)
-	g.running = nil
-	if sound {
-		v.pool.give(g)
-	} else {
-		v.pool.bury(g, err)
-	}
+	r, used, sound, err := g.deliver(ctx, b)
+	v.pool.takeBack(g, sound, err)
 	outcome, failed := "ok", err
 	if r.Retry {
 		outcome, failed = "retry", fmt.Errorf("it wants the batch again: %s", r.Reason)
@@ -179,19 +171,25 @@ func (p *Plugin) deliver(ctx context.Context, v *version, b *batch) (Receipt, er
 	return r, err
 }
 
-func (g *guest) deliver(b *batch) (r Receipt, sound bool, err error) {
+// deliver gives the guest the batch, and says how much fuel that took. sound is false
+// if it may not be used again.
+func (g *guest) deliver(ctx context.Context, b *batch) (r Receipt, used int64, sound bool, err error) {
 	message, err := b.encode(g.flat)
 	if err != nil {
-		return r, true, err
+		return r, 0, true, err
 	}
+	given := g.v.callFuel(len(message))
+	g.begin(ctx, given, deliverWithin)
+	defer func() { g.running = nil }()
 	answer, err := g.exchange(message)
+	used = g.used(given)
 	if err != nil {
-		return r, errors.Is(err, errNoRoom), err
+		return r, used, errors.Is(err, errNoRoom), err
 	}
 	if r, err = decodeReceipt(g.flat, answer); err != nil {
-		return Receipt{}, false, &failure{errMalformed, err}
+		return Receipt{}, used, false, &failure{errMalformed, err}
 	}
-	return r, true, nil
+	return r, used, true, nil
 }
 
 // Receipt is a sink's answer: whether it has taken the batch, else why not.

@@ -86,6 +86,16 @@ func (g *guest) usedUp() bool {
 	return size > g.born && size >= max(limit/4*3, g.born+(limit-g.born)/2)
 }
 
+// starved reports that a call has failed because the guest had too little for it: fuel,
+// or memory. The same call fails in the same way with every guest.
+func (g *guest) starved(err error) bool {
+	if errors.Is(err, errFuel) {
+		return true
+	}
+	// Some runtimes leave, others trap when there is no memory: what they have taken tells.
+	return (errors.Is(err, errTrap) || errors.Is(err, errExit)) && g.usedUp()
+}
+
 func (g *guest) close() error { return g.mod.Close(context.Background()) }
 
 // start runs what a module runs before it can be asked anything.

@@ -227,11 +227,7 @@ func (p *Plugin) ask(ctx context.Context, e *Event, instead *space) (policy.Deci
 		g.instead = instead
 		d, sound, err := g.decide(ctx, e)
 		g.instead = nil
-		if sound {
-			v.pool.give(g)
-		} else {
-			v.pool.bury(g, err)
-		}
+		v.pool.takeBack(g, sound, err)
 		return d, v, err
 	}
 }
@@ -243,7 +239,7 @@ func (g *guest) decide(ctx context.Context, e *Event) (d policy.Decision, sound 
 		return d, true, err
 	}
 	g.event = message
-	given := g.v.callFuel()
+	given := g.v.callFuel(len(message))
 	g.begin(ctx, given, decideWithin)
 	defer func() { g.running = nil }()
 	answer, err := g.exchange(message)

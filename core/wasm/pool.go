@@ -107,6 +107,18 @@ func (p *pool) taken(g *guest) (*guest, error) {
 	return g, nil
 }
 
+// takeBack ends a call: sound guests wait for the next call, others are replaced.
+func (p *pool) takeBack(g *guest, sound bool, err error) {
+	switch {
+	case sound:
+		p.give(g)
+	case g.starved(err):
+		p.discard(g)
+	default:
+		p.bury(g, err)
+	}
+}
+
 // give takes a guest back that has answered. One that is to rest does so first, beside
 // the caller.
 func (p *pool) give(g *guest) {
@@ -146,11 +158,21 @@ func (p *pool) put(g *guest) {
 }
 
 // bury throws a guest away that has failed, and has another one made.
-func (p *pool) bury(g *guest, why error) {
+func (p *pool) bury(g *guest, why error) { p.end(g, why) }
+
+// discard throws a guest away that had too little for one call, and has another one
+// made. It is no death: what is too much for every guest says nothing about them, and
+// whoever may send it must not turn the plugin off for others.
+func (p *pool) discard(g *guest) { p.end(g, nil) }
+
+// end throws a guest away. why is nil where that is no death.
+func (p *pool) end(g *guest, why error) {
 	defer p.wg.Done()
 	p.mu.Lock()
 	p.out--
-	p.died(why)
+	if why != nil {
+		p.died(why)
+	}
 	p.buried++
 	p.mu.Unlock()
 	p.wg.Add(1)

@@ -2,6 +2,7 @@ package wasm
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"runtime"
@@ -71,5 +72,48 @@ func TestAGuestThatKeepsDyingIsFailedAndTriedAgain(t *testing.T) {
 	}
 	if got := ask("create_project"); !strings.HasPrefix(got, "false it failed") || p.State() != "ready" {
 		t.Errorf("a death after an answer is the first again: %s, %s", got, p.State())
+	}
+}
+
+// A call for which a guest has too little fuel or memory is that call's failure alone:
+// however many there are, others are answered, and nothing is paused or failed.
+func TestACallThatStarvesItsGuestHarmsNoOther(t *testing.T) {
+	tel := telemetry.Discard()
+	grow := w.Cat(w.I32(200), 0x40, 0, w.I32(-1), 0x46, 0x04, 0x40, 0x00, 0x0b, // to 12.5 MiB of 16, and what does not fit traps
+		w.I32(200), 0x40, 0, w.I32(-1), 0x46, 0x04, 0x40, 0x00, 0x0b)
+	hungry := w.Folder(t, w.Policy(w.Later(grow), nil), w.Manifest)
+	h, err := New(Options{Dir: t.TempDir(), Cache: w.Cache(t), Log: tel.Log, Tracer: tel.Tracer, Meter: tel.Meter, KV: NewKV()}, []Item{
+		{Name: "loops", Path: w.Guest(t, w.Manifest), Guests: 2, Config: map[string]any{"do": "loop", "on": "create_project"}},
+		{Name: "hungry", Path: hungry, Guests: 1},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close(context.Background())
+	p := h.Plugin("loops")
+	p.current.Load().pool.rest = func(d time.Duration) <-chan time.Time {
+		t.Errorf("it pauses for %s", d)
+		return time.After(0)
+	}
+	for n := range 2 * deathsAllowed {
+		if _, err := p.Decide(t.Context(), &policy.Question{Operation: "create_project"}); !errors.Is(err, errFuel) {
+			t.Fatalf("call %d: %v", n, err)
+		}
+	}
+	if d, err := p.Decide(t.Context(), &policy.Question{Operation: "query"}); err != nil || d.Deny || p.State() != "ready" || !h.Healthy() {
+		t.Errorf("a call after them: %+v, %v, and it is %s", d, err, p.State())
+	}
+	if f := p.Figures(); f.Errors != 2*deathsAllowed || f.Replaced != 2*deathsAllowed {
+		t.Errorf("counted %+v", f)
+	}
+	p = h.Plugin("hungry")
+	for range 2 * deathsAllowed {
+		p.Decide(t.Context(), &policy.Question{Operation: "query"})
+	}
+	if f := p.Figures(); f.Errors < deathsAllowed || p.State() != "ready" {
+		t.Errorf("the one without memory is %s: %+v", p.State(), f)
 	}
 }

@@ -161,7 +161,18 @@ func (v *version) grant() error {
 func (v *version) has(capability string) bool { return slices.Contains(v.granted, capability) }
 
 func (v *version) startFuel() int64 { return v.manifest.Limits.StartFuel }
-func (v *version) callFuel() int64  { return v.manifest.Limits.Fuel }
+
+// What a call is given for each byte of its message, beside the fuel of its limits, and
+// the most that this comes to. To read a message costs by its size, whatever it says.
+const (
+	fuelPerByte  = 1000
+	fuelForBytes = 100_000_000
+)
+
+// callFuel returns the fuel of a call that is given so many bytes.
+func (v *version) callFuel(message int) int64 {
+	return v.manifest.Limits.Fuel + min(fuelPerByte*int64(message), fuelForBytes)
+}
 
 // compile makes machine code of the module, through what is kept on disk.
 func (v *version) compile(ctx context.Context, module []byte) error {

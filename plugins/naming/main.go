@@ -77,7 +77,7 @@ func (n naming) decide(e *plugin.Event) plugin.Decision {
 			return d
 		}
 	}
-	if e.Operation == "create_table" {
+	if e.Operation == "create_table" && n["column"] != nil {
 		return n.columns(e.Input.Get("columns"))
 	}
 	return plugin.Allow()

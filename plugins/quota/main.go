@@ -113,11 +113,15 @@ func (q *quota) hold(who string, e *plugin.Event, held plugin.Amounts, l limits)
 // settings keeps a project's own admins from raising what the operator granted:
 // the quota in a project's settings is for admins of the server.
 func (q *quota) settings(e *plugin.Event) plugin.Decision {
-	if e.Actor.Role == "admin" || !e.Input.Get("settings").Exists() {
+	if e.Actor.Role == "admin" {
+		return plugin.Allow()
+	}
+	settings := e.Input.Get("settings")
+	if !settings.Exists() {
 		return plugin.Allow()
 	}
 	none := limits{-1, -1, -1, -1, -1}
-	before, after := plugin.JSON(""), e.Input.Get("settings", "quota")
+	before, after := plugin.JSON(""), settings.Get("quota")
 	if e.Project != nil {
 		before = e.Project.Settings.Get("quota")
 	}

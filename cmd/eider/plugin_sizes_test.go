@@ -1,0 +1,71 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"github.com/eiderdb/eider"
+	"github.com/eiderdb/eider/core/policy"
+	"github.com/eiderdb/eider/core/telemetry"
+	"github.com/eiderdb/eider/core/usage"
+	"github.com/eiderdb/eider/core/wasm"
+	"github.com/eiderdb/eider/core/wasm/wasmtest"
+)
+
+// hostOf returns a host of the plugins.
+func hostOf(t *testing.T, items ...wasm.Item) *wasm.Host {
+	t.Helper()
+	tel := telemetry.Discard()
+	h, err := wasm.New(wasm.Options{
+		Dir: t.TempDir(), Cache: wasmtest.Cache(t), Log: slog.New(slog.DiscardHandler), Tracer: tel.Tracer, Meter: tel.Meter, KV: wasm.NewKV(),
+	}, items)
+	mustDo(t, err)
+	t.Cleanup(func() { mustDo(t, h.Close(context.Background())) })
+	mustDo(t, h.Start(t.Context()))
+	for _, i := range items {
+		mustDo(t, h.Plugin(i.Name).Refused())
+	}
+	return h
+}
+
+// What is legal is never too much for the plugins that the binary brings, however large
+// it is and whatever it is made of.
+func TestBuiltInPluginsTakeWhatIsLarge(t *testing.T) {
+	const limit = 60 << 10 // settings have at most 64 KiB
+	h := hostOf(t,
+		wasm.Item{Name: "naming", Path: builtGuest(t, "plugins/naming"), Guests: 1, Config: map[string]any{
+			"table": map[string]any{"pattern": "[a-z][a-z0-9_]*"}, "column": map[string]any{"pattern": "[a-z][a-z0-9_]*", "forbid": "tmp.*"}}},
+		wasm.Item{Name: "quota", Path: builtGuest(t, "plugins/quota"), Guests: 1, Config: map[string]any{"bytes": 1 << 40, "server": map[string]any{"bytes": 1 << 40}}},
+		wasm.Item{Name: "ratelimit", Path: builtGuest(t, "plugins/ratelimit"), Guests: 1, Capabilities: []string{"kv"}, Config: map[string]any{
+			"rules": []any{map[string]any{"rate": 1000}}}})
+	var columns []any
+	for i := range 1000 {
+		columns = append(columns, map[string]any{"name": fmt.Sprintf("a_rather_long_name_of_a_column_%04d", i), "type": "DECIMAL(18,3)", "nullable": false, "description": "number " + fmt.Sprint(i)})
+	}
+	table, err := json.Marshal(map[string]any{"name": "wide", "columns": columns})
+	mustDo(t, err)
+	questions := map[string]*policy.Question{"table": {Operation: "create_table", Input: table, Adds: usage.Amounts{Tables: 1}}}
+	for name, settings := range map[string]string{
+		"text": `{"a":"` + strings.Repeat("x", limit) + `"}`, "numbers": `{"a":[` + strings.Repeat("1,", limit/2) + `1]}`,
+		"members":  `{"a":{` + strings.Repeat(`"":0,`, limit/5) + `"":0}}`,
+		"brackets": `{"a":` + strings.Repeat("[", limit/2) + strings.Repeat("]", limit/2) + `}`,
+		"flat":     `{` + strings.Repeat(`"":0,`, limit/5) + `"":0}`, "escapes": `{"a":"` + strings.Repeat(`\"`, limit/2) + `"}`,
+		"names": `{` + strings.Repeat(`"\"":0,`, limit/7) + `"":0}`,
+	} {
+		p := &eider.Project{ID: "p", UID: "u", Settings: []byte(settings)}
+		questions["settings of "+name] = &policy.Question{Operation: "update_project", Project: p, Input: []byte(`{"settings":` + settings + `}`)}
+		questions["upload with settings of "+name] = &policy.Question{Operation: "upload_file", Project: p, Adds: usage.Amounts{Bytes: 1, Files: 1}}
+	}
+	for what, q := range questions {
+		for _, p := range h.Ordered() {
+			d, err := p.Decide(t.Context(), q)
+			if err != nil || d.Deny {
+				t.Errorf("%s and a %s: %v, %s", p.Name(), what, err, d.Reason)
+			}
+		}
+	}
+}
