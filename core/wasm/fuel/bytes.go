@@ -64,14 +64,20 @@ func (r *reader) u32() uint32 {
 	return 0
 }
 
-// skipSigned passes a signed LEB128 number of at most so many bits.
-func (r *reader) skipSigned(bits int) {
-	for range (bits + 6) / 7 {
-		if r.byte() < 0x80 {
-			return
+// signed reads a signed LEB128 number of at most so many bits.
+func (r *reader) signed(bits int) (v int64) {
+	for i := range (bits + 6) / 7 {
+		c := r.byte()
+		v |= int64(c&0x7f) << (7 * i)
+		if c < 0x80 {
+			if left := 64 - 7*(i+1); left > 0 {
+				v = v << left >> left
+			}
+			return v
 		}
 	}
 	r.fail(errNumber)
+	return 0
 }
 
 // count reads the length of a vector whose items have at least one byte each, so

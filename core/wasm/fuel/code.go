@@ -3,16 +3,19 @@ package fuel
 import (
 	"errors"
 	"fmt"
+	"math"
 )
 
 // Opcodes that are named here.
 const (
 	opUnreachable, opBlock, opLoop, opIf, opElse, opEnd byte = 0x00, 0x02, 0x03, 0x04, 0x05, 0x0b
+	opBr, opBrIf, opBrTable, opReturn, opCall           byte = 0x0c, 0x0d, 0x0e, 0x0f, 0x10
+	opCallIndirect                                      byte = 0x11
 	opLocalGet, opLocalSet, opLocalTee                  byte = 0x20, 0x21, 0x22
 	opGlobalGet, opGlobalSet, opMemoryGrow              byte = 0x23, 0x24, 0x40
 	opI32Const, opI64Const, opI64LtS, opI32Ne           byte = 0x41, 0x42, 0x53, 0x47
 	opI64Sub, opI64Shl, opI64ShrU, opI64ExtendI32U      byte = 0x7d, 0x86, 0x88, 0xad
-	opPrefixBulk, opPrefixSIMD                          byte = 0xfc, 0xfd
+	opRefFunc, opPrefixBulk, opPrefixSIMD               byte = 0xd2, 0xfc, 0xfd
 
 	typeI32, typeI64, typeEmpty byte = 0x7f, 0x7e, 0x40
 )
@@ -21,20 +24,29 @@ const (
 const maxLocals = 50_000
 
 // perUnit is how many instructions a unit of fuel stands for, besides the one that
-// each entry costs.
-const perUnit = 16
+// each entry costs. An instruction in bulk counts as several, whatever its size, and
+// one for which the code has to be left as many.
+const (
+	perUnit = 16
+	perBulk = 2 * perUnit
+	perExit = 16 * perUnit
+)
 
 // function rewrites the body of one.
 type function struct {
-	w      *rewriter
-	params int
+	w *rewriter
+	t signature
 
 	// The locals that are added: fuel, the size of what is done in bulk, its result.
 	fuel, size, result uint32
 
 	regions []*region // the function and the loops in it, as they begin
-	open    []*region // for each block that is open, what its instructions belong to
+	open    []*frame  // the blocks that are open
 	bulk    []bulk
+	merges  []merge // in the order in which they stand
+
+	assigned []int // of each local, where it was last assigned
+	work     int   // of the compiler, see weigh
 }
 
 // region is a stretch of code that is paid for where it is entered: a function
@@ -56,7 +68,7 @@ type bulk struct {
 func (f *function) rewrite(r *reader) []byte {
 	groups, locals := f.locals(r)
 	begin := r.at
-	f.enter(begin)
+	f.enter(&frame{at: begin, label: f.t.results, results: f.t.results}, begin)
 	for !r.done() && len(f.open) > 0 {
 		f.instruction(r)
 	}
@@ -77,7 +89,7 @@ func (f *function) rewrite(r *reader) []byte {
 func (f *function) locals(r *reader) (groups uint32, declared []byte) {
 	groups = r.u32()
 	from := r.at
-	total := int64(f.params)
+	total := int64(f.t.params)
 	for i := uint32(0); i < groups && r.err == nil; i++ {
 		total += int64(r.u32())
 		r.byte()
@@ -87,36 +99,53 @@ func (f *function) locals(r *reader) (groups uint32, declared []byte) {
 	}
 	f.fuel = uint32(total)
 	f.size, f.result = f.fuel+1, f.fuel+2
+	f.assigned = make([]int, total)
 	return groups, r.b[from:r.at]
 }
 
-func (f *function) enter(at int) {
-	g := &region{at: at}
-	f.regions = append(f.regions, g)
-	f.open = append(f.open, g)
+func (f *function) enter(b *frame, at int) {
+	b.region = &region{at: at}
+	f.regions = append(f.regions, b.region)
+	f.open = append(f.open, b)
 }
 
-// emit copies the code. Regions and bulk instructions come in the order in which
-// they stand.
+// emit copies the code. Regions, bulk instructions and merges come in the order in
+// which they stand.
 func (f *function) emit(out, code []byte, at int) []byte {
-	regions, bulks := f.regions, f.bulk
-	for len(regions) > 0 || len(bulks) > 0 {
-		if len(bulks) == 0 || (len(regions) > 0 && regions[0].at <= bulks[0].from) {
-			g := regions[0]
-			regions = regions[1:]
-			out = append(out, code[at:g.at]...)
-			at = g.at
-			out = appendS64(append(f.get(out), opI64Const), 1+g.instr/perUnit)
-			out = f.pay(out)
-			continue
+	const none = math.MaxInt
+	regions, bulks, merges := f.regions, f.bulk, f.merges
+	for {
+		region, bulk, merge := none, none, none
+		if len(regions) > 0 {
+			region = regions[0].at
 		}
-		b := bulks[0]
-		bulks = bulks[1:]
-		out = append(out, code[at:b.from]...)
-		at = b.to
-		out = f.emitBulk(out, b, code[b.from:b.to])
+		if len(bulks) > 0 {
+			bulk = bulks[0].from
+		}
+		if len(merges) > 0 {
+			merge = merges[0].at
+		}
+		switch next := min(region, bulk, merge); next {
+		case none:
+			return append(out, code[at:]...)
+		case merge:
+			out = append(out, code[at:next]...)
+			at = next
+			out = f.pay(appendS64(append(f.get(out), opI64Const), merges[0].instr/perUnit))
+			merges = merges[1:]
+		case region:
+			out = append(out, code[at:next]...)
+			at = next
+			out = f.pay(appendS64(append(f.get(out), opI64Const), 1+regions[0].instr/perUnit))
+			regions = regions[1:]
+		default:
+			b := bulks[0]
+			out = append(out, code[at:b.from]...)
+			at = b.to
+			out = f.emitBulk(out, b, code[b.from:b.to])
+			bulks = bulks[1:]
+		}
 	}
-	return append(out, code[at:]...)
 }
 
 func (f *function) get(out []byte) []byte { return appendU32(append(out, opGlobalGet), f.w.counter) }

@@ -3,7 +3,8 @@
 //
 // Each function and each loop takes fuel where it is entered, one unit and one
 // more for every sixteen instructions that are its own; what works on memory or
-// tables in bulk takes it by size. Where none is left the code runs into
+// tables in bulk takes it by size. What the compiler moves without an instruction
+// that says so counts too: the locals that a loop carries, above all. Where none is left the code runs into
 // `unreachable`, with the counter below zero: by that a host tells it from a trap
 // of the guest's own. The host sets the counter through an exported global, before
 // anything of the module runs: the start section is turned into an export.

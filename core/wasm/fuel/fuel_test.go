@@ -106,7 +106,7 @@ func TestWhatDoesNotEndIsStopped(t *testing.T) {
 }
 
 // One instruction that works in bulk costs what it works on, and not more than it
-// did: asking for more than there may be costs nothing.
+// did: asking for more than there may be costs no more than asking.
 func TestBulkIsPaidBySize(t *testing.T) {
 	drop1 := func(code []byte) []byte { return w.Cat(code, drop) }
 	for _, c := range []struct {
@@ -114,14 +114,14 @@ func TestBulkIsPaidBySize(t *testing.T) {
 		code []byte
 		cost int64 // beyond the entry of the function
 	}{
-		{"memory.grow", drop1(w.Cat(w.I32(2), grow, 0)), 2048},
-		{"memory.grow that fails", drop1(w.Cat(w.I32(65536), grow, 0)), 0},
-		{"memory.grow by nothing", drop1(w.Cat(w.I32(0), grow, 0)), 0},
-		{"memory.fill", w.Cat(w.I32(0), w.I32(7), w.I32(64000), 0xfc, 11, 0), 1000},
-		{"memory.copy", w.Cat(w.I32(0), w.I32(64), w.I32(6400), 0xfc, 10, 0, 0), 100},
-		{"table.grow", drop1(w.Cat(0xd0, 0x70, w.I32(500), 0xfc, 15, 0)), 500},
-		{"table.grow past the maximum", drop1(w.Cat(0xd0, 0x70, w.I32(100_000_000), 0xfc, 15, 0)), 0},
-		{"table.fill", w.Cat(w.I32(0), 0xd0, 0x70, w.I32(1), 0xfc, 17, 0), 1},
+		{"memory.grow", drop1(w.Cat(w.I32(2), grow, 0)), 2048 + 16},
+		{"memory.grow that fails", drop1(w.Cat(w.I32(65536), grow, 0)), 16},
+		{"memory.grow by nothing", drop1(w.Cat(w.I32(0), grow, 0)), 16},
+		{"memory.fill", w.Cat(w.I32(0), w.I32(7), w.I32(64000), 0xfc, 11, 0), 1000 + 2},
+		{"memory.copy", w.Cat(w.I32(0), w.I32(64), w.I32(6400), 0xfc, 10, 0, 0), 100 + 2},
+		{"table.grow", drop1(w.Cat(0xd0, 0x70, w.I32(500), 0xfc, 15, 0)), 500 + 18},
+		{"table.grow past the maximum", drop1(w.Cat(0xd0, 0x70, w.I32(100_000_000), 0xfc, 15, 0)), 18},
+		{"table.fill", w.Cat(w.I32(0), 0xd0, 0x70, w.I32(1), 0xfc, 17, 0), 1 + 2},
 	} {
 		_, left, err := run(t, one(w.Func{Code: c.code}).Bytes(), 1_000_000)
 		if err != nil || 1_000_000-left != 1+c.cost {
@@ -131,6 +131,55 @@ func TestBulkIsPaidBySize(t *testing.T) {
 	_, left, err := run(t, one(w.Func{Code: w.Cat(w.I32(0), w.I32(0), w.I32(-1), 0xfc, 11, 0)}).Bytes(), 1_000_000)
 	if err == nil || left >= 0 {
 		t.Errorf("4 GiB of memory.fill: %v with %d left", err, left)
+	}
+}
+
+// What the compiler moves without an instruction is paid for: the values that a loop
+// carries, those that come together at the end of a block, and those of calls. What
+// few values need costs next to nothing.
+func TestMovesArePaidFor(t *testing.T) {
+	params := strings.Repeat("i", 200)
+	wide := w.Func{Params: params, Results: params, Code: bytes.Repeat([]byte{localGet, 0}, 200)}
+	round := func(code []byte, locals int, more ...w.Func) int64 { // what one round of a loop costs
+		cost := func(rounds int) int64 {
+			last := w.Cat(localGet, w.U(locals+2), w.I32(1), add, 0x22, w.U(locals+2), w.I32(rounds), 0x49, brIf, 0)
+			m := one(w.Func{Locals: locals + 3, Code: w.Cat(loop, empty, code, last, end)})
+			m.Funcs = append(m.Funcs, more...)
+			_, left, err := run(t, m.Bytes(), 1_000_000)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return 1_000_000 - left
+		}
+		return cost(3) - cost(2)
+	}
+	set := func(n int) (code []byte) {
+		for i := range n {
+			code = w.Cat(code, w.I32(1), localSet, w.U(2+i))
+		}
+		return code
+	}
+	inLoop := func(n int) []byte { return w.Cat(w.I32(0), ifOp, empty, loop, empty, set(n), end, end) }
+	values := bytes.Repeat(w.I32(0), 200)
+	dropped := bytes.Repeat([]byte{drop}, 200)
+	for _, c := range []struct {
+		name        string
+		cost        int64
+		least, most int64
+	}{
+		{"nothing", round(nil, 0), 1, 3},
+		{"a few that a loop carries", round(inLoop(8), 8), 2, 5},
+		{"many that a loop carries", round(inLoop(1000), 1000), 250, 300},
+		{"many that come together", round(w.Cat(block, empty, w.I32(1), brIf, 0, set(500), end), 500), 180, 220},
+		{"many that two blocks bring together", round(w.Cat(block, empty, block, empty, w.I32(1), brIf, 0, set(500), end, end), 500), 240, 290},
+		{"a call of many", round(w.Cat(values, call, 1, dropped), 0, wide), 75, 125},
+		{"a block of many", round(w.Cat(values, block, w.U(1), end, dropped), 0, wide), 60, 95},
+		{"a reference", round(w.Cat(0xd2, 0, drop), 0), 64, 70},
+		{"growing by nothing", round(w.Cat(w.I32(0), grow, 0, drop), 0), 16, 22},
+	} {
+		if c.cost < c.least || c.cost > c.most {
+			t.Errorf("%s costs %d a round, not %d to %d", c.name, c.cost, c.least, c.most)
+		}
 	}
 }
 
@@ -197,6 +246,9 @@ func TestModulesOverTheLimitsAreRefused(t *testing.T) {
 func FuzzRewrite(f *testing.F) {
 	f.Add(countTo.Bytes())
 	f.Add(w.Policy(nil, nil))
+	for _, h := range w.Hostile() {
+		f.Add(h.Policy(false))
+	}
 	f.Add(one(w.Func{Code: w.Cat(w.I32(2), grow, 0, drop, loop, empty, br, 0, end)}).Bytes())
 	zero := 0
 	f.Add(w.Module{Funcs: []w.Func{{Name: "f"}}, Start: &zero, Tables: []w.Bounds{w.Of(0, 1)}, Globals: 2, Data: 1, Elements: 1}.Bytes())

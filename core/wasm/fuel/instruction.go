@@ -9,23 +9,47 @@ import (
 // for where it stands.
 func (f *function) instruction(r *reader) {
 	from := r.at
-	f.open[len(f.open)-1].instr++
+	region := f.innermost().region
+	region.instr++
 	switch op := r.byte(); {
 	case op == opBlock || op == opIf:
-		r.skipSigned(33)
-		f.open = append(f.open, f.open[len(f.open)-1])
+		t := f.w.blockType(r)
+		f.open = append(f.open, &frame{region: region, at: from, label: t.results, results: t.results})
+		region.instr += int64(t.params)
 	case op == opLoop:
-		r.skipSigned(33)
-		f.enter(r.at)
+		t := f.w.blockType(r)
+		f.enter(&frame{at: from, loop: true, label: t.params, results: t.results}, r.at)
 	case op == opEnd:
-		f.open = f.open[:len(f.open)-1]
+		f.leave(r.at)
+	case op == opBr || op == opBrIf:
+		f.branch(r.u32())
+	case op == opBrTable:
+		for range r.count() {
+			f.branch(r.u32())
+		}
+		f.branch(r.u32())
+	case op == opReturn:
+		f.branch(uint32(len(f.open) - 1))
+	case op == opCall:
+		t := f.w.called(r.u32())
+		region.instr += calls(t)
+	case op == opCallIndirect:
+		t := f.w.typed(r.u32())
+		r.u32()
+		region.instr += calls(t)
+	case op == opLocalSet || op == opLocalTee:
+		f.assign(r.u32(), from)
 	case op == opMemoryGrow:
 		r.byte()
+		region.instr += perExit
 		f.bulk = append(f.bulk, bulk{from, r.at, 10, true}) // 64 KiB in units of 64 bytes
 	case op == opGlobalGet || op == opGlobalSet:
 		if i := r.u32(); r.err == nil && int64(i) >= int64(f.w.globals) {
 			r.fail(fmt.Errorf("it names global %d, which is not there", i))
 		}
+	case op == opRefFunc:
+		r.u32()
+		region.instr += 4 * perExit
 	case op == opPrefixBulk:
 		f.bulkInstruction(r, from)
 	case op == opPrefixSIMD:
@@ -38,7 +62,13 @@ func (f *function) instruction(r *reader) {
 // bulkInstruction reads what follows 0xfc. Bytes count by 64, elements of tables one
 // by one.
 func (f *function) bulkInstruction(r *reader, from int) {
-	note := func(shift int, grows bool) { f.bulk = append(f.bulk, bulk{from, r.at, shift, grows}) }
+	note := func(shift int, grows bool) {
+		f.bulk = append(f.bulk, bulk{from, r.at, shift, grows})
+		f.innermost().region.instr += perBulk
+		if grows {
+			f.innermost().region.instr += perExit
+		}
+	}
 	switch op := r.u32(); op {
 	case 0, 1, 2, 3, 4, 5, 6, 7: // conversions
 	case 8: // memory.init
@@ -72,28 +102,18 @@ func (f *function) bulkInstruction(r *reader, from int) {
 
 func skipImmediates(r *reader, op byte) {
 	switch {
-	case op == 0x0c || op == 0x0d || op == 0x10: // br, br_if, call
-		r.u32()
-	case op == 0x0e: // br_table
-		for range r.count() {
-			r.u32()
-		}
-		r.u32()
-	case op == 0x11: // call_indirect
-		r.u32()
-		r.u32()
 	case op == 0x1c: // select with types
 		r.take(r.count())
-	case op >= 0x20 && op <= 0x26: // locals, tables
+	case op == opLocalGet || op == 0x25 || op == 0x26: // local.get, tables
 		r.u32()
 	case op >= 0x28 && op <= 0x3e: // loads and stores
 		skipMemory(r)
 	case op == 0x3f: // memory.size
 		r.byte()
 	case op == opI32Const:
-		r.skipSigned(32)
+		r.signed(32)
 	case op == opI64Const:
-		r.skipSigned(64)
+		r.signed(64)
 	case op == 0x43: // f32.const
 		r.take(4)
 	case op == 0x44: // f64.const
@@ -101,10 +121,8 @@ func skipImmediates(r *reader, op byte) {
 	case op >= 0x45 && op <= 0xc4: // arithmetic
 	case op == 0xd0: // ref.null
 		r.byte()
-	case op == 0xd2: // ref.func
-		r.u32()
-	case op <= 0x01 || op == opElse || op == 0x0f || op == 0x1a || op == 0x1b || op == 0xd1:
-		// unreachable, nop, else, return, drop, select, ref.is_null
+	case op <= 0x01 || op == opElse || op == 0x1a || op == 0x1b || op == 0xd1:
+		// unreachable, nop, else, drop, select, ref.is_null
 	default:
 		r.fail(fmt.Errorf("instruction %#x is not taken", op))
 	}

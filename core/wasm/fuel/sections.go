@@ -25,8 +25,8 @@ type rewriter struct {
 	out    []byte
 	last   int // place of the section before, in order
 
-	params    []int    // number of parameters, by type
-	functions []uint32 // types of the module's own functions
+	types     []signature
+	functions []uint32 // types of functions, the imported ones first
 	imported  int      // number of imported functions
 	imports   []Import
 	exports   []string
@@ -107,7 +107,7 @@ func (w *rewriter) section(id byte, content []byte) error {
 	var changed []byte
 	switch id {
 	case secType:
-		w.types(r)
+		w.typeSection(r)
 	case secImport:
 		w.importSection(r)
 	case secFunction:
@@ -173,19 +173,50 @@ func (w *rewriter) atMost(r *reader, what string, limit int) int {
 	return int(n)
 }
 
-func (w *rewriter) types(r *reader) {
+func (w *rewriter) typeSection(r *reader) {
 	for range r.count() {
 		if form := r.byte(); form != 0x60 && r.err == nil {
 			r.fail(fmt.Errorf("a type of form %#x", form))
 		}
-		n := r.count()
-		r.take(n)
-		r.take(r.count())
+		t := signature{params: r.count()}
+		r.take(t.params)
+		t.results = r.count()
+		r.take(t.results)
 		if r.err != nil {
 			return
 		}
-		w.params = append(w.params, n)
+		w.types = append(w.types, t)
 	}
+}
+
+// signature is how many values a function takes and gives.
+type signature struct{ params, results int }
+
+// typed returns a type, and that of nothing where there is none: then the module is
+// not valid, and the host says so.
+func (w *rewriter) typed(i uint32) signature {
+	if int64(i) < int64(len(w.types)) {
+		return w.types[i]
+	}
+	return signature{}
+}
+
+func (w *rewriter) called(function uint32) signature {
+	if int64(function) < int64(len(w.functions)) {
+		return w.typed(w.functions[function])
+	}
+	return signature{}
+}
+
+// blockType reads the type of a block.
+func (w *rewriter) blockType(r *reader) signature {
+	switch i := r.signed(33); {
+	case i >= 0:
+		return w.typed(uint32(i))
+	case i == -64: // empty
+		return signature{}
+	}
+	return signature{results: 1}
 }
 
 func (w *rewriter) importSection(r *reader) {
@@ -194,11 +225,12 @@ func (w *rewriter) importSection(r *reader) {
 		if kind := r.byte(); kind != 0 && r.err == nil {
 			r.fail(fmt.Errorf("import %s.%s is no function", i.Module, i.Name))
 		}
-		r.u32()
+		t := r.u32()
 		if r.err != nil {
 			return
 		}
 		w.imports = append(w.imports, i)
+		w.functions = append(w.functions, t)
 	}
 	w.imported = len(w.imports)
 }
@@ -206,7 +238,7 @@ func (w *rewriter) importSection(r *reader) {
 func (w *rewriter) functionSection(r *reader) {
 	for range w.atMost(r, "functions", w.limits.Functions) {
 		t := r.u32()
-		if r.err == nil && int(t) >= len(w.params) {
+		if r.err == nil && int(t) >= len(w.types) {
 			r.fail(fmt.Errorf("a function of type %d, which is not there", t))
 		}
 		if r.err != nil {
@@ -296,8 +328,8 @@ func (w *rewriter) export(r *reader) []byte {
 
 func (w *rewriter) code(r *reader) []byte {
 	n := w.atMost(r, "functions", w.limits.Functions)
-	if n != len(w.functions) && r.err == nil {
-		r.fail(fmt.Errorf("%d functions are declared and %d have code", len(w.functions), n))
+	if n != len(w.functions)-w.imported && r.err == nil {
+		r.fail(fmt.Errorf("%d functions are declared and %d have code", len(w.functions)-w.imported, n))
 	}
 	out := appendU32(make([]byte, 0, len(r.b)+len(r.b)/5), uint32(n))
 	for i := range n {
@@ -305,7 +337,7 @@ func (w *rewriter) code(r *reader) []byte {
 			return nil
 		}
 		body := &reader{b: r.take(r.count())}
-		f := function{w: w, params: w.params[w.functions[i]]}
+		f := function{w: w, t: w.called(uint32(w.imported + i))}
 		text := f.rewrite(body)
 		if body.err != nil {
 			r.fail(fmt.Errorf("function %d: %w", w.imported+i, body.err))

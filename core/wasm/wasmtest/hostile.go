@@ -1,5 +1,10 @@
 package wasmtest
 
+import (
+	"bytes"
+	"strings"
+)
+
 // HostileGuest is a policy that does its worst when it is asked.
 type HostileGuest struct {
 	Name   string
@@ -30,6 +35,9 @@ func Hostile() []HostileGuest {
 			m.Imports = []Import{{Module: module, Name: name, Params: params, Results: results}}
 		}
 	}
+	locals := func(n int) func(*Module) {
+		return func(m *Module) { m.Funcs[3].Locals += n }
+	}
 	invalid := func(m *Module) {} // the code writes what is answered
 	return []HostileGuest{
 		{"endless memory.copy", Cat(loop, empty, I32(0), I32(8), I32(65536), 0xfc, 10, 0, 0, br, 0, end), nil, "ran out of fuel"},
@@ -59,6 +67,17 @@ func Hostile() []HostileGuest {
 		{"endless memory.fill", Cat(loop, empty, I32(0), I32(0), I32(65536), 0xfc, 11, 0, br, 0, end), nil, "ran out of fuel"},
 		{"endless table.grow", Cat(loop, empty, 0xd0, 0x70, I32(1000), 0xfc, 15, 0, drop, br, 0, end),
 			func(m *Module) { m.Tables = []Bounds{Of(0, -1)} }, "ran out of fuel"},
+		{"a loop that carries 1,000 values", Carry(1000), locals(1000), "ran out of fuel"},
+		{"200 places where 40 values come together", Ladder(40, 200), locals(40), "ran out of fuel"},
+		{"calls with 900 values", Cat(loop, empty, many(900, I32(0)), many(100, Cat(call, 4)), many(900, Cat(drop)), br, 0, end), func(m *Module) {
+			m.Funcs = append(m.Funcs, Func{Params: strings.Repeat("i", 900), Results: strings.Repeat("i", 900), Code: many(900, Cat(0x20, 0))})
+		}, "ran out of fuel"},
+		{"blocks with 900 values", Cat(loop, empty, many(900, I32(0)), many(100, Cat(0x02, U(4), I32(0), 0x0d, 0, end)), many(900, Cat(drop)), br, 0, end), func(m *Module) {
+			m.Funcs = append(m.Funcs, Func{Params: strings.Repeat("i", 900), Results: strings.Repeat("i", 900), Code: many(900, Cat(0x20, 0))})
+		}, "ran out of fuel"},
+		{"endless references", Cat(loop, empty, many(100, Cat(0xd2, 0, drop)), br, 0, end), nil, "ran out of fuel"},
+		{"endless growing by nothing", Cat(loop, empty, many(100, Cat(I32(0), 0x40, 0, drop)), br, 0, end), nil, "ran out of fuel"},
+		{"endless filling of little", Cat(loop, empty, many(100, Cat(I32(8), I32(0), I32(63), 0xfc, 11, 0)), br, 0, end), nil, "ran out of fuel"},
 		{"trap", Cat(0x00), nil, "it failed"},
 		{"division by zero", Cat(I32(1), I32(0), 0x6d, drop), nil, "it failed"},
 		{"read outside", Cat(I32(-8), 0x28, 2, 0, drop), nil, "it failed"},
@@ -77,4 +96,46 @@ func Hostile() []HostileGuest {
 		{"an answer that is no JSON", answer(0, 10), invalid, "malformed"},
 		{"an answer that is no UTF-8", Cat(I32(0), I32(0xff), 0x3a, 0, 0, answer(0, 1)), invalid, "malformed"},
 	}
+}
+
+func many(n int, code []byte) []byte { return bytes.Repeat(code, n) }
+
+// counted adds one to each of n locals, from the third on.
+func counted(n int) (code []byte) {
+	for i := range n {
+		code = Cat(code, 0x20, U(2+i), I32(1), 0x6a, 0x21, U(2+i))
+	}
+	return code
+}
+
+// begun gives each of n locals another value.
+func begun(n int) (code []byte) {
+	for i := range n {
+		code = Cat(code, 0x20, 0, I32(i), 0x6a, 0x21, U(2+i))
+	}
+	return code
+}
+
+// never is zero, and the compiler cannot know it.
+func never() []byte { return Cat(I32(3000), 0x28, 2, 0) }
+
+// Carry is code of a loop without end that does nothing but carry n locals, because of
+// another loop in it that never runs.
+func Carry(n int) []byte {
+	inner := Cat(never(), 0x04, empty, loop, empty, counted(n), never(), 0x0d, 0, end, end)
+	return Cat(begun(n), loop, empty, inner, br, 0, end)
+}
+
+// Ladder is code of a loop without end with blocks in each other, at the ends of which
+// the values of n locals come from two ways.
+func Ladder(n, blocks int) []byte {
+	code := many(blocks, Cat(0x02, empty))
+	for i := range blocks {
+		code = Cat(code, never(), 0x0d, U(i))
+	}
+	code = Cat(code, counted(n))
+	for range blocks {
+		code = Cat(code, end, counted(3))
+	}
+	return Cat(begun(n), loop, empty, code, br, 0, end)
 }

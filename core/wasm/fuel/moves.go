@@ -1,0 +1,75 @@
+package fuel
+
+// What the compiler moves where nothing is written: where ways through the code come
+// together, each value that may be another on each of them is moved to one place. A
+// module of some kilobytes can have thousands of values moved for one instruction, so
+// they are paid for like instructions.
+
+// Moves count as so many instructions, and from so many on they are paid for where
+// they happen: fewer count for a part, for the region around.
+const (
+	perMove  = 2
+	manyFrom = 24
+	fewer    = 8
+)
+
+// frame is a block that is open.
+type frame struct {
+	region   *region
+	at       int  // offset of what opens it
+	loop     bool // its label is its begin
+	label    int  // how many values a branch to it takes along
+	results  int
+	assigned int // how many locals are assigned in it
+	edges    int // branches to it
+}
+
+// merge is the end of a block to which many values are moved.
+type merge struct {
+	at    int // offset of what follows
+	instr int64
+}
+
+func (f *function) innermost() *frame { return f.open[len(f.open)-1] }
+
+// assign notes that a local is assigned, for each block that is open and did not have
+// it yet.
+func (f *function) assign(local uint32, at int) {
+	if int64(local) >= int64(len(f.assigned)) {
+		return // it is not valid, and the host says so
+	}
+	last := f.assigned[local]
+	f.assigned[local] = at
+	for i := len(f.open) - 1; i >= 0 && f.open[i].at >= last; i-- {
+		f.open[i].assigned++
+	}
+}
+
+// calls returns what moving a function's parameters and results costs, beyond the few
+// that each has.
+func calls(t signature) int64 { return int64(perMove * max(0, t.params+t.results-fewer)) }
+
+// branch notes a branch to a label.
+func (f *function) branch(depth uint32) {
+	if int64(depth) < int64(len(f.open)) {
+		f.open[len(f.open)-1-int(depth)].edges++
+	}
+}
+
+// leave closes the innermost block, at the offset of what follows.
+func (f *function) leave(at int) {
+	b := f.innermost()
+	f.open = f.open[:len(f.open)-1]
+	width := b.assigned + b.label
+	f.work += (b.edges + 1) * width
+	switch {
+	case b.loop:
+		b.region.instr += int64(perMove * (width + b.results))
+	case len(f.open) == 0:
+		b.region.instr += int64(perMove * b.results)
+	case width >= manyFrom:
+		f.merges = append(f.merges, merge{at, int64(perMove * width)})
+	default:
+		b.region.instr += int64(width / fewer)
+	}
+}
