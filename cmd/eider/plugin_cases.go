@@ -126,7 +126,9 @@ func pluginBench() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return benchmark(c, p.Session(), e, max(1, calls))
+			session := p.Session()
+			defer session.End()
+			return benchmark(c, session, e, max(1, calls))
 		},
 	}
 	c.Flags().IntVar(&calls, "calls", 10_000, "how often")

@@ -63,7 +63,9 @@ func (f *flags) replay(c *cobra.Command, dir, span, configFile string) error {
 	if err != nil {
 		return err
 	}
-	r := &replay{f: f, session: p.Session(), out: c, routes: map[string]*operation.Declared{}, projects: map[string]map[string]any{}}
+	session := p.Session()
+	defer session.End()
+	r := &replay{f: f, session: session, out: c, routes: map[string]*operation.Declared{}, projects: map[string]map[string]any{}}
 	for _, d := range a.Registry.Operations.All() {
 		if r.routes[d.Name] == nil {
 			r.routes[d.Name] = d

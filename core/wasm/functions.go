@@ -226,6 +226,9 @@ func (g *guest) httpRequest(args []uint64) int64 {
 		}
 		return g.answer(g.kept, args[2], args[3])
 	}
+	if g.instead != nil {
+		return codeNotGranted // a try has no effect
+	}
 	if g.requests++; g.requests > maxRequests {
 		return codeLimit
 	}

@@ -62,13 +62,14 @@ type guest struct {
 
 type guestKey struct{}
 
-// newGuest makes an instance and configures it.
-func newGuest(ctx context.Context, v *version) (*guest, error) {
+// newGuest makes an instance and configures it. instead is a space of kv that it has in
+// place of the plugin's, nil for one that answers calls.
+func newGuest(ctx context.Context, v *version, instead *space) (*guest, error) {
 	mod, err := v.runtime.InstantiateModule(ctx, v.compiled, v.moduleConfig())
 	if err != nil {
 		return nil, fmt.Errorf("instantiate: %w", err)
 	}
-	g := &guest{v: v, mod: mod, mem: mod.ExportedMemory("memory")}
+	g := &guest{v: v, mod: mod, mem: mod.ExportedMemory("memory"), instead: instead}
 	g.ctx = context.WithValue(context.Background(), guestKey{}, g)
 	if err := g.start(ctx); err != nil {
 		return nil, errors.Join(err, g.close())

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 
 	"github.com/eiderdb/eider"
 	"github.com/eiderdb/eider/core/policy"
@@ -55,6 +56,8 @@ type Host struct {
 	cache   wazero.CompilationCache
 	metrics instruments
 	plugins []*Plugin // in the order of the settings
+
+	telling sync.Mutex // held while the chain is told: the newest state is told last
 }
 
 // New returns a host with the items, none of which is loaded yet.
@@ -95,6 +98,8 @@ func (h *Host) refresh() error {
 	if h.Chain == nil {
 		return nil
 	}
+	h.telling.Lock()
+	defer h.telling.Unlock()
 	var items []policy.Item
 	for _, p := range h.plugins {
 		if item, ok := p.chained(); ok {

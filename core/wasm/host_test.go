@@ -250,6 +250,7 @@ func TestAFilterSparesTheGuest(t *testing.T) {
 		t.Errorf("counted %+v", f)
 	}
 	s := h.Plugin("x").Session()
+	defer s.End()
 	if _, asked, err := s.Ask(t.Context(), &wasm.Event{Operation: "create_project"}); asked || err != nil {
 		t.Errorf("a session asks: %v, %v", asked, err)
 	}

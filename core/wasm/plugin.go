@@ -26,14 +26,18 @@ type Plugin struct {
 	current atomic.Pointer[version] // nil: nothing is loaded
 	figures figures
 
-	mu     sync.Mutex // held while it is loaded or its mode changes
+	loading sync.Mutex    // held while it is loaded, which may take long: only loads wait for it
+	trying  chan struct{} // holds one while a guest is made and asked without effect
+
+	mu     sync.Mutex // never held while anything is read, compiled or asked
 	mode   policy.Mode
-	failed error  // why the last load failed
-	kind   string // once it is known: it stays until the server starts anew
+	failed error    // why the last load failed
+	kind   string   // once it is known: it stays until the server starts anew
+	wanted []string // operations, as the manifest says of what could not be loaded
 }
 
 func newPlugin(h *Host, item Item) *Plugin {
-	p := &Plugin{host: h, item: item, mode: item.mode()}
+	p := &Plugin{host: h, item: item, mode: item.mode(), trying: make(chan struct{}, 1)}
 	if set, ok := h.Modes[item.Name]; ok {
 		p.mode = set
 	}
@@ -47,25 +51,40 @@ func (p *Plugin) Name() string { return p.item.Name }
 // version before; calls that run there end there. If it does not, the version
 // before stays.
 func (p *Plugin) Load(ctx context.Context) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	p.loading.Lock()
+	defer p.loading.Unlock()
 	v, err := p.host.load(ctx, p.item)
 	if err != nil {
-		p.failed = err
+		kind, wanted := p.host.claimed(p.item.Path)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.kind == "" {
+			p.kind = kind
+		}
+		p.wanted, p.failed = wanted, err
 		return err
 	}
-	if p.kind != "" && p.kind != v.manifest.Kind {
-		p.failed = errors.Join(fmt.Errorf("it is a %s now and was a %s: give it another name, or start the server anew", v.manifest.Kind, p.kind), v.end(context.WithoutCancel(ctx)))
-		return p.failed
+	old, err := p.put(v)
+	if err != nil {
+		return errors.Join(err, v.end(context.WithoutCancel(ctx)))
 	}
-	p.kind = v.manifest.Kind
-	old := p.current.Swap(v)
-	p.failed = nil
 	p.host.Log.Info("a plugin is loaded", "plugin", p.item.Name, "version", v.manifest.Version, "sha256", v.sha256)
 	if old != nil {
 		return old.end(context.WithoutCancel(ctx))
 	}
 	return nil
+}
+
+// put puts a version into the place of the one before, which it returns.
+func (p *Plugin) put(v *version) (old *version, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.kind != "" && p.kind != v.manifest.Kind {
+		p.failed = fmt.Errorf("it is a %s now and was a %s: give it another name, or start the server anew", v.manifest.Kind, p.kind)
+		return nil, p.failed
+	}
+	p.kind, p.failed = v.manifest.Kind, nil
+	return p.current.Swap(v), nil
 }
 
 // Reload is Load for a plugin that runs: what it is asked about may have changed.
@@ -134,28 +153,23 @@ func (p *Plugin) Mode() policy.Mode {
 }
 
 // Kind returns what the plugin is, Policy or Sink, also where it could not be loaded
-// and its manifest alone says so; "" where not even that can be read.
+// and its manifest alone said so when that was tried; "" where not even that could be
+// read.
 func (p *Plugin) Kind() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.kind == "" {
-		p.readKind()
-	}
 	return p.kind
 }
 
-// readKind reads the manifest of what is not loaded, and says which operations it
-// wants. A manifest whose signature does not hold is not believed: it could turn a
-// policy that denies into a sink that is not asked. p.mu is held.
-func (p *Plugin) readKind() (operations []string) {
-	s, _ := p.host.read(p.item.Path) // the module may be missing
-	if _, err := p.host.signer(s); err != nil {
-		return nil
+// claimed returns what the manifest of something says that cannot be loaded: its kind
+// and which operations it wants. A manifest whose signature does not hold is not
+// believed: it could turn a policy that denies into a sink that is not asked.
+func (h *Host) claimed(path string) (kind string, operations []string) {
+	s, _ := h.read(path) // the module may be missing
+	if _, err := h.signer(path, s); err != nil {
+		return "", nil
 	}
-	if p.kind == "" {
-		p.kind = s.parsed.Kind
-	}
-	return s.parsed.Operations
+	return s.parsed.Kind, s.parsed.Operations
 }
 
 // chained returns the plugin as the chain has it, false where it is no policy.
@@ -171,7 +185,7 @@ func (p *Plugin) chained() (policy.Item, bool) {
 		return i, v.manifest.Kind == Policy
 	}
 	// What could not be loaded may be a sink, of which nothing is asked.
-	i.Operations = p.readKind()
+	i.Operations = p.wanted
 	return i, p.kind != Sink
 }
 
@@ -182,7 +196,7 @@ func (p *Plugin) Decide(ctx context.Context, q *policy.Question) (policy.Decisio
 	ctx, span := p.host.Tracer.Start(ctx, "plugin "+p.item.Name, trace.WithAttributes(attribute.String("eider.plugin", p.item.Name)))
 	defer span.End()
 	begun := time.Now()
-	d, v, err := p.ask(ctx, eventOf(q), nil)
+	d, v, err := p.ask(ctx, eventOf(q))
 	outcome := outcomeOf(d, err)
 	span.SetAttributes(attribute.String("eider.decision", outcome), attribute.Int64("eider.fuel", d.Fuel))
 	if v != nil {
@@ -196,25 +210,15 @@ func (p *Plugin) Decide(ctx context.Context, q *policy.Question) (policy.Decisio
 	return d, err
 }
 
-// Try asks about an event without any effect: what the guest keeps in kv is
-// forgotten, and nothing is counted.
-func (p *Plugin) Try(ctx context.Context, e *Event) (policy.Decision, error) {
-	if v := p.current.Load(); v != nil && v.manifest.Kind != Policy {
-		return policy.Decision{}, fmt.Errorf("plugin %s is no policy", p.item.Name)
-	}
-	d, _, err := p.ask(ctx, e, newSpace(""))
-	return d, err
-}
-
 // ask takes a guest, asks it, and gives it back or buries it. Where a version was
 // replaced meanwhile, the next one is asked.
-func (p *Plugin) ask(ctx context.Context, e *Event, instead *space) (policy.Decision, *version, error) {
+func (p *Plugin) ask(ctx context.Context, e *Event) (policy.Decision, *version, error) {
 	for {
 		v := p.current.Load()
 		if v == nil {
 			return policy.Decision{}, nil, errNotLoaded
 		}
-		if instead == nil && !v.filter.passes(&eventView{e: e}) {
+		if !v.filter.passes(&eventView{e: e}) {
 			return policy.Decision{Spared: true}, v, nil
 		}
 		g, err := v.pool.take(ctx)
@@ -224,9 +228,7 @@ func (p *Plugin) ask(ctx context.Context, e *Event, instead *space) (policy.Deci
 		if err != nil {
 			return policy.Decision{}, v, err
 		}
-		g.instead = instead
 		d, sound, err := g.decide(ctx, e)
-		g.instead = nil
 		v.pool.takeBack(g, sound, err)
 		return d, v, err
 	}

@@ -119,6 +119,17 @@ func (p *pool) takeBack(g *guest, sound bool, err error) {
 	}
 }
 
+// hold keeps the version from ending until release is called, false if it has ended.
+func (p *pool) hold() (release func(), ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil, false
+	}
+	p.wg.Add(1)
+	return p.wg.Done, true
+}
+
 // give takes a guest back that has answered. One that is to rest does so first, beside
 // the caller.
 func (p *pool) give(g *guest) {

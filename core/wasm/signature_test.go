@@ -99,6 +99,25 @@ func TestAManifestWithoutItsSignatureSaysNothing(t *testing.T) {
 	}
 }
 
+// What comes with the binary is trusted as the binary is.
+func TestABuiltInPluginNeedsNoSignature(t *testing.T) {
+	public, _, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := w.Folder(t, w.Policy(nil, nil), w.Manifest)
+	h, _ := hostWith(t, func(o *wasm.Options) {
+		o.Keys, o.RequireSignature = []ed25519.PublicKey{public}, true
+		o.Builtin = func(name string) ([]byte, error) { return os.ReadFile(filepath.Join(dir, filepath.Base(name))) }
+	}, wasm.Item{Name: "ours", Path: "builtin:guest", Guests: 1}, wasm.Item{Name: "theirs", Path: dir, Guests: 1})
+	if err := h.Plugin("ours").Refused(); err != nil {
+		t.Error(err)
+	}
+	if err := h.Plugin("theirs").Refused(); !errors.Is(err, wasm.ErrSignature) {
+		t.Errorf("what is not built in is loaded without a signature: %v", err)
+	}
+}
+
 func TestSettingsOfSignaturesAreChecked(t *testing.T) {
 	key := base64.StdEncoding.EncodeToString(make([]byte, ed25519.PublicKeySize))
 	for _, c := range []struct {

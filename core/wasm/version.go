@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/eiderdb/eider/core/wasm/fuel"
 	"github.com/tetratelabs/wazero"
@@ -41,12 +43,15 @@ type source struct {
 	parsed                      Manifest
 }
 
+// builtin begins the paths of plugins that the binary brings.
+const builtin = "builtin:"
+
 // read reads manifest, module and signature. With an error it returns what it has
 // come to: a manifest is whole or not there.
 func (h *Host) read(path string) (source, error) {
 	var s source
-	read := os.ReadFile
-	if name, builtin := strings.CutPrefix(path, "builtin:"); builtin {
+	read := readFile
+	if name, ours := strings.CutPrefix(path, builtin); ours {
 		if h.Builtin == nil {
 			return s, fmt.Errorf("this binary has no plugins of its own: it was built without them (make build)")
 		}
@@ -77,6 +82,24 @@ func (h *Host) read(path string) (source, error) {
 		err = nil
 	}
 	return s, err
+}
+
+// readFile reads a regular file. Opening anything else, such as a pipe, could wait for
+// ever.
+func readFile(name string) ([]byte, error) {
+	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is no regular file", name)
+	}
+	return io.ReadAll(f)
 }
 
 // load makes a version of an item, with one guest that has proven itself.
@@ -118,12 +141,16 @@ func (v *version) trust(s source) error {
 		return fmt.Errorf("the module's sha256 is %s, and %s is pinned", v.sha256, strings.ToLower(pin))
 	}
 	var err error
-	v.signedBy, err = v.host.signer(s)
+	v.signedBy, err = v.host.signer(v.item.Path, s)
 	return err
 }
 
-// signer returns who of the trusted has signed it, "" where nobody has to.
-func (h *Host) signer(s source) (string, error) {
+// signer returns who of the trusted has signed it, "" where nobody has to: what comes
+// with the binary is trusted as the binary is.
+func (h *Host) signer(path string, s source) (string, error) {
+	if strings.HasPrefix(path, builtin) {
+		return "", nil
+	}
 	if len(s.signature) == 0 || len(h.Keys) == 0 {
 		if h.RequireSignature {
 			return "", fmt.Errorf("%w: there is no plugin.sig", ErrSignature)
@@ -256,7 +283,7 @@ func (v *version) prove(ctx context.Context) error {
 	if kv != nil {
 		v.kv = newSpace("")
 	}
-	first, err := newGuest(ctx, v)
+	first, err := newGuest(ctx, v, nil)
 	if err != nil {
 		return err
 	}
@@ -270,7 +297,7 @@ func (v *version) prove(ctx context.Context) error {
 		if err := first.close(); err != nil {
 			return err
 		}
-		if first, err = newGuest(ctx, v); err != nil {
+		if first, err = newGuest(ctx, v, nil); err != nil {
 			return err
 		}
 	}
@@ -278,7 +305,7 @@ func (v *version) prove(ctx context.Context) error {
 	if size == 0 {
 		size = runtime.GOMAXPROCS(0)
 	}
-	v.pool = newPool(size, v.host.Log.With("plugin", v.item.Name), func(ctx context.Context) (*guest, error) { return newGuest(ctx, v) })
+	v.pool = newPool(size, v.host.Log.With("plugin", v.item.Name), func(ctx context.Context) (*guest, error) { return newGuest(ctx, v, nil) })
 	v.pool.fill(first)
 	return nil
 }

@@ -35,7 +35,7 @@ import (
 // Settings are the section plugins of the settings.
 type Settings struct {
 	RequireSHA256    bool     `koanf:"require_sha256" doc:"Refuse settings in which a plugin, but for those of the binary, has no sha256; for production"`
-	RequireSignature bool     `koanf:"require_signature" doc:"Refuse plugins that are not signed by one of the trusted keys"`
+	RequireSignature bool     `koanf:"require_signature" doc:"Refuse plugins, but for those of the binary, that are not signed by one of the trusted keys"`
 	TrustedKeys      []string `koanf:"trusted_keys" doc:"ed25519 public keys, in base64"`
 	Items            []Item   `koanf:"items" doc:"The plugins, see docs/plugin-abi.md"`
 }
@@ -69,7 +69,7 @@ func (s *Settings) Validate() error {
 			return fmt.Errorf("items: the name %s stands twice", i.Name)
 		}
 		seen[i.Name] = true
-		if s.RequireSHA256 && i.SHA256 == "" && !strings.HasPrefix(i.Path, "builtin:") {
+		if s.RequireSHA256 && i.SHA256 == "" && !strings.HasPrefix(i.Path, builtin) {
 			return fmt.Errorf("items: %s has no sha256, and require_sha256 is set", i.Name)
 		}
 	}

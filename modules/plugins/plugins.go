@@ -66,7 +66,7 @@ func (p *Plugins) Declare(r *core.Registry) error {
 	operation.Read(r.Operations, operation.Spec{
 		Name: "test_plugin", Route: "POST /plugins/{name}/test", Role: eider.Admin, Target: "plugin", Ungoverned: true,
 		Summary: "Ask a policy about a made-up event", Errors: []eider.Code{eider.PluginNotFound, eider.PluginRefused},
-		Description: "Without effect: nothing is counted, and the policy's memory is empty and forgotten. Members of the event that are left out are empty.",
+		Description: "Without effect: a guest is made for it alone, nothing is counted or sent, and the policy's memory is empty and forgotten. Members of the event that are left out are empty.",
 	}, p.test)
 	operation.Write(r.Operations, operation.Spec{
 		Name: "skip_batch", Route: "POST /plugins/{name}/skip", Role: eider.Admin, Target: "plugin", Ungoverned: true, Frees: true,

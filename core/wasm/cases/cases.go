@@ -211,6 +211,7 @@ func (b *Bench) run(ctx context.Context, f File, c Case) (Result, error) {
 		return r, err
 	}
 	session := p.Session()
+	defer session.End()
 	var d policy.Decision
 	for _, e := range events {
 		if d, _, err = session.Ask(ctx, e); err != nil {

@@ -1,0 +1,132 @@
+package wasm_test
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/eiderdb/eider/core/policy"
+	"github.com/eiderdb/eider/core/wasm"
+	w "github.com/eiderdb/eider/core/wasm/wasmtest"
+)
+
+// finishes fails the test if do does not return: a lock that is held for ever is what
+// is looked for.
+func finishes(t *testing.T, what string, do func()) {
+	t.Helper()
+	done := make(chan struct{})
+	go func() { do(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(time.Minute):
+		t.Fatalf("%s waits for a load", what)
+	}
+}
+
+// While a plugin is loaded, however long that takes, it and the others answer, are
+// shown and change their modes. Another load of it waits.
+func TestNothingWaitsForALoad(t *testing.T) {
+	hold := make(chan chan struct{}, 1) // of whoever reads next
+	reading := make(chan struct{})
+	module := w.Policy(nil, nil)
+	h, chain := hostWith(t, func(o *wasm.Options) {
+		o.Builtin = func(name string) ([]byte, error) {
+			select {
+			case until := <-hold:
+				close(reading)
+				<-until
+			default:
+			}
+			switch filepath.Base(name) {
+			case "plugin.yaml":
+				return []byte(w.Manifest), nil
+			case "guest.wasm":
+				return module, nil
+			}
+			return nil, fs.ErrNotExist
+		}
+	}, wasm.Item{Name: "slow", Path: "builtin:slow", Guests: 1}, wasm.Item{Name: "other", Path: w.Folder(t, module, w.Manifest), Guests: 1})
+	slow, other := h.Plugin("slow"), h.Plugin("other")
+	until := make(chan struct{})
+	hold <- until
+	loaded := make(chan error, 2)
+	go func() { loaded <- slow.Reload(t.Context()) }()
+	<-reading
+	go func() { loaded <- slow.Reload(t.Context()) }()
+	finishes(t, "the mode of another", func() { other.SetMode(policy.DryRun) })
+	finishes(t, "its own mode", func() { slow.SetMode(policy.Warn) })
+	finishes(t, "what is shown", func() {
+		_, isLoaded := slow.Loaded()
+		if slow.State() != "ready" || !h.Healthy() || slow.Kind() != wasm.Policy || slow.Mode() != policy.Warn || !isLoaded || slow.Refused() != nil || slow.Figures().Guests != 1 {
+			t.Errorf("it is a %s %s of mode %s", slow.State(), slow.Kind(), slow.Mode())
+		}
+	})
+	finishes(t, "a call", func() {
+		if o := chain.Ask(t.Context(), question()); o.Denial != nil || len(o.Verdicts) != 2 {
+			t.Errorf("it decides %+v", o)
+		}
+	})
+	finishes(t, "a try", func() {
+		if _, err := slow.Try(t.Context(), &wasm.Event{}); err != nil {
+			t.Error(err)
+		}
+	})
+	select {
+	case err := <-loaded:
+		t.Errorf("a load does not wait for the one before: %v", err)
+	default:
+	}
+	close(until)
+	if err := errors.Join(<-loaded, <-loaded); err != nil {
+		t.Error(err)
+	}
+	if slow.Mode() != policy.Warn || chain.Len() != 2 {
+		t.Errorf("when it is loaded, its mode is %s, and %d are asked", slow.Mode(), chain.Len())
+	}
+}
+
+// What is no regular file is refused, not waited for.
+func TestAPipeIsNoModule(t *testing.T) {
+	for _, name := range []string{"guest.wasm", "plugin.yaml", "plugin.sig"} {
+		dir := w.Folder(t, w.Policy(nil, nil), w.Manifest)
+		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+		if err := syscall.Mkfifo(filepath.Join(dir, name), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		h, _ := host(t, wasm.Item{Name: "x", Path: dir, Guests: 1})
+		if err := h.Plugin("x").Refused(); err == nil || !strings.Contains(err.Error(), "is no regular file") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// A try has no effect on the calls of others, whatever it asks.
+func TestATryHasNoEffect(t *testing.T) {
+	dir := w.Guest(t, w.Manifest)
+	for _, do := range []string{"loop", "panic"} {
+		h, chain := host(t, wasm.Item{Name: "x", Path: dir, Guests: 1, Config: map[string]any{"do": do, "on": "create_project"}})
+		p := h.Plugin("x")
+		before := p.Figures()
+		for range 15 {
+			if _, err := p.Try(t.Context(), &wasm.Event{Operation: "create_project"}); err == nil {
+				t.Fatalf("%s: it decides", do)
+			}
+		}
+		if d, err := p.Try(t.Context(), &wasm.Event{Operation: "query"}); err != nil || d.Deny {
+			t.Errorf("%s: a try after them: %+v, %v", do, d, err)
+		}
+		if after := p.Figures(); after != before || p.State() != "ready" {
+			t.Errorf("%s: it is %s: %+v, and was %+v", do, p.State(), after, before)
+		}
+		if o := chain.Ask(t.Context(), &policy.Question{Operation: "query"}); o.Denial != nil {
+			t.Errorf("%s: a call after them: %v", do, o.Denial)
+		}
+	}
+}
