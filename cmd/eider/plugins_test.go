@@ -173,12 +173,19 @@ func TestTheRoutesOfPlugins(t *testing.T) {
 			t.Errorf("%s is not shown: %s", name, one.Body)
 		}
 	}
+	s.Want(200, s.Root, "PUT /plugins/b/mode", `{"mode":"warn"}`, "If-Match: "+one.Header.Get("ETag"))
+	for do, body := range map[string]string{"PUT /plugins/b/mode": `{"mode":"off"}`, "POST /plugins/b/reload": ""} {
+		if a := s.Do(s.Root, do, body, "If-Match: "+one.Header.Get("ETag")); a.Status != 412 || a.Code() != "precondition_failed" {
+			t.Errorf("%s of what has changed since: %s", do, a.Body)
+		}
+	}
+	s.Want(200, s.Root, "PUT /plugins/b/mode", `{"mode":"enforce"}`)
 	event := `{"event":{"operation":"create_project","input":{"id":"x"}}}`
 	if a := s.Want(200, s.Root, "POST /plugins/b/test", event); a.Text("decision") != "allow" || a.JSON["fuel"].(float64) <= 0 {
 		t.Errorf("the try says %s", a.Body)
 	}
-	if a := s.Want(200, s.Root, "GET /plugins/b", ""); a.JSON["calls"] != 0.0 {
-		t.Errorf("a try is counted: %s", a.Body)
+	if a := s.Want(200, s.Root, "GET /plugins/b", ""); a.JSON["calls"] != 0.0 || a.Header.Get("ETag") != one.Header.Get("ETag") {
+		t.Errorf("a try is counted: %s, %s", a.Header, a.Body)
 	}
 
 	wasmtest.Put(t, dir, wasmtest.Policy(wasmtest.Answer(`{"decision":"deny","reason":"new","retry_after_ms":1500}`), nil), strings.Replace(manifest, "1.0.0", "2.0.0", 1))

@@ -17,7 +17,7 @@ func (p *Plugins) file() Plugin {
 	state := p.sinks.Sink(audit.FileSink)
 	figures, _ := p.sinks.SinkFigures(audit.FileSink)
 	out := Plugin{
-		Name: audit.FileSink, Kind: wasm.Sink, Version: p.version, Mode: policy.Enforce, SettingsMode: policy.Enforce, Fail: "open",
+		Name: audit.FileSink, Kind: wasm.Sink, Release: p.version, Mode: policy.Enforce, SettingsMode: policy.Enforce, Fail: "open",
 		Projects: []string{}, Percent: 100, Capabilities: []string{}, State: "ready", Sink: state,
 		Figures: wasm.Figures{
 			Calls: figures.Calls, Errors: figures.Errors, LastError: figures.LastError,

@@ -48,19 +48,20 @@ func (p *Plugins) Declare(r *core.Registry) error {
 		Description: "Behind them, where audit.file is set, the file that the server writes the log to: a sink without manifest and module.",
 	}, p.list)
 	operation.Read(r.Operations, operation.Spec{
-		Name: "get_plugin", Route: "GET /plugins/{name}", Role: eider.Admin, Target: "plugin", Ungoverned: true,
+		Name: "get_plugin", Route: "GET /plugins/{name}", Role: eider.Admin, Target: "plugin", Ungoverned: true, Tagged: true,
 		Summary: "Show one plugin, its manifest and how it has done", Errors: []eider.Code{eider.PluginNotFound},
+		Description: "The ETag is of what the plugin is and how it is set: how it has done does not change it.",
 	}, p.get)
 	operation.Write(r.Operations, operation.Spec{
-		Name: "set_plugin_mode", Route: "PUT /plugins/{name}/mode", Role: eider.Admin, Target: "plugin", Ungoverned: true, Frees: true,
-		Summary: "Change what a plugin's answers do", Errors: []eider.Code{eider.PluginNotFound, eider.PluginRefused},
+		Name: "set_plugin_mode", Route: "PUT /plugins/{name}/mode", Role: eider.Admin, Target: "plugin", Ungoverned: true, Frees: true, Tagged: true,
+		Summary: "Change what a plugin's answers do", Errors: []eider.Code{eider.PluginNotFound, eider.PluginRefused, eider.PreconditionFailed},
 		Description: "Holds across restarts, until the settings name another mode than they do now. Setting the mode that the settings have (settings_mode) ends it.",
 	}, p.setMode)
 	operation.Effect(r.Operations, operation.Spec{
 		Name: "load_plugin", Route: "POST /plugins/{name}/reload", Role: eider.Admin, Target: "plugin", Ungoverned: true, Frees: true,
-		Slow: true, Summary: "Load a plugin anew from its files", Errors: []eider.Code{eider.PluginNotFound, eider.PluginRefused},
+		Slow: true, Tagged: true, Summary: "Load a plugin anew from its files", Errors: []eider.Code{eider.PluginNotFound, eider.PluginRefused, eider.PreconditionFailed},
 		Description: "Calls that run end with the version that they began with. A version that fails its self-test is refused, and the one before stays.",
-	}, operation.Steps[named, loading, Plugin]{
+	}, operation.Steps[reload, loading, Plugin]{
 		Intent: p.plan, Claims: claims, Effect: p.load, Applied: p.loaded, Undo: nothing, Outcome: p.shown, Revert: unchanged,
 	})
 	operation.Read(r.Operations, operation.Spec{
@@ -86,7 +87,7 @@ func (p *Plugins) Provision(_ context.Context, k *core.Kernel) error {
 type Plugin struct {
 	Name         string         `json:"name"`
 	Kind         string         `json:"kind" enum:"policy,sink,unknown"`
-	Version      string         `json:"version"`
+	Release      string         `json:"version" doc:"As the manifest has it"`
 	SHA256       string         `json:"sha256"`
 	SignedBy     string         `json:"signed_by,omitempty" doc:"The first half of the sha256 of the trusted key"`
 	Mode         policy.Mode    `json:"mode" enum:"enforce,warn,dry_run,off"`
@@ -100,6 +101,12 @@ type Plugin struct {
 	Manifest     *wasm.Manifest `json:"manifest,omitempty"`
 	wasm.Figures
 	Sink *audit.SinkState `json:"sink,omitempty" doc:"How a sink is getting on with the log"`
+}
+
+// Version is what the ETag is of: the plugin without how it is doing.
+func (p Plugin) Version() any {
+	p.State, p.Figures, p.Sink = "", wasm.Figures{}, nil
+	return p
 }
 
 type pluginList struct {
@@ -163,19 +170,24 @@ func (p *Plugins) shownAs(one *wasm.Plugin) Plugin {
 		out.Capabilities = []string{}
 	}
 	if v, ok := one.Loaded(); ok {
-		out.Kind, out.Version, out.SHA256, out.SignedBy, out.Manifest = v.Manifest.Kind, v.Manifest.Version, v.SHA256, v.SignedBy, &v.Manifest
+		out.Kind, out.Release, out.SHA256, out.SignedBy, out.Manifest = v.Manifest.Kind, v.Manifest.Version, v.SHA256, v.SignedBy, &v.Manifest
 	}
 	return out
 }
 
 type setMode struct {
-	Name string `path:"name" json:"-"`
-	Mode string `json:"mode" required:"true" enum:"enforce,warn,dry_run,off"`
+	Name    string `path:"name" json:"-"`
+	IfMatch string `header:"If-Match" json:"-" doc:"Change only if the ETag is still this one"`
+	Mode    string `json:"mode" required:"true" enum:"enforce,warn,dry_run,off"`
 }
 
 func (p *Plugins) setMode(ctx context.Context, tx *operation.Tx, in setMode) (Plugin, error) {
 	found, err := p.find(ctx, in.Name)
 	if err != nil {
+		return Plugin{}, err
+	}
+	out := p.shownAs(found)
+	if err := operation.CheckMatch(in.IfMatch, out); err != nil {
 		return Plugin{}, err
 	}
 	call := operation.From(ctx)
@@ -184,7 +196,6 @@ func (p *Plugins) setMode(ctx context.Context, tx *operation.Tx, in setMode) (Pl
 	if err := p.modes.Keep(ctx, tx, found.Item(), policy.Mode(in.Mode)); err != nil {
 		return Plugin{}, err
 	}
-	out := p.shownAs(found)
 	out.Mode = policy.Mode(in.Mode)
 	tx.After(func() { found.SetMode(out.Mode) })
 	return out, nil
@@ -194,9 +205,17 @@ type loading struct {
 	Name string `json:"name"`
 }
 
-func (p *Plugins) plan(ctx context.Context, _ *operation.Tx, in named) (loading, error) {
-	_, err := p.find(ctx, in.Name)
-	return loading(in), err
+type reload struct {
+	Name    string `path:"name" json:"-"`
+	IfMatch string `header:"If-Match" json:"-" doc:"Load only if the ETag is still this one"`
+}
+
+func (p *Plugins) plan(ctx context.Context, _ *operation.Tx, in reload) (loading, error) {
+	found, err := p.find(ctx, in.Name)
+	if err != nil {
+		return loading{}, err
+	}
+	return loading{in.Name}, operation.CheckMatch(in.IfMatch, p.shownAs(found))
 }
 
 func claims(l loading) []metadata.Claim {
@@ -229,7 +248,7 @@ func (p *Plugins) shown(ctx context.Context, _ *operation.Tx, l loading) (Plugin
 	out := p.shownAs(found)
 	call := operation.From(ctx)
 	call.Resource(l.Name)
-	call.Detail("version", out.Version)
+	call.Detail("version", out.Release)
 	call.Detail("sha256", out.SHA256)
 	return out, nil
 }
