@@ -83,7 +83,7 @@ func projectRows(i int, at time.Time) map[string][]any {
 	}
 	return map[string][]any{
 		"projects": {uid, id, name, "duckdb/project_" + id + "." + hex[13:16] + hex[17:22] + "/db/data.duckdb", at, at.Add(time.Hour),
-			int64(12288 + i%1000*4096), int64(i % 50), int64(i % 5), status, `{"tier":"standard","owner":"team@example.com"}`, reason, nil, nil},
+			int64(12288 + i%1000*4096), int64(i % 50), int64(i % 5), status, `{"tier":"standard","owner":"team@example.com"}`, reason, nil, nil, nil},
 		"api_keys": {fmt.Sprintf("%016x", i), id, uid, hash[:], "project_admin", "first key of " + id, at, nil, nil, nil, ""},
 		"usage":    {uid, int64(1), int64(0), int64(0), int64(0), int64(0), at},
 	}

@@ -20,18 +20,19 @@ import (
 // rolls back what it has replayed of it; but not the row groups, which are large
 // inserts that were written to the file already: those stay, while the deletes
 // before them do not. So nobody may open a log with such an end: it is cut off here,
-// as DuckDB would cut it once it is open.
+// as DuckDB would cut it at its next commit. Any other end is left to DuckDB.
 
 // logVersion is the mark at the beginning of a log without encryption.
 var logVersion = []byte{100, 0, 98, 101, 0, 2, 0xff, 0xff}
 
 // The types of entries that are told apart.
 const (
-	entryFlush      = 100
+	entryRowGroups  = 29
 	entryCheckpoint = 99
+	entryFlush      = 100
 )
 
-// trimLog cuts off the write-ahead log of a database what of a transaction stands at
+// trimLog cuts off the write-ahead log of a database a transaction with row groups at
 // its end that was not committed.
 func trimLog(path string, log *slog.Logger, s steps) error {
 	name := path + ".wal"
@@ -89,8 +90,8 @@ func cutLog(name string, size int64, s steps) error {
 	return nil
 }
 
-// end is where the last transaction of a log ends, and how many bytes of another
-// follow it.
+// end is where the last transaction of a log ends, and how many bytes of another with
+// row groups follow it.
 type end struct{ committed, unfinished int64 }
 
 // logEnd finds it. Of a log that is none of ours, or is damaged, it says that nothing
@@ -135,18 +136,19 @@ func walkLog(r io.ReaderAt, size int64) (end, error) {
 		return end{}, nil
 	}
 	var e end
+	var groups bool // of the transaction that is read
 	var header [16]byte
 	for at := int64(len(mark)); ; {
 		left := size - at - int64(len(header))
 		if left < 0 {
-			return e.upTo(at), nil
+			return e.upTo(at, groups), nil
 		}
 		if _, err := io.ReadFull(in, header[:]); err != nil {
 			return end{}, err
 		}
 		length := binary.LittleEndian.Uint64(header[:])
 		if length > uint64(left) {
-			return e.upTo(at), torn(r, at, size)
+			return e.upTo(at, groups), torn(r, at, size)
 		}
 		kind, sum, err := readEntry(in, int64(length))
 		switch {
@@ -156,8 +158,9 @@ func walkLog(r io.ReaderAt, size int64) (end, error) {
 			return end{}, nil
 		}
 		at += int64(len(header)) + int64(length)
+		groups = groups || kind == entryRowGroups
 		if kind == entryFlush {
-			e.committed = at
+			e.committed, groups = at, false
 		}
 	}
 }
@@ -182,10 +185,9 @@ func torn(r io.ReaderAt, at, size int64) error {
 	return nil
 }
 
-// upTo is the end of a log whose whole entries reach up to at. Half an entry alone
-// is nothing that DuckDB would replay.
-func (e end) upTo(at int64) end {
-	if at > max(e.committed, int64(len(logVersion))) {
+// upTo is the end of a log whose whole entries reach up to at.
+func (e end) upTo(at int64, groups bool) end {
+	if groups {
 		e.unfinished = at - e.committed
 	}
 	return e

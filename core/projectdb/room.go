@@ -45,12 +45,9 @@ func (s *Supervisor) take(p Project) (held *slot, mine bool, pause time.Duration
 	if s.closed {
 		return nil, false, 0, nil, shuttingDown()
 	}
-	if held = s.open[p.UID]; held != nil && !s.yields(held) {
+	if held = s.open[p.UID]; held != nil {
 		held.uses++
 		return held, false, 0, nil, nil
-	}
-	if held != nil {
-		return nil, false, 0, s.enqueue(p), nil
 	}
 	if i := s.ill[p.UID]; i != nil {
 		if pause, err = i.pause(time.Now()); pause > 0 {
@@ -66,52 +63,8 @@ func (s *Supervisor) take(p Project) (held *slot, mine bool, pause time.Duration
 func (s *Supervisor) enqueue(p Project) *waiter {
 	w := &waiter{project: p, turn: make(chan struct{})}
 	s.queue = append(s.queue, w)
-	s.press()
 	return w
 }
-
-// yieldFor is how long the new statements of a project that is to make room wait
-// for the old ones to end.
-const yieldFor = time.Second
-
-// pressAgain is how long a project is left alone that could not make room.
-const pressAgain = 10 * time.Second
-
-// press has the project that is open for longest make room for those who wait:
-// its new statements wait behind them. A project whose statements overlap would
-// never be idle by itself. One whose old statements last goes on after a moment,
-// and the next is pressed.
-func (s *Supervisor) press() {
-	if s.pressed != nil || len(s.queue) == 0 || s.closing > 0 || s.closed {
-		return
-	}
-	var uid string
-	for each, held := range s.open {
-		if time.Since(held.pressed) > pressAgain && (s.pressed == nil || held.since.Before(s.pressed.since)) {
-			s.pressed, uid = held, each
-		}
-	}
-	pressed := s.pressed
-	if pressed == nil {
-		return
-	}
-	time.AfterFunc(yieldFor, func() {
-		s.mu.Lock()
-		defer s.unlock()
-		pressed.pressed = time.Now()
-		if s.pressed != pressed {
-			return
-		}
-		s.pressed = nil
-		if s.open[uid] == pressed {
-			s.callIn(uid, pressed)
-		}
-	})
-}
-
-// yields reports whether a new statement of the project waits behind those who
-// wait for room.
-func (s *Supervisor) yields(held *slot) bool { return s.pressed == held && len(s.queue) > 0 }
 
 func shuttingDown() error { return eider.Errorf(eider.ShuttingDown, "the server is shutting down") }
 
@@ -141,28 +94,15 @@ func (s *Supervisor) wait(ctx context.Context, p Project, w *waiter) (held *slot
 		return nil, false, shuttingDown()
 	}
 	s.queue = slices.DeleteFunc(s.queue, func(other *waiter) bool { return other == w })
-	if held := s.open[p.UID]; held != nil && ctx.Err() == nil {
-		held.uses++ // its project was to make room, and could not
-		return held, false, nil
-	}
 	return nil, false, err
 }
 
 // unlock lets those in whose turn it is, and unlocks the supervisor.
 func (s *Supervisor) unlock() {
 	defer s.mu.Unlock()
-	for len(s.queue) > 0 && !s.closed {
-		next := s.queue[0].project
-		if held := s.open[next.UID]; held != nil { // it was to make room: see press
-			s.callIn(next.UID, held)
-			continue
-		}
-		if !s.room() {
-			break
-		}
-		s.admit(next)
+	for len(s.queue) > 0 && !s.closed && s.room() {
+		s.admit(s.queue[0].project)
 	}
-	s.press()
 }
 
 // admit gives the project a slot, and all who wait for it their turn.
@@ -198,7 +138,7 @@ func (s *Supervisor) dismiss() {
 
 // reserve makes a slot that somebody fills.
 func (s *Supervisor) reserve(p Project) *slot {
-	held := &slot{folder: filepath.Join(s.Dir, p.Folder), ready: make(chan struct{}), uses: 1, since: time.Now()}
+	held := &slot{folder: filepath.Join(s.Dir, p.Folder), ready: make(chan struct{}), uses: 1}
 	s.open[p.UID] = held
 	return held
 }
@@ -223,9 +163,6 @@ func (s *Supervisor) evict() bool {
 	}
 	held := s.open[oldest]
 	delete(s.open, oldest)
-	if held == s.pressed {
-		s.pressed = nil
-	}
 	s.closing++
 	go func() {
 		held.worker.end(endedIdle)

@@ -100,7 +100,6 @@ type Supervisor struct {
 	open    map[string]*slot    // by the project's uid
 	closing int                 // workers that make room
 	queue   []*waiter           // those that wait for it, the first ones first
-	pressed *slot               // makes room for them
 	ill     map[string]*illness // likewise
 	living  map[*process]string // to the project's uid: those that are about to end too
 	closed  bool
@@ -116,8 +115,6 @@ type slot struct {
 	err    error
 	uses   int // statements that run or wait for ready
 	last   time.Time
-
-	since, pressed time.Time // it is open; it was to make room, and could not
 }
 
 // New returns a supervisor without workers.
