@@ -162,12 +162,16 @@ func pluginInspect() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			manifest, err := readPlugin(dir, "plugin.yaml")
+			if err != nil {
+				return err
+			}
 			out := c.OutOrStdout()
 			fmt.Fprintf(out, "name:         %s %s\nkind:         %s\n", m.Name, m.Version, m.Kind)
 			if m.Description != "" {
 				fmt.Fprintf(out, "description:  %s\n", m.Description)
 			}
-			fmt.Fprintf(out, "module:       %s, %d bytes\nsha256:       %s\n", m.Module, len(module), wasm.Digest(module))
+			fmt.Fprintf(out, "module:       %s, %d bytes\nsha256:       %s\nmanifest:     sha256 %s\n", m.Module, len(module), wasm.Digest(module), wasm.Digest(manifest))
 			fmt.Fprintf(out, "operations:   %s\ncapabilities: %s\n", orAll(m.Operations), orNone(m.Capabilities))
 			fmt.Fprintf(out, "limits:       fuel %d, start_fuel %d, memory %s\n", m.Limits.Fuel, m.Limits.StartFuel, m.Limits.Memory)
 			for _, name := range configNames(m.Config) {

@@ -158,13 +158,14 @@ func TestTheRoutesOfPlugins(t *testing.T) {
 	manifest := wasmtest.Manifest + "operations: [create_project]\n"
 	dir := wasmtest.Folder(t, wasmtest.Policy(nil, nil), manifest)
 	s := withPlugins(t, `[{name: b, path: "`+dir+`", guests: 1}, {name: a, path: "`+dir+`", guests: 1, projects: ["sales-*"], percent: 50},
-		{name: first, path: "`+dir+`", guests: 1, priority: 9, mode: dry_run}, {name: gone, path: "`+t.TempDir()+`", mode: off}]`)
+		{name: first, path: "`+dir+`", guests: 1, priority: 9, mode: dry_run}, {name: gone, path: "`+t.TempDir()+`", mode: off},
+		{name: only, path: "`+dir+`", guests: 1, projects: ["only-*"]}]`)
 	list := s.Want(200, s.Root, "GET /plugins", "")
 	var order []string
 	for _, p := range list.List("plugins") {
 		order = append(order, fmt.Sprint(p["name"], " ", p["mode"], " ", p["state"], " ", p["percent"]))
 	}
-	if got := strings.Join(order, ", "); got != "first dry_run ready 100, a enforce ready 50, b enforce ready 100, gone off off 100" || list.JSON["total"] != 4.0 {
+	if got := strings.Join(order, ", "); got != "first dry_run ready 100, a enforce ready 50, b enforce ready 100, gone off off 100, only enforce ready 100" || list.JSON["total"] != 5.0 {
 		t.Errorf("shown as %s", got)
 	}
 	one := s.Want(200, s.Root, "GET /plugins/b", "")
@@ -188,7 +189,8 @@ func TestTheRoutesOfPlugins(t *testing.T) {
 		t.Errorf("a try is counted: %s, %s", a.Header, a.Body)
 	}
 
-	wasmtest.Put(t, dir, wasmtest.Policy(wasmtest.Answer(`{"decision":"deny","reason":"new","retry_after_ms":1500}`), nil), strings.Replace(manifest, "1.0.0", "2.0.0", 1))
+	denies := wasmtest.Policy(wasmtest.Answer(`{"decision":"deny","reason":"new","retry_after_ms":1500}`), nil)
+	wasmtest.Put(t, dir, denies, strings.Replace(manifest, "1.0.0", "2.0.0", 1))
 	if a := s.Want(200, s.Root, "POST /plugins/b/reload", ""); a.Text("version") != "2.0.0" {
 		t.Errorf("loaded as %s", a.Body)
 	}
@@ -215,6 +217,19 @@ func TestTheRoutesOfPlugins(t *testing.T) {
 			t.Errorf("%s: %s", do, a.Body)
 		}
 	}
+	wasmtest.Put(t, dir, denies, manifest)
+	newProjectsOf(t, s)
+}
+
+// newProjectsOf: a policy for some projects is asked about the making of those.
+func newProjectsOf(t *testing.T, s *apptest.Server) {
+	t.Helper()
+	s.Want(200, s.Root, "POST /plugins/only/reload", "")
+	s.Want(200, s.Root, "PUT /plugins/b/mode", `{"mode":"off"}`)
+	if a := s.Want(403, s.Root, "POST /projects", `{"id":"only-1"}`); a.Text("plugin") != "only" {
+		t.Errorf("refused with %s", a.Body)
+	}
+	s.Want(201, s.Root, "POST /projects", `{"id":"other-1"}`)
 }
 
 // After each hostile guest the server answers others as before: a policy beside it

@@ -49,6 +49,7 @@ type Call struct {
 	source   schema.Source
 	input    json.RawMessage // for the policies, once they were asked
 	adds     usage.Amounts
+	makes    string // the project's id
 	ticket   *usage.Ticket
 
 	idempotency *claimed

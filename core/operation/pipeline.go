@@ -371,6 +371,9 @@ func (p *Pipeline) allow(ctx context.Context, c *Call, in any) error {
 		uid = c.Project.UID
 	}
 	c.ticket, c.adds = p.Usage.Reserve(uid, adds), adds
+	if c.Operation.Makes != nil {
+		c.makes = c.Operation.Makes(in)
+	}
 	return p.ask(ctx, c)
 }
 
@@ -398,7 +401,7 @@ func (p *Pipeline) ask(ctx context.Context, c *Call) error {
 	}
 	q := policy.Question{
 		Operation: c.Operation.Name, Actor: c.Actor, ResourceType: c.Operation.Target, ResourceID: c.resource,
-		Project: c.Project, RequestID: c.RequestID, SourceIP: c.SourceIP, Method: c.method, Route: c.Operation.pattern(),
+		Project: c.Project, Makes: c.makes, RequestID: c.RequestID, SourceIP: c.SourceIP, Method: c.method, Route: c.Operation.pattern(),
 		Time: c.begun, Input: c.input, Adds: c.adds,
 	}
 	var err error

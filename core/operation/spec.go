@@ -111,6 +111,9 @@ type Spec struct {
 	// input adds besides, as far as it is known beforehand.
 	Reserve usage.Amounts
 	Adds    func(c *Call, in any) usage.Amounts
+	// Makes, if set, returns the id of the project that a call with this input is to
+	// make: policies that are for some projects are asked about those too.
+	Makes func(in any) string
 	// Ends marks an operation that first cancels the effects and streams that run
 	// below its project.
 	Ends bool

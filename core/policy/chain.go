@@ -66,7 +66,11 @@ func (i *Item) concerns(q *Question) bool {
 	if !matches(i.Operations, q.Operation) {
 		return false
 	}
-	if len(i.Projects) > 0 && (q.Project == nil || !matches(i.Projects, q.Project.ID)) {
+	project := q.Makes
+	if q.Project != nil {
+		project = q.Project.ID
+	}
+	if len(i.Projects) > 0 && (project == "" || !matches(i.Projects, project)) {
 		return false
 	}
 	if i.Percent == 0 || i.Percent >= 100 {

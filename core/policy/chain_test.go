@@ -263,6 +263,22 @@ func TestTheRowOfAnAllowedCallShowsWhoWasAsked(t *testing.T) {
 	}
 }
 
+// A policy for some projects is asked about the making of those too.
+func TestAPolicyForProjectsIsAskedWhenOneIsMade(t *testing.T) {
+	c := chain(t, Item{Name: "x", Policy: denies, Mode: Enforce, Projects: []string{"sales-*"}})
+	for _, one := range []struct {
+		question Question
+		asked    bool
+	}{
+		{Question{Makes: "sales-1"}, true}, {Question{Makes: "dev-1"}, false}, {Question{}, false},
+		{Question{Project: &eider.Project{ID: "sales-1"}}, true}, {Question{Project: &eider.Project{ID: "dev-1"}}, false},
+	} {
+		if asked := c.Ask(t.Context(), &one.question).Denial != nil; asked != one.asked {
+			t.Errorf("%+v: asked %v", one.question, asked)
+		}
+	}
+}
+
 // A roll-out by percent asks about the same projects each time, about more of them
 // as it grows, about others for another policy, and about none without a project.
 func TestPercentChoosesProjectsAndKeepsThem(t *testing.T) {

@@ -23,6 +23,7 @@ type Question struct {
 	ResourceType string
 	ResourceID   string
 	Project      *eider.Project // nil for an operation on the server
+	Makes        string         // the id of the project that the call is to make, which is not there yet
 	RequestID    string
 	SourceIP     string
 	Method       string          // of the request, CALL for what the server does by itself

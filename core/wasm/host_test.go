@@ -209,7 +209,9 @@ func TestPinAndConfigAreHeld(t *testing.T) {
 		item wasm.Item
 		want string
 	}{
-		{wasm.Item{SHA256: strings.Repeat("0", 64)}, "pinned"},
+		{wasm.Item{SHA256: strings.Repeat("0", 64)}, "the module's sha256 is"},
+		{wasm.Item{ManifestSHA256: strings.Repeat("0", 64)}, "the manifest's sha256 is"},
+		{wasm.Item{SHA256: wasm.Digest(module), ManifestSHA256: wasm.Digest([]byte(manifest))}, ""},
 		{wasm.Item{Config: map[string]any{"n": 0}}, "config.n must be at least 1"},
 		{wasm.Item{Config: map[string]any{"m": 1}}, "config.m is not known"},
 		{wasm.Item{Capabilities: []string{"http"}}, "does not ask"},

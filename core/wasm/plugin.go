@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -55,7 +56,7 @@ func (p *Plugin) Load(ctx context.Context) error {
 	defer p.loading.Unlock()
 	v, err := p.host.load(ctx, p.item)
 	if err != nil {
-		kind, wanted := p.host.claimed(p.item.Path)
+		kind, wanted := p.host.claimed(p.item)
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		if p.kind == "" {
@@ -125,8 +126,8 @@ func (p *Plugin) Fail() string {
 
 // Loaded is what is known of the version that is loaded.
 type Loaded struct {
-	Manifest         Manifest
-	SHA256, SignedBy string
+	Manifest                         Manifest
+	SHA256, ManifestSHA256, SignedBy string
 }
 
 // Loaded returns what is loaded, false if nothing is.
@@ -135,7 +136,7 @@ func (p *Plugin) Loaded() (Loaded, bool) {
 	if v == nil {
 		return Loaded{}, false
 	}
-	return Loaded{v.manifest, v.sha256, v.signedBy}, true
+	return Loaded{v.manifest, v.sha256, v.manifestSHA256, v.signedBy}, true
 }
 
 // Refused returns why the last load failed, nil if it did not.
@@ -162,11 +163,14 @@ func (p *Plugin) Kind() string {
 }
 
 // claimed returns what the manifest of something says that cannot be loaded: its kind
-// and which operations it wants. A manifest whose signature does not hold is not
-// believed: it could turn a policy that denies into a sink that is not asked.
-func (h *Host) claimed(path string) (kind string, operations []string) {
-	s, _ := h.read(path) // the module may be missing
-	if _, err := h.signer(path, s); err != nil {
+// and which operations it wants. A manifest whose pin or signature does not
+// hold is not believed: it could turn a policy that denies into a sink that is not asked.
+func (h *Host) claimed(item Item) (kind string, operations []string) {
+	s, _ := h.read(item.Path) // the module may be missing
+	if pin := item.ManifestSHA256; pin != "" && !strings.EqualFold(pin, digest(s.manifest)) {
+		return "", nil
+	}
+	if _, err := h.signer(item.Path, s); err != nil {
 		return "", nil
 	}
 	return s.parsed.Kind, s.parsed.Operations

@@ -19,17 +19,18 @@ import (
 
 // version is a plugin as it was loaded once: reloading makes another one.
 type version struct {
-	item     Item
-	host     *Host
-	manifest Manifest
-	sha256   string
-	signedBy string
-	config   []byte
-	granted  []string
-	filter   *filter
-	sender   *sender // nil without http
-	kv       *space  // nil without kv
-	lines    *lines
+	item           Item
+	host           *Host
+	manifest       Manifest
+	sha256         string
+	manifestSHA256 string
+	signedBy       string
+	config         []byte
+	granted        []string
+	filter         *filter
+	sender         *sender // nil without http
+	kv             *space  // nil without kv
+	lines          *lines
 
 	runtime  wazero.Runtime
 	compiled wazero.CompiledModule
@@ -108,7 +109,7 @@ func (h *Host) load(ctx context.Context, item Item) (*version, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &version{item: item, host: h, manifest: s.parsed, sha256: digest(s.module)}
+	v := &version{item: item, host: h, manifest: s.parsed, sha256: digest(s.module), manifestSHA256: digest(s.manifest)}
 	if err := v.trust(s); err != nil {
 		return nil, err
 	}
@@ -140,8 +141,14 @@ func (v *version) trust(s source) error {
 	if pin := v.item.SHA256; pin != "" && !strings.EqualFold(pin, v.sha256) {
 		return fmt.Errorf("the module's sha256 is %s, and %s is pinned", v.sha256, strings.ToLower(pin))
 	}
+	if is, pin := digest(s.manifest), v.item.ManifestSHA256; pin != "" && !strings.EqualFold(pin, is) {
+		return fmt.Errorf("the manifest's sha256 is %s, and %s is pinned", is, strings.ToLower(pin))
+	}
 	var err error
 	v.signedBy, err = v.host.signer(v.item.Path, s)
+	if v.item.SHA256 != "" && v.item.ManifestSHA256 == "" && v.signedBy == "" {
+		v.host.Log.Warn("a plugin's module is pinned, and its manifest is neither pinned nor signed: who can write it can spare the plugin any operation", "plugin", v.item.Name)
+	}
 	return err
 }
 

@@ -42,21 +42,22 @@ type Settings struct {
 
 // Item is a plugin as the operator wants it.
 type Item struct {
-	Name         string         `koanf:"name" doc:"Of the item: what it keeps in kv and its cursor belong to it"`
-	Path         string         `koanf:"path" doc:"Folder, plugin.yaml or .wasm, relative to the data folder; builtin:NAME for one of ours"`
-	SHA256       string         `koanf:"sha256" doc:"Of the .wasm, in hex; empty: any"`
-	Mode         string         `koanf:"mode" doc:"enforce (default), warn, dry_run, off"`
-	Fail         string         `koanf:"fail" doc:"closed: what cannot be decided is denied; open. Policies are closed by default"`
-	Priority     int            `koanf:"priority" doc:"Higher is asked first"`
-	Projects     []string       `koanf:"projects" doc:"Globs of project ids; none: all, and the server"`
-	Percent      int            `koanf:"percent" doc:"Of projects, 1 to 100; 0 means 100"`
-	Capabilities []string       `koanf:"capabilities" doc:"What is granted of what the manifest asks for"`
-	HTTPHosts    []string       `koanf:"http_hosts" doc:"Hosts that http may reach: host, host:port or *.domain"`
-	HTTPPrivate  []string       `koanf:"http_private" doc:"Those of them whose addresses may be private"`
-	Fuel         int            `koanf:"fuel" doc:"For each call, instead of what the manifest says"`
-	Memory       config.Size    `koanf:"memory" doc:"Of each guest, instead of what the manifest says"`
-	Guests       int            `koanf:"guests" doc:"How many are kept; 0: as many as there are processors"`
-	Config       map[string]any `koanf:"config" doc:"Given to the plugin, as its manifest describes"`
+	Name           string         `koanf:"name" doc:"Of the item: what it keeps in kv and its cursor belong to it"`
+	Path           string         `koanf:"path" doc:"Folder, plugin.yaml or .wasm, relative to the data folder; builtin:NAME for one of ours"`
+	SHA256         string         `koanf:"sha256" doc:"Of the .wasm, in hex; empty: any"`
+	ManifestSHA256 string         `koanf:"manifest_sha256" doc:"Of plugin.yaml, in hex; empty: any. sha256 does not cover it, a signature does"`
+	Mode           string         `koanf:"mode" doc:"enforce (default), warn, dry_run, off"`
+	Fail           string         `koanf:"fail" doc:"closed: what cannot be decided is denied; open. Policies are closed by default"`
+	Priority       int            `koanf:"priority" doc:"Higher is asked first"`
+	Projects       []string       `koanf:"projects" doc:"Globs of project ids, also of those that are to be made; none: all, and the server"`
+	Percent        int            `koanf:"percent" doc:"Of projects, 1 to 100; 0 means 100"`
+	Capabilities   []string       `koanf:"capabilities" doc:"What is granted of what the manifest asks for"`
+	HTTPHosts      []string       `koanf:"http_hosts" doc:"Hosts that http may reach: host, host:port or *.domain"`
+	HTTPPrivate    []string       `koanf:"http_private" doc:"Those of them whose addresses may be private"`
+	Fuel           int            `koanf:"fuel" doc:"For each call, instead of what the manifest says"`
+	Memory         config.Size    `koanf:"memory" doc:"Of each guest, instead of what the manifest says"`
+	Guests         int            `koanf:"guests" doc:"How many are kept; 0: as many as there are processors"`
+	Config         map[string]any `koanf:"config" doc:"Given to the plugin, as its manifest describes"`
 }
 
 var itemName = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,63}$`)
@@ -97,6 +98,8 @@ func (i *Item) Validate() error {
 		return errors.New("percent must be 1 to 100")
 	case i.SHA256 != "" && !isDigest(i.SHA256):
 		return errors.New("sha256 must be 64 hex digits")
+	case i.ManifestSHA256 != "" && !isDigest(i.ManifestSHA256):
+		return errors.New("manifest_sha256 must be 64 hex digits")
 	case i.Fuel < 0 || i.Guests < 0 || i.Guests > 256:
 		return errors.New("fuel and guests must not be negative, and guests at most 256")
 	case i.Memory != 0 && (i.Memory < pageSize || i.Memory > maxMemory):

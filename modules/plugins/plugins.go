@@ -89,6 +89,7 @@ type Plugin struct {
 	Kind         string         `json:"kind" enum:"policy,sink,unknown"`
 	Release      string         `json:"version" doc:"As the manifest has it"`
 	SHA256       string         `json:"sha256"`
+	ManifestSHA  string         `json:"manifest_sha256,omitempty" doc:"Of plugin.yaml"`
 	SignedBy     string         `json:"signed_by,omitempty" doc:"The first half of the sha256 of the trusted key"`
 	Mode         policy.Mode    `json:"mode" enum:"enforce,warn,dry_run,off"`
 	SettingsMode policy.Mode    `json:"settings_mode" enum:"enforce,warn,dry_run,off" doc:"What the settings say; mode is another where it was set since"`
@@ -170,7 +171,8 @@ func (p *Plugins) shownAs(one *wasm.Plugin) Plugin {
 		out.Capabilities = []string{}
 	}
 	if v, ok := one.Loaded(); ok {
-		out.Kind, out.Release, out.SHA256, out.SignedBy, out.Manifest = v.Manifest.Kind, v.Manifest.Version, v.SHA256, v.SignedBy, &v.Manifest
+		out.Kind, out.Release, out.SHA256, out.ManifestSHA = v.Manifest.Kind, v.Manifest.Version, v.SHA256, v.ManifestSHA256
+		out.SignedBy, out.Manifest = v.SignedBy, &v.Manifest
 	}
 	return out
 }

@@ -96,6 +96,7 @@ func (p *Projects) Declare(r *core.Registry) error {
 		Summary: "Create a project", Errors: []eider.Code{eider.ProjectExists}, Slow: true,
 		Description: "Makes the project's database and its first key, whose secret is in this answer and nowhere else.",
 		Reserve:     usage.Amounts{Projects: 1},
+		Makes:       func(in any) string { return in.(createProject).ID },
 	}, operation.Steps[createProject, projectPlan, createdProject]{
 		Intent: p.reserve, Claims: claimProject, Effect: p.createDatabase, Applied: p.hasDatabase,
 		Undo: p.removeDatabase, Outcome: p.activate, Revert: p.forget,
