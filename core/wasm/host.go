@@ -86,6 +86,9 @@ func ParseKeys(texts []string) ([]ed25519.PublicKey, error) { return parseKeys(t
 // loaded keeps nobody else down: it cannot decide, and that is all.
 func (h *Host) Start(ctx context.Context) error {
 	for _, p := range h.plugins {
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("load the plugins: %w", err)
+		}
 		if err := p.Load(ctx); err != nil {
 			h.Log.Error("a plugin could not be loaded", "plugin", p.Name(), "error", err)
 		}

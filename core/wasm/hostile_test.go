@@ -170,6 +170,36 @@ func TestModulesOfManyParts(t *testing.T) {
 	}
 }
 
+// A manifest does not set its own limits: what is more than a plugin may ask for is
+// given by the operator, or by nobody.
+func TestAManifestDoesNotSetItsOwnLimits(t *testing.T) {
+	zero := 4
+	spins := w.Policy(nil, func(m *w.Module) {
+		m.Funcs, m.Start = append(m.Funcs, w.Func{Code: w.Cat(loop, empty, br, 0, end)}), &zero
+	})
+	for _, c := range []struct {
+		limits string
+		item   wasm.Item
+		module []byte
+		want   string
+	}{
+		{"start_fuel: 1099511627776", wasm.Item{}, spins, "asks for start_fuel"},
+		{"start_fuel: 1099511627776", wasm.Item{StartFuel: 10_000_000}, spins, "out of fuel"},
+		{"fuel: 1099511627776", wasm.Item{}, w.Policy(nil, nil), "asks for fuel"},
+		{"fuel: 1099511627776", wasm.Item{Fuel: 1 << 39}, w.Policy(nil, nil), ""},
+		{"memory: 128MiB", wasm.Item{}, w.Policy(nil, nil), "asks for memory"},
+		{"memory: 128MiB", wasm.Item{Memory: 128 << 20}, w.Policy(nil, nil), ""},
+		{"fuel: 100000000, start_fuel: 200000000, memory: 64MiB", wasm.Item{}, w.Policy(nil, nil), ""},
+	} {
+		c.item.Name, c.item.Guests, c.item.Path = "x", 1, w.Folder(t, c.module, w.Manifest+"limits: {"+c.limits+"}\n")
+		h, _ := host(t, c.item)
+		err := h.Plugin("x").Refused()
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%s, %d: %v, want %q", c.limits, c.item.StartFuel, err, c.want)
+		}
+	}
+}
+
 // A guest whose memory grows from call to call is replaced before it has none left: no
 // call is denied for it. One that took all it may have at the start stays.
 func TestAGuestThatIsUsedUpIsReplacedInTime(t *testing.T) {

@@ -32,6 +32,11 @@ const (
 	pageSize  = 64 << 10
 	maxMemory = 256 << 20
 	maxFuel   = 1 << 40
+
+	// What a manifest may ask for: the operator alone gives more, by the item.
+	mostFuel      = 100_000_000
+	mostStartFuel = 200_000_000
+	mostMemory    = 64 << 20
 )
 
 // Manifest is what a plugin says of itself: plugin.yaml beside the module.
@@ -143,6 +148,30 @@ func (m *Manifest) check() error {
 	}
 	if err := checkSchema(m.Config); err != nil {
 		return fmt.Errorf("config: %w", err)
+	}
+	return nil
+}
+
+// limits sets what the operator gives. Where he gives nothing the manifest's holds, up
+// to what a plugin may ask for: it does not decide how long a server stands still.
+func (m *Manifest) limits(item Item) error {
+	l := &m.Limits
+	for _, of := range []struct {
+		key   string
+		value *int64
+		given int64
+		most  int64
+	}{
+		{"fuel", &l.Fuel, int64(item.Fuel), mostFuel},
+		{"start_fuel", &l.StartFuel, int64(item.StartFuel), mostStartFuel},
+		{"memory", (*int64)(&l.Memory), int64(item.Memory), mostMemory},
+	} {
+		switch {
+		case of.given > 0:
+			*of.value = of.given
+		case *of.value > of.most:
+			return fmt.Errorf("limits: the manifest asks for %s %d, and at most %d is given: the operator gives more by %s of its item", of.key, *of.value, of.most, of.key)
+		}
 	}
 	return nil
 }

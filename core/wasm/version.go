@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/eiderdb/eider/core/wasm/fuel"
 	"github.com/tetratelabs/wazero"
@@ -113,11 +114,8 @@ func (h *Host) load(ctx context.Context, item Item) (*version, error) {
 	if err := v.trust(s); err != nil {
 		return nil, err
 	}
-	if item.Fuel > 0 {
-		v.manifest.Limits.Fuel = int64(item.Fuel)
-	}
-	if item.Memory > 0 {
-		v.manifest.Limits.Memory = item.Memory
+	if err := v.manifest.limits(item); err != nil {
+		return nil, err
 	}
 	if v.config, err = v.manifest.configure(item.Config); err != nil {
 		return nil, err
@@ -224,6 +222,8 @@ func (v *version) compile(ctx context.Context, module []byte) error {
 	if err := bind(ctx, v.runtime); err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeoutCause(ctx, compileWithin, errors.New("it takes too long"))
+	defer cancel()
 	v.compiled, err = v.runtime.CompileModule(compiling(ctx), metered.Bytes)
 	if err != nil {
 		return fmt.Errorf("compile the module: %w", err)
@@ -231,8 +231,13 @@ func (v *version) compile(ctx context.Context, module []byte) error {
 	return bindWASI(ctx, v.runtime, v.compiled)
 }
 
+// compileWithin bounds a compile, as far as its parts do not: it is looked at between
+// two functions.
+const compileWithin = time.Minute
+
+// compiling asks for workers. With one the compiler would not look at the context.
 func compiling(ctx context.Context) context.Context {
-	return experimental.WithCompilationWorkers(ctx, runtime.GOMAXPROCS(0))
+	return experimental.WithCompilationWorkers(ctx, max(2, runtime.GOMAXPROCS(0)))
 }
 
 // meter returns the module with fuel in it. One that was seen before comes from

@@ -55,6 +55,7 @@ type Item struct {
 	HTTPHosts      []string       `koanf:"http_hosts" doc:"Hosts that http may reach: host, host:port or *.domain"`
 	HTTPPrivate    []string       `koanf:"http_private" doc:"Those of them whose addresses may be private"`
 	Fuel           int            `koanf:"fuel" doc:"For each call, instead of what the manifest says"`
+	StartFuel      int            `koanf:"start_fuel" doc:"For the start of each guest, instead of what the manifest says"`
 	Memory         config.Size    `koanf:"memory" doc:"Of each guest, instead of what the manifest says"`
 	Guests         int            `koanf:"guests" doc:"How many are kept; 0: as many as there are processors"`
 	Config         map[string]any `koanf:"config" doc:"Given to the plugin, as its manifest describes"`
@@ -100,7 +101,7 @@ func (i *Item) Validate() error {
 		return errors.New("sha256 must be 64 hex digits")
 	case i.ManifestSHA256 != "" && !isDigest(i.ManifestSHA256):
 		return errors.New("manifest_sha256 must be 64 hex digits")
-	case i.Fuel < 0 || i.Guests < 0 || i.Guests > 256:
+	case i.Fuel < 0 || i.StartFuel < 0 || i.Guests < 0 || i.Guests > 256:
 		return errors.New("fuel and guests must not be negative, and guests at most 256")
 	case i.Memory != 0 && (i.Memory < pageSize || i.Memory > maxMemory):
 		return errors.New("memory must be 64KiB to 256MiB")

@@ -241,6 +241,35 @@ func TestModulesOverTheLimitsAreRefused(t *testing.T) {
 	}
 }
 
+// What would keep the compiler busy for long is refused before it begins.
+func TestWhatTakesLongToCompileIsRefused(t *testing.T) {
+	many := func(n int, code ...any) []byte { return bytes.Repeat(w.Cat(code...), n) }
+	around := func(n int) []byte { return many(n, block, empty, w.I32(0), brIf, 0, end) }
+	for _, c := range []struct {
+		name   string
+		locals int
+		code   []byte
+		want   string
+	}{
+		{"locals", 4000, nil, ""},
+		{"too many locals", 5000, nil, "locals"},
+		{"bytes", 0, many(1<<20, 1), "bytes"},
+		{"blocks", 0, around(5000), ""},
+		{"too many blocks", 0, around(8000), "too long"},
+		{"too many loops", 0, many(4000, loop, empty, w.I32(0), brIf, 0, end), "too long"},
+		{"too many branches", 0, many(20_000, w.I32(0), brIf, 0), "too long"},
+		{"too many locals at too many blocks", 1000, around(600), "too long"},
+		{"too many operands at too many blocks", 0, w.Cat(many(1000, w.I32(0)), around(600), many(1000, drop)), "too long"},
+		{"operands that are gone", 0, w.Cat(many(1000, w.I32(0)), many(1000, drop), around(600)), ""},
+		{"a table of branches that bring much along", 0, w.Cat(block, 0x7f, w.I32(0), w.I32(0), 0x0e, w.U(500_000), many(500_000, 0), 0, end, drop), "too long"},
+	} {
+		_, err := fuel.Rewrite(one(w.Func{Locals: c.locals, Code: c.code}).Bytes(), fuel.Limits{})
+		if c.want == "" && err != nil || c.want != "" && (!errors.Is(err, fuel.ErrModule) || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%s: %v, want %q", c.name, err, c.want)
+		}
+	}
+}
+
 // FuzzRewrite holds that whatever the interpreter takes is still valid afterwards,
 // and ends.
 func FuzzRewrite(f *testing.F) {

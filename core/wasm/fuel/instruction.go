@@ -14,31 +14,45 @@ func (f *function) instruction(r *reader) {
 	switch op := r.byte(); {
 	case op == opBlock || op == opIf:
 		t := f.w.blockType(r)
-		f.open = append(f.open, &frame{region: region, at: from, label: t.results, results: t.results})
+		if op == opIf {
+			f.push(-1)
+		}
+		f.begin(&frame{region: region, at: from, label: t.results}, t)
 		region.instr += int64(t.params)
 	case op == opLoop:
 		t := f.w.blockType(r)
-		f.enter(&frame{at: from, loop: true, label: t.params, results: t.results}, r.at)
+		f.enter(&frame{at: from, loop: true, label: t.params}, t, r.at)
+	case op == opElse:
+		b := f.innermost()
+		f.depth = b.base + b.params
 	case op == opEnd:
 		f.leave(r.at)
 	case op == opBr || op == opBrIf:
 		f.branch(r.u32())
+		if op == opBrIf {
+			f.push(-1)
+		}
 	case op == opBrTable:
-		for range r.count() {
+		f.push(-1)
+		n := r.count()
+		f.work += n
+		for range n {
 			f.branch(r.u32())
 		}
 		f.branch(r.u32())
 	case op == opReturn:
 		f.branch(uint32(len(f.open) - 1))
 	case op == opCall:
-		t := f.w.called(r.u32())
-		region.instr += calls(t)
+		f.call(f.w.called(r.u32()))
 	case op == opCallIndirect:
-		t := f.w.typed(r.u32())
+		f.push(-1)
+		f.call(f.w.typed(r.u32()))
 		r.u32()
-		region.instr += calls(t)
 	case op == opLocalSet || op == opLocalTee:
 		f.assign(r.u32(), from)
+		if op == opLocalSet {
+			f.push(-1)
+		}
 	case op == opMemoryGrow:
 		r.byte()
 		region.instr += perExit
@@ -47,14 +61,21 @@ func (f *function) instruction(r *reader) {
 		if i := r.u32(); r.err == nil && int64(i) >= int64(f.w.globals) {
 			r.fail(fmt.Errorf("it names global %d, which is not there", i))
 		}
+		if op == opGlobalGet {
+			f.push(1)
+		} else {
+			f.push(-1)
+		}
 	case op == opRefFunc:
 		r.u32()
+		f.push(1)
 		region.instr += 4 * perExit
 	case op == opPrefixBulk:
 		f.bulkInstruction(r, from)
 	case op == opPrefixSIMD:
-		skipSIMD(r)
+		f.push(depthSIMD(skipSIMD(r)))
 	default:
+		f.push(depth(op))
 		skipImmediates(r, op)
 	}
 }
@@ -69,7 +90,9 @@ func (f *function) bulkInstruction(r *reader, from int) {
 			f.innermost().region.instr += perExit
 		}
 	}
-	switch op := r.u32(); op {
+	op := r.u32()
+	f.push(depthBulk(op))
+	switch op {
 	case 0, 1, 2, 3, 4, 5, 6, 7: // conversions
 	case 8: // memory.init
 		r.u32()
@@ -121,8 +144,8 @@ func skipImmediates(r *reader, op byte) {
 	case op >= 0x45 && op <= 0xc4: // arithmetic
 	case op == 0xd0: // ref.null
 		r.byte()
-	case op <= 0x01 || op == opElse || op == 0x1a || op == 0x1b || op == 0xd1:
-		// unreachable, nop, else, drop, select, ref.is_null
+	case op <= 0x01 || op == 0x1a || op == 0x1b || op == 0xd1:
+		// unreachable, nop, drop, select, ref.is_null
 	default:
 		r.fail(fmt.Errorf("instruction %#x is not taken", op))
 	}
@@ -135,8 +158,8 @@ func skipMemory(r *reader) {
 	r.u32()
 }
 
-func skipSIMD(r *reader) {
-	switch op := r.u32(); {
+func skipSIMD(r *reader) (op uint32) {
+	switch op = r.u32(); {
 	case op <= 11 || op == 92 || op == 93: // loads and stores
 		skipMemory(r)
 	case op == 12 || op == 13: // v128.const, i8x16.shuffle
@@ -150,4 +173,5 @@ func skipSIMD(r *reader) {
 	default:
 		r.fail(fmt.Errorf("instruction 0xfd %d is not taken", op))
 	}
+	return op
 }

@@ -19,9 +19,31 @@ type frame struct {
 	at       int  // offset of what opens it
 	loop     bool // its label is its begin
 	label    int  // how many values a branch to it takes along
+	params   int
 	results  int
+	base     int // how many operands there are below its own
 	assigned int // how many locals are assigned in it
 	edges    int // branches to it
+}
+
+// A compiler that keeps the values of a function apart at each of its blocks takes time
+// by the product of the two: some microseconds for each value at each block, and for
+// each that is moved there; and by the square of the blocks. A module is refused that would have it work for more than
+// some seconds; those that languages make stay below by far.
+const (
+	workOfFunction = 500_000
+	workOfModule   = 16_000_000
+)
+
+// begin opens a block.
+func (f *function) begin(b *frame, t signature) {
+	b.params, b.results, b.base = t.params, t.results, f.depth-t.params
+	f.work += len(f.assigned) + f.depth
+	f.ways++
+	if b.loop {
+		f.ways += 3
+	}
+	f.open = append(f.open, b)
 }
 
 // merge is the end of a block to which many values are moved.
@@ -45,12 +67,17 @@ func (f *function) assign(local uint32, at int) {
 	}
 }
 
-// calls returns what moving a function's parameters and results costs, beyond the few
-// that each has.
-func calls(t signature) int64 { return int64(perMove * max(0, t.params+t.results-fewer)) }
+// call counts what moving the parameters and results of a function costs, beyond the
+// few that each has.
+func (f *function) call(t signature) {
+	f.push(t.results - t.params)
+	f.work += t.params + t.results
+	f.innermost().region.instr += int64(perMove * max(0, t.params+t.results-fewer))
+}
 
 // branch notes a branch to a label.
 func (f *function) branch(depth uint32) {
+	f.ways++
 	if int64(depth) < int64(len(f.open)) {
 		f.open[len(f.open)-1-int(depth)].edges++
 	}
@@ -60,6 +87,7 @@ func (f *function) branch(depth uint32) {
 func (f *function) leave(at int) {
 	b := f.innermost()
 	f.open = f.open[:len(f.open)-1]
+	f.depth = b.base + b.results
 	width := b.assigned + b.label
 	f.work += (b.edges + 1) * width
 	switch {
@@ -68,6 +96,7 @@ func (f *function) leave(at int) {
 	case len(f.open) == 0:
 		b.region.instr += int64(perMove * b.results)
 	case width >= manyFrom:
+		f.ways += 3
 		f.merges = append(f.merges, merge{at, int64(perMove * width)})
 	default:
 		b.region.instr += int64(width / fewer)

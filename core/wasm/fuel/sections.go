@@ -34,6 +34,7 @@ type rewriter struct {
 	memories  int
 	counter   uint32 // index of the global that is added
 	start     *uint32
+	work      int // of the compiler
 }
 
 var header = []byte{0, 'a', 's', 'm', 1, 0, 0, 0}
