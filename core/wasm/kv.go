@@ -206,7 +206,8 @@ type space struct {
 	entries map[string]entry
 	held    int
 	turn    uint64
-	swept   []string // to make room, and the table still has them
+	swept   []string  // to make room, and the table still has them
+	looked  time.Time // when room was last sought
 }
 
 func newSpace(item string) *space {
@@ -250,7 +251,9 @@ func (s *space) keep(key string, value []byte, expires time.Time) int64 {
 	grows := len(value) - len(old.value)
 	if !there {
 		grows = len(key) + len(value) + perEntry
-		if len(s.entries) >= maxKeys {
+		// Once a second: each time looks at every key, with all guests waiting.
+		if now := s.now(); len(s.entries) >= maxKeys && now.Sub(s.looked).Abs() >= time.Second {
+			s.looked = now
 			s.swept = append(s.swept, s.sweepLocked()...)
 		}
 		if len(s.entries) >= maxKeys {

@@ -45,6 +45,9 @@ type source struct {
 	parsed                      Manifest
 }
 
+// maxFile is how large a file of a plugin may be, which is as large as a module may.
+const maxFile = 32 << 20
+
 // builtin begins the paths of plugins that the binary brings.
 const builtin = "builtin:"
 
@@ -101,7 +104,10 @@ func readFile(name string) ([]byte, error) {
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s is no regular file", name)
 	}
-	return io.ReadAll(f)
+	if info.Size() > maxFile {
+		return nil, fmt.Errorf("%s has %d bytes, at most %d are read", name, info.Size(), maxFile)
+	}
+	return io.ReadAll(io.LimitReader(f, maxFile)) // it may grow meanwhile
 }
 
 // load makes a version of an item, with one guest that has proven itself.
