@@ -80,7 +80,7 @@ const mergeStatement = duckdb.StmtType(30)
 
 // Pure is Text of a statement that asks nothing of its connection, its transaction
 // or the database, as one that only parses what it is given. It runs beside them,
-// and stays prepared: to plan it would cost some ten times what it costs to run.
+// and stays prepared: most of what it would cost is to plan it.
 func (c *Conn) Pure(ctx context.Context, query string, args ...any) (text string, err error) {
 	db := c.db
 	rows, err := db.query(ctx, func(ctx context.Context) (*sql.Rows, error) {

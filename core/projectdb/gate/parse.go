@@ -26,8 +26,7 @@ type serialized struct {
 const (
 	serialize = `SELECT system.main.json_serialize_sql(?::VARCHAR,
 		skip_null := true, skip_empty := false, skip_default := false)::VARCHAR`
-	// What is written is read again by the same statement: each one costs half a
-	// millisecond, mostly to be planned.
+	// What is written is read again by the same statement.
 	rewrite = `SELECT json_array(t, system.main.json_serialize_sql(t,
 		skip_null := true, skip_empty := false, skip_default := false))::VARCHAR
 		FROM (SELECT system.main.json_deserialize_sql(?::JSON)) AS d(t)`

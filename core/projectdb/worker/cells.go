@@ -14,17 +14,16 @@ import (
 )
 
 // native reports whether rows of these columns become text here. DuckDB can do it
-// for every type, in two times the processor time; what it would write is what the
-// cells below write.
+// for every type, in more processor time; what it would write is what the cells below
+// write.
 func native(columns []duck.Column) bool {
 	names := map[string]bool{}
 	for _, c := range columns {
-		// Of two columns of one name, DuckDB gives the second another.
-		if name := gate.Fold(c.Name); c.Type == "" || names[name] {
-			return false
-		} else {
-			names[name] = true
+		name := gate.Fold(c.Name)
+		if c.Type == "" || names[name] {
+			return false // of two columns of one name, DuckDB gives the second another
 		}
+		names[name] = true
 	}
 	return len(columns) > 0
 }

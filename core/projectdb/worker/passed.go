@@ -7,8 +7,8 @@ import (
 )
 
 // passed are statements that the gate has let pass. A service sends the same ones
-// again and again, with other parameters; to check one costs some ten times what a
-// small one costs to run.
+// again and again, with other parameters; to check a small one costs more than to run
+// it.
 type passed struct {
 	mu  sync.Mutex
 	all map[string]gate.Checked

@@ -125,9 +125,11 @@ func (p *presentation) stream(ctx context.Context, conn *duck.Conn) (b *duck.Bat
 	known, err := stmt.Columns()
 	p.row = unlike("_eider_row", func(i int) string { return known[i].Name }, len(known))
 	if err == nil && native(known) {
-		b, err = stmt.Stream(ctx, p.args...)
-		if err != nil || native(b.Columns()) {
-			return p.natively(b, err)
+		if b, err = stmt.Stream(ctx, p.args...); err != nil {
+			return nil, nil, err
+		}
+		if p.native = native(b.Columns()); p.native {
+			return b, plain(b.Columns()), nil
 		}
 		err = b.Close() // a parameter has given a column another type
 	} else {
@@ -143,16 +145,12 @@ func (p *presentation) stream(ctx context.Context, conn *duck.Conn) (b *duck.Bat
 	return b, columns, err
 }
 
-func (p *presentation) natively(b *duck.Batches, err error) (*duck.Batches, []QueryColumn, error) {
-	if err != nil {
-		return nil, nil, err
+// plain describes columns whose types are all known.
+func plain(known []duck.Column) (columns []QueryColumn) {
+	for _, c := range known {
+		columns = append(columns, QueryColumn(c))
 	}
-	p.native = true
-	var columns []QueryColumn
-	for _, c := range b.Columns() {
-		columns = append(columns, QueryColumn{c.Name, c.Type})
-	}
-	return b, columns, nil
+	return columns
 }
 
 func (p *presentation) columns(ctx context.Context, conn *duck.Conn) (columns []QueryColumn, err error) {

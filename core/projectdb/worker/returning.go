@@ -32,9 +32,7 @@ func (out *Executed) run(ctx context.Context, conn *duck.Conn, checked gate.Chec
 	if err = errors.Join(err, stmt.Close()); err != nil {
 		return err
 	}
-	for _, c := range known {
-		out.Columns = append(out.Columns, QueryColumn{c.Name, c.Type})
-	}
+	out.Columns = plain(known)
 	r, sql := returned{Executed: out, native: native(known), limit: limit}, checked.SQL
 	if !r.native {
 		if sql, err = checked.Rendered(ctx, conn); err != nil {
