@@ -38,7 +38,7 @@ func benchPlugins(ctx context.Context, b *bench) error {
 	}
 	b.table.note("The policy is the example guard of the SDKs: no-op is a call that it is not interested in, quota one that it compares " +
 		"with a limit which the project's settings may replace. A call is with its span, its metrics and the wait for a guest.")
-	for _, part := range []func(context.Context) error{p.calls, p.pools, p.chain, p.filter, p.webhook, p.extism, p.starts, p.reloads, p.requests} {
+	for _, part := range []func(context.Context) error{p.calls, p.pools, p.chain, p.filter, p.webhook, p.others, p.starts, p.reloads, p.requests} {
 		if err := part(ctx); err != nil {
 			return err
 		}

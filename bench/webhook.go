@@ -41,8 +41,7 @@ func (p *pluginBench) webhook(ctx context.Context) error {
 	r := got.row("a webhook on loopback, quota")
 	r.Ratio, r.Of, r.Bar = float64(got.p50())/float64(p.quota), "p50 of quota in go", "above 1 x"
 	p.table.add(r)
-	p.table.note("The webhook is net/http on both sides, in this process, on one connection. OPA, which the design names too, " +
-		"is not in this table.")
+	p.table.note("The webhook is net/http on both sides, in this process, on one connection.")
 	return nil
 }
 
