@@ -104,7 +104,7 @@ func lie() {
 	if err := wire.SendOpened(socket, nil); err != nil {
 		os.Exit(1)
 	}
-	server := grpc.NewServer(grpc.ForceServerCodecV2(wire.Codec{}))
+	server := grpc.NewServer(grpc.ForceServerCodecV2(wire.Codec{Pool: &wire.Pool{}}))
 	server.RegisterService(&grpc.ServiceDesc{
 		ServiceName: "eider.Worker", HandlerType: (*any)(nil),
 		Streams: []grpc.StreamDesc{{StreamName: wire.Stream.StreamName, ServerStreams: true, Handler: func(_ any, s grpc.ServerStream) error {

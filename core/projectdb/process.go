@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/experimental"
 	"google.golang.org/grpc/status"
 )
 
@@ -102,6 +103,7 @@ const window = 1 << 20
 func connect(raw net.Conn) (*grpc.ClientConn, error) {
 	once := make(chan net.Conn, 1)
 	once <- raw
+	pool := &wire.Pool{}
 	return grpc.NewClient("passthrough:worker",
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) {
@@ -112,8 +114,8 @@ func connect(raw net.Conn) (*grpc.ClientConn, error) {
 				return nil, errLost // there is one connection, and no second
 			}
 		}),
-		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(wire.Codec{}), grpc.MaxCallRecvMsgSize(wire.MaxFrame+16), grpc.MaxCallSendMsgSize(wire.MaxRequest+16)),
-		grpc.WithReadBufferSize(256<<10), grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(16*window), grpc.WithDisableServiceConfig(), grpc.WithDisableRetry(), grpc.WithIdleTimeout(0))
+		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(wire.Codec{Pool: pool}), grpc.MaxCallRecvMsgSize(wire.MaxFrame+16), grpc.MaxCallSendMsgSize(wire.MaxRequest+16)),
+		experimental.WithBufferPool(pool), grpc.WithReadBufferSize(256<<10), grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(16*window), grpc.WithDisableServiceConfig(), grpc.WithDisableRetry(), grpc.WithIdleTimeout(0))
 }
 
 // run has the worker do r. When ctx ends it returns at once, and the worker is told

@@ -85,8 +85,8 @@ type Frame struct {
 }
 
 // Data returns a frame of bytes for the client, which are copied.
-func Data(p []byte) *Frame {
-	return &Frame{Kind: KindData, buffer: mem.Copy(p, mem.DefaultBufferPool())}
+func (c Codec) Data(p []byte) *Frame {
+	return &Frame{Kind: KindData, buffer: mem.Copy(p, c.Pool)}
 }
 
 // Free gives the memory of a frame that was received back, for others.
@@ -131,7 +131,7 @@ const Run = "/eider.Worker/Run"
 var Stream = grpc.StreamDesc{StreamName: "Run", ServerStreams: true}
 
 // Codec carries frames.
-type Codec struct{}
+type Codec struct{ Pool *Pool }
 
 // Name is part of gRPC's content type.
 func (Codec) Name() string { return "eider-frame" }
@@ -151,12 +151,12 @@ func (Codec) Marshal(v any) (mem.BufferSlice, error) {
 
 // Unmarshal takes the message over from gRPC, which uses its buffers again: see
 // Free.
-func (Codec) Unmarshal(data mem.BufferSlice, v any) error {
+func (c Codec) Unmarshal(data mem.BufferSlice, v any) error {
 	f, ok := v.(*Frame)
 	if !ok {
 		return fmt.Errorf("wire: %T is no frame", v)
 	}
-	buffer := data.MaterializeToBuffer(mem.DefaultBufferPool())
+	buffer := data.MaterializeToBuffer(c.Pool)
 	all := buffer.ReadOnlyData()
 	if len(all) == 0 {
 		buffer.Free()

@@ -50,7 +50,7 @@ func (t *task) send(kind byte, body []byte) error {
 func (t *task) Write(p []byte) (int, error) {
 	for sent := 0; sent < len(p); {
 		n := min(len(p)-sent, wire.MaxFrame-1)
-		if err := t.stream.SendMsg(wire.Data(p[sent : sent+n])); err != nil {
+		if err := t.stream.SendMsg(t.codec.Data(p[sent : sent+n])); err != nil {
 			return sent, err
 		}
 		sent += n

@@ -123,6 +123,7 @@ type worker struct {
 	locks   func(*worker) []string
 	write   turn // one change at a time; reads go on beside it
 	commit  turn // had while a change commits, and by each read as it begins
+	codec   wire.Codec
 	over    sync.Once
 	quit    func()
 
@@ -203,7 +204,8 @@ func locks(w *worker) []string {
 // serve answers on the socket until the server closes it.
 func (w *worker) serve(conn *net.UnixConn) error {
 	closed := make(chan struct{})
-	server := grpc.NewServer(grpc.ForceServerCodecV2(wire.Codec{}), grpc.MaxRecvMsgSize(wire.MaxRequest+16), grpc.WriteBufferSize(256<<10))
+	w.codec = wire.Codec{Pool: &wire.Pool{}}
+	server := grpc.NewServer(grpc.ForceServerCodecV2(w.codec), grpc.MaxRecvMsgSize(wire.MaxRequest+16), grpc.WriteBufferSize(256<<10))
 	server.RegisterService(&grpc.ServiceDesc{
 		ServiceName: "eider.Worker", HandlerType: (*any)(nil),
 		Streams: []grpc.StreamDesc{{StreamName: wire.Stream.StreamName, Handler: w.handle, ServerStreams: true}},
