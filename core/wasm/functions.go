@@ -110,7 +110,7 @@ func (g *guest) log(args []uint64) int64 {
 	if !utf8.Valid(text) {
 		return codeMalformed
 	}
-	if !g.v.lines.line(int32(args[0]), string(text[:min(len(text), maxLine)])) {
+	if !g.lines.line(int32(args[0]), string(text[:min(len(text), maxLine)])) {
 		return codeLimit
 	}
 	return 0

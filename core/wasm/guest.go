@@ -34,6 +34,7 @@ const (
 // guest is one instance of a module. It belongs to whoever took it from its pool.
 type guest struct {
 	v     *version
+	lines *lines
 	mod   api.Module
 	mem   api.Memory
 	alloc api.Function
@@ -69,7 +70,10 @@ func newGuest(ctx context.Context, v *version, instead *space) (*guest, error) {
 	if err != nil {
 		return nil, fmt.Errorf("instantiate: %w", err)
 	}
-	g := &guest{v: v, mod: mod, mem: mod.ExportedMemory("memory"), instead: instead}
+	g := &guest{v: v, lines: v.lines, mod: mod, mem: mod.ExportedMemory("memory"), instead: instead}
+	if instead != nil {
+		g.lines = v.tried
+	}
 	g.ctx = context.WithValue(context.Background(), guestKey{}, g)
 	if err := g.start(ctx); err != nil {
 		return nil, errors.Join(err, g.close())

@@ -1,8 +1,10 @@
 package wasm_test
 
 import (
+	"bytes"
 	"errors"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -104,6 +106,28 @@ func TestAPipeIsNoModule(t *testing.T) {
 		if err := h.Plugin("x").Refused(); err == nil || !strings.Contains(err.Error(), "is no regular file") {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// What a guest says while it is tried takes no room from what those say that answer
+// calls, and tells that it was a try.
+func TestATryHasLinesOfItsOwn(t *testing.T) {
+	var log bytes.Buffer
+	h, _ := hostWith(t, func(o *wasm.Options) { o.Log = slog.New(slog.NewTextHandler(&log, nil)) },
+		wasm.Item{Name: "x", Path: w.Guest(t, w.Manifest), Guests: 1, Capabilities: []string{"log"}, Config: map[string]any{"do": "log", "on": "query"}})
+	p := h.Plugin("x")
+	for range 150 {
+		if _, err := p.Try(t.Context(), &wasm.Event{Operation: "query"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tried := strings.Count(log.String(), "try=true")
+	log.Reset()
+	if _, err := p.Decide(t.Context(), &policy.Question{Operation: "query"}); err != nil {
+		t.Fatal(err)
+	}
+	if said := log.String(); tried < 100 || !strings.Contains(said, "about query") || strings.Contains(said, "try=true") || strings.Contains(said, "said too much") {
+		t.Errorf("after %d lines of tries a call says %q", tried, said)
 	}
 }
 

@@ -32,6 +32,7 @@ type version struct {
 	sender         *sender // nil without http
 	kv             *space  // nil without kv
 	lines          *lines
+	tried          *lines // of guests that are asked without effect: they take no room from those that answer calls
 
 	runtime  wazero.Runtime
 	compiled wazero.CompiledModule
@@ -183,7 +184,8 @@ func (v *version) grant() error {
 		}
 		v.granted = append(v.granted, c)
 	}
-	v.lines = newLines(v.host.Log.With("plugin", v.item.Name), v.has(capLog))
+	log := v.host.Log.With("plugin", v.item.Name)
+	v.lines, v.tried = newLines(log, v.has(capLog)), newLines(log.With("try", true), v.has(capLog))
 	if v.has(capKV) {
 		v.kv = v.host.KV.space(v.item.Name)
 	}
@@ -348,6 +350,7 @@ func (v *version) end(ctx context.Context) error {
 
 func (v *version) release(ctx context.Context) error {
 	v.lines.flush()
+	v.tried.flush()
 	if v.sender != nil {
 		v.sender.close()
 	}
