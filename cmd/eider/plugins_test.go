@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -219,6 +220,7 @@ func TestTheRoutesOfPlugins(t *testing.T) {
 	}
 	wasmtest.Put(t, dir, denies, manifest)
 	newProjectsOf(t, s)
+	oneOfManyMatches(t, s)
 }
 
 // newProjectsOf: a policy for some projects is asked about the making of those.
@@ -230,6 +232,36 @@ func newProjectsOf(t *testing.T, s *apptest.Server) {
 		t.Errorf("refused with %s", a.Body)
 	}
 	s.Want(201, s.Root, "POST /projects", `{"id":"other-1"}`)
+}
+
+// oneOfManyMatches: of changes under one ETag that come at once one passes, also where
+// all are committed together. What else is written meanwhile makes groups of them.
+func oneOfManyMatches(t *testing.T, s *apptest.Server) {
+	t.Helper()
+	const callers = 8
+	for _, mode := range []string{"off", "warn", "enforce", "dry_run"} {
+		match := "If-Match: " + s.Want(200, s.Root, "GET /plugins/a", "").Header.Get("ETag")
+		passed := make(chan bool)
+		for range callers {
+			go func() {
+				_, err := s.Try(s.Root, "POST /api-keys", `{"description":"beside"}`)
+				a, failed := s.Try(s.Root, "PUT /plugins/a/mode", `{"mode":"`+mode+`"}`, match)
+				if err := errors.Join(err, failed); err != nil || a.Status != 200 && a.Status != 412 {
+					t.Errorf("%v, %s", err, a.Body)
+				}
+				passed <- a.Status == 200
+			}()
+		}
+		count := 0
+		for range callers {
+			if <-passed {
+				count++
+			}
+		}
+		if count != 1 {
+			t.Errorf("of %d changes under one ETag to %s %d passed", callers, mode, count)
+		}
+	}
 }
 
 // After each hostile guest the server answers others as before: a policy beside it

@@ -71,6 +71,21 @@ func (m *Modes) Held(ctx context.Context, view *metadata.View, items []Item) (he
 	return held, past, rows.Err()
 }
 
+// Of returns the mode that holds for the item, as r sees it: a change that is staged
+// and not committed yet counts, which the plugin itself does not know of.
+func (m *Modes) Of(ctx context.Context, r metadata.Reader, item Item) (policy.Mode, error) {
+	set, err := m.Table.Get(ctx, r, item.Name)
+	switch {
+	case eider.CodeOf(err) == eider.NotFound:
+		return item.mode(), nil
+	case err != nil:
+		return "", err
+	case set.Settings != item.mode():
+		return item.mode(), nil
+	}
+	return set.Mode, nil
+}
+
 // Keep stages that the mode of the item holds, or that the settings do again.
 func (m *Modes) Keep(ctx context.Context, tx *metadata.Tx, item Item, mode policy.Mode) error {
 	if mode == item.mode() {

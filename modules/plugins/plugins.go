@@ -188,19 +188,31 @@ func (p *Plugins) setMode(ctx context.Context, tx *operation.Tx, in setMode) (Pl
 	if err != nil {
 		return Plugin{}, err
 	}
-	out := p.shownAs(found)
-	if err := operation.CheckMatch(in.IfMatch, out); err != nil {
+	out, err := p.match(ctx, tx, found, in.IfMatch)
+	if err != nil {
 		return Plugin{}, err
 	}
 	call := operation.From(ctx)
 	call.Detail("mode", in.Mode)
-	call.Detail("before", found.Mode())
+	call.Detail("before", out.Mode)
 	if err := p.modes.Keep(ctx, tx, found.Item(), policy.Mode(in.Mode)); err != nil {
 		return Plugin{}, err
 	}
 	out.Mode = policy.Mode(in.Mode)
 	tx.After(func() { found.SetMode(out.Mode) })
 	return out, nil
+}
+
+// match returns the plugin as the group of changes that runs sees it, and refuses one
+// that is another than If-Match says. The plugin itself has a mode once it is committed:
+// by that alone two changes of one group would both be of the same ETag.
+func (p *Plugins) match(ctx context.Context, tx *operation.Tx, found *wasm.Plugin, ifMatch string) (Plugin, error) {
+	out := p.shownAs(found)
+	var err error
+	if out.Mode, err = p.modes.Of(ctx, tx, found.Item()); err != nil {
+		return Plugin{}, err
+	}
+	return out, operation.CheckMatch(ifMatch, out)
 }
 
 type loading struct {
@@ -212,12 +224,13 @@ type reload struct {
 	IfMatch string `header:"If-Match" json:"-" doc:"Load only if the ETag is still this one"`
 }
 
-func (p *Plugins) plan(ctx context.Context, _ *operation.Tx, in reload) (loading, error) {
+func (p *Plugins) plan(ctx context.Context, tx *operation.Tx, in reload) (loading, error) {
 	found, err := p.find(ctx, in.Name)
 	if err != nil {
 		return loading{}, err
 	}
-	return loading{in.Name}, operation.CheckMatch(in.IfMatch, p.shownAs(found))
+	_, err = p.match(ctx, tx, found, in.IfMatch)
+	return loading{in.Name}, err
 }
 
 func claims(l loading) []metadata.Claim {
