@@ -271,7 +271,8 @@ func TestNeighboursOfHostileGuestsAreServed(t *testing.T) {
 	t.Parallel()
 	benign := wasmtest.Folder(t, wasmtest.Policy(nil, nil), wasmtest.Manifest)
 	dir := wasmtest.Folder(t, wasmtest.Policy(nil, nil), wasmtest.Manifest)
-	s := withPlugins(t, `[{name: benign, path: "`+benign+`", guests: 1}, {name: hostile, path: "`+dir+`", guests: 1, priority: 9, projects: [evil], capabilities: [log, kv]}]`)
+	s := withPlugins(t, `[{name: benign, path: "`+benign+`", guests: 1}, {name: hostile, path: "`+dir+`", guests: 1, priority: 9, projects: [evil], capabilities: [log, kv]},
+		{name: shared, path: "`+wasmtest.Guest(t, wasmtest.Manifest)+`", guests: 1, config: {do: panic, on: drop_project}}]`)
 	s.Want(201, s.Root, "POST /projects", `{"id":"evil"}`)
 	for n, c := range wasmtest.Hostile() {
 		wasmtest.Put(t, dir, c.Policy(true), wasmtest.Manifest)
@@ -289,5 +290,17 @@ func TestNeighboursOfHostileGuestsAreServed(t *testing.T) {
 	}
 	if a := s.Want(200, s.Root, "GET /plugins/benign", ""); a.JSON["errors"] != 0.0 || a.JSON["denials"] != 0.0 || a.JSON["replaced"] != 0.0 || a.JSON["calls"].(float64) < float64(2*len(wasmtest.Hostile())) {
 		t.Errorf("the policy beside them: %s", a.Body)
+	}
+	// Nor does it harm others of a policy that all share to die of what one project sends.
+	s.Want(200, s.Root, "PUT /plugins/hostile/mode", `{"mode":"off"}`)
+	for range 15 {
+		if a := s.Want(403, s.Root, "DELETE /projects/evil", ""); a.Text("plugin") != "shared" || a.Text("reason") != "the policy could not decide: it failed" {
+			t.Errorf("refused with %s", a.Body)
+		}
+	}
+	s.Want(200, s.Root, "PATCH /projects/p0", `{"name":"others go on"}`)
+	s.Want(200, s.Root, "PATCH /projects/evil", `{"name":"and so does this"}`)
+	if h, a := s.Want(200, "", "GET /health", ""), s.Want(200, s.Root, "GET /plugins/shared", ""); h.Text("status") != "healthy" || a.Text("state") != "ready" || a.JSON["errors"] != 15.0 {
+		t.Errorf("after that: %s, %s", h.Body, a.Body)
 	}
 }

@@ -155,12 +155,12 @@ func (b *batch) encode(flat bool) ([]byte, error) {
 // deliver gives a guest the batch.
 func (p *Plugin) deliver(ctx context.Context, v *version, b *batch) (Receipt, error) {
 	begun := time.Now()
-	g, err := v.pool.take(ctx)
+	g, err := v.pool.take(ctx, "")
 	if err != nil {
 		return Receipt{}, err
 	}
 	r, used, sound, err := g.deliver(ctx, b)
-	v.pool.takeBack(g, sound, err)
+	v.pool.takeBack(g, "", sound, err)
 	outcome, failed := "ok", err
 	if r.Retry {
 		outcome, failed = "retry", fmt.Errorf("it wants the batch again: %s", r.Reason)

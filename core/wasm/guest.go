@@ -50,6 +50,7 @@ type guest struct {
 	event []byte // kept for the next event
 
 	// Of the call that runs.
+	turn     chan struct{} // of its caller, nil where that one waits for nobody
 	running  context.Context
 	deadline time.Time
 	kvCalls  int

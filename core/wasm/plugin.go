@@ -217,6 +217,7 @@ func (p *Plugin) Decide(ctx context.Context, q *policy.Question) (policy.Decisio
 // ask takes a guest, asks it, and gives it back or buries it. Where a version was
 // replaced meanwhile, the next one is asked.
 func (p *Plugin) ask(ctx context.Context, e *Event) (policy.Decision, *version, error) {
+	caller := e.caller()
 	for {
 		v := p.current.Load()
 		if v == nil {
@@ -225,7 +226,7 @@ func (p *Plugin) ask(ctx context.Context, e *Event) (policy.Decision, *version, 
 		if !v.filter.passes(&eventView{e: e}) {
 			return policy.Decision{Spared: true}, v, nil
 		}
-		g, err := v.pool.take(ctx)
+		g, err := v.pool.take(ctx, caller)
 		if errors.Is(err, errClosed) && p.current.Load() != v {
 			continue
 		}
@@ -233,7 +234,7 @@ func (p *Plugin) ask(ctx context.Context, e *Event) (policy.Decision, *version, 
 			return policy.Decision{}, v, err
 		}
 		d, sound, err := g.decide(ctx, e)
-		v.pool.takeBack(g, sound, err)
+		v.pool.takeBack(g, caller, sound, err)
 		return d, v, err
 	}
 }

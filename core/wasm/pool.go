@@ -45,14 +45,16 @@ type pool struct {
 	closed bool
 	out    int   // guests that a call has
 	held   int64 // the most that one has held, in bytes
-	deaths int   // in a row
 	made   int64
 	buried int64
-	failed bool
+
+	deaths   int // in a row, of which no caller is the cause
+	failed   bool
+	suspects suspects // whose calls are the cause of others
 }
 
 func newPool(size int, log *slog.Logger, make_ func(context.Context) (*guest, error)) *pool {
-	return &pool{make: make_, log: log, rest: time.After, ready: make(chan *guest, size), done: make(chan struct{})}
+	return &pool{make: make_, log: log, rest: time.After, ready: make(chan *guest, size), done: make(chan struct{}), suspects: newSuspects()}
 }
 
 // fill makes as many guests as there is room for, the first of which exists.
@@ -66,8 +68,50 @@ func (p *pool) fill(first *guest) {
 	}
 }
 
-// take returns a guest. It waits for one, unless they keep dying.
-func (p *pool) take(ctx context.Context) (*guest, error) {
+const errBusy = policy.Unable("none of its guests is free")
+
+// take returns a guest for a call of the caller, "" for one of the server's own. It
+// waits for one, unless they keep dying.
+func (p *pool) take(ctx context.Context, caller string) (*guest, error) {
+	p.mu.Lock()
+	turn, ok := p.suspects.admit(caller)
+	p.mu.Unlock()
+	if !ok {
+		return nil, errFailed
+	}
+	if turn == nil {
+		return p.next(ctx)
+	}
+	if err := p.queue(ctx, turn); err != nil {
+		return nil, err
+	}
+	g, err := p.next(ctx)
+	if err != nil {
+		<-turn
+		return nil, err
+	}
+	g.turn = turn
+	return g, nil
+}
+
+// queue waits until no other call of a suspect runs.
+func (p *pool) queue(ctx context.Context, turn chan struct{}) error {
+	late := time.NewTimer(patience)
+	defer late.Stop()
+	select {
+	case turn <- struct{}{}:
+		return nil
+	case <-p.done:
+		return errClosed
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-late.C:
+		return errBusy
+	}
+}
+
+// next returns the guest that has waited longest.
+func (p *pool) next(ctx context.Context) (*guest, error) {
 	select {
 	case g := <-p.ready:
 		return p.taken(g)
@@ -89,7 +133,7 @@ func (p *pool) take(ctx context.Context) (*guest, error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	case <-late.C:
-		return nil, policy.Unable("none of its guests is free")
+		return nil, errBusy
 	}
 }
 
@@ -107,15 +151,40 @@ func (p *pool) taken(g *guest) (*guest, error) {
 	return g, nil
 }
 
-// takeBack ends a call: sound guests wait for the next call, others are replaced.
-func (p *pool) takeBack(g *guest, sound bool, err error) {
-	switch {
-	case sound:
+// takeBack ends a call of the caller: sound guests wait for the next call, others are
+// replaced.
+func (p *pool) takeBack(g *guest, caller string, sound bool, err error) {
+	if g.turn != nil {
+		<-g.turn
+		g.turn = nil
+	}
+	p.judge(g, caller, sound, err)
+	if sound {
 		p.give(g)
-	case g.starved(err):
-		p.discard(g)
-	default:
-		p.bury(g, err)
+	} else {
+		p.bury(g)
+	}
+}
+
+// judge notes what a call says about the plugin. One that had too little for its guest
+// says nothing about it: what is too much for every guest does not make them bad ones,
+// and whoever may send it must not turn the plugin off for others.
+func (p *pool) judge(g *guest, caller string, sound bool, err error) {
+	starved := !sound && g.starved(err)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case err == nil:
+		p.deaths, p.failed = 0, false
+		p.suspects.answered()
+	case sound:
+	case starved && caller == "":
+	case starved:
+		p.suspects.cost(caller)
+	case caller == "":
+		p.died(err)
+	case p.suspects.died(caller):
+		p.tell(p.suspects.deaths, err)
 	}
 }
 
@@ -139,7 +208,10 @@ func (p *pool) give(g *guest) {
 	}
 	go func() {
 		if err := g.relax(); err != nil {
-			p.bury(g, fmt.Errorf("eider_rest: %w", err))
+			p.mu.Lock()
+			p.died(fmt.Errorf("eider_rest: %w", err))
+			p.mu.Unlock()
+			p.bury(g)
 			return
 		}
 		p.put(g)
@@ -154,7 +226,6 @@ func (p *pool) put(g *guest) {
 	p.mu.Lock()
 	p.out--
 	p.held = max(p.held, int64(g.mem.Size()))
-	p.deaths, p.failed = 0, false
 	if !again {
 		p.buried++
 	}
@@ -168,22 +239,11 @@ func (p *pool) put(g *guest) {
 	}
 }
 
-// bury throws a guest away that has failed, and has another one made.
-func (p *pool) bury(g *guest, why error) { p.end(g, why) }
-
-// discard throws a guest away that had too little for one call, and has another one
-// made. It is no death: what is too much for every guest says nothing about them, and
-// whoever may send it must not turn the plugin off for others.
-func (p *pool) discard(g *guest) { p.end(g, nil) }
-
-// end throws a guest away. why is nil where that is no death.
-func (p *pool) end(g *guest, why error) {
+// bury throws a guest away that may not be used again, and has another one made.
+func (p *pool) bury(g *guest) {
 	defer p.wg.Done()
 	p.mu.Lock()
 	p.out--
-	if why != nil {
-		p.died(why)
-	}
 	p.buried++
 	p.mu.Unlock()
 	p.wg.Add(1)
@@ -194,12 +254,17 @@ func (p *pool) end(g *guest, why error) {
 	p.replace()
 }
 
+// died notes a death of which no caller is the cause.
 func (p *pool) died(why error) {
 	p.deaths++
 	if p.deaths >= deathsAllowed && !p.failed {
 		p.failed = true
-		p.log.Error("a plugin keeps failing and is tried once a minute", "deaths", p.deaths, "error", why)
+		p.tell(p.deaths, why)
 	}
+}
+
+func (p *pool) tell(deaths int, why error) {
+	p.log.Error("a plugin keeps failing and is tried once a minute", "deaths", deaths, "error", why)
 }
 
 // replace makes a guest in the background, after a pause where guests keep dying.
@@ -297,7 +362,7 @@ func (p *pool) state() (state string, made, buried int64, waiting int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	state = "ready"
-	if p.failed {
+	if p.failed || p.suspects.failed {
 		state = "failed"
 	}
 	return state, p.made, p.buried, len(p.ready)
