@@ -1,15 +1,19 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
+	"reflect"
 	"regexp"
 	"strings"
 	"testing"
 
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
 	"github.com/eiderdb/eider/core/app"
 	"github.com/eiderdb/eider/core/app/apptest"
 )
@@ -57,6 +61,40 @@ func TestRowsComeInTheFormThatIsAskedFor(t *testing.T) {
 	}
 	if got := fmt.Sprint(a.List("columns")); got != "[map[name:n type:BIGINT] map[name:words type:VARCHAR] map[name:x y type:DECIMAL(2,1)]]" {
 		t.Errorf("columns are %s", got)
+	}
+}
+
+// The rows of many chunks, of a text that no frame holds, and of none.
+func TestArrowHasTheRowsThatLinesHave(t *testing.T) {
+	t.Parallel()
+	s, keys := startQueries(t, nil)
+	for _, sql := range []string{
+		"SELECT range AS n, CASE WHEN range % 3 > 0 THEN 'row ' || range END AS words, range % 2 = 0 AS even, (range / 4)::DOUBLE AS q FROM range(30000)",
+		"SELECT repeat('x', 9000000) AS words, range AS n FROM range(2)",
+		"SELECT 1 AS n WHERE false",
+	} {
+		lines := s.Want(200, keys["read"], "POST /projects/p/query", statement(sql), "Accept: application/x-ndjson")
+		a := s.Want(200, keys["read"], "POST /projects/p/query", statement(sql), "Accept: application/vnd.apache.arrow.stream")
+		r, err := ipc.NewReader(bytes.NewReader(a.Body))
+		must(t, err)
+		var rows bytes.Buffer
+		for r.Next() {
+			must(t, array.RecordToJSON(r.RecordBatch(), &rows))
+		}
+		must(t, r.Err())
+		r.Release()
+		wantLines, gotLines := strings.Split(string(lines.Body), "\n"), strings.Split(rows.String(), "\n")
+		if len(wantLines) != len(gotLines) {
+			t.Fatalf("%s: %d rows, not %d", sql, len(gotLines)-1, len(wantLines)-1)
+		}
+		for i := range gotLines[:len(gotLines)-1] {
+			var got, want map[string]any
+			must(t, json.Unmarshal([]byte(gotLines[i]), &got))
+			must(t, json.Unmarshal([]byte(wantLines[i]), &want))
+			if !reflect.DeepEqual(got, want) {
+				t.Fatalf("%.100s: row %d is %.200s, not %.200s", sql, i, gotLines[i], wantLines[i])
+			}
+		}
 	}
 }
 

@@ -34,6 +34,8 @@ type Batches struct {
 	opts    bindings.ArrowOptions
 	schema  *arrow.Schema
 	columns []Column
+	gather  *gathering // nil: DuckDB converts the rows
+	begun   bool       // there were rows
 	release func()
 	err     error
 }
@@ -203,7 +205,7 @@ func (b *Batches) describe() error {
 	if bindings.ErrorDataHasError(data) {
 		return fmt.Errorf("schema of the rows: %s", bindings.ErrorDataMessage(data))
 	}
-	b.schema = schema
+	b.schema, b.gather = schema, gather(schema, types)
 	return nil
 }
 
@@ -219,8 +221,9 @@ func (b *Batches) Changes() bool {
 	return bindings.ResultReturnType(b.res) != bindings.ResultTypeQueryResult
 }
 
-// Next computes the next rows; the caller releases them. After the last it
-// returns io.EOF. Any other error may come after many rows.
+// Next computes the next rows; the caller releases them before it asks for more, when
+// their memory is used again. After the last it returns io.EOF. Any other error may
+// come after many rows.
 func (b *Batches) Next() (arrow.RecordBatch, error) {
 	if b.err == nil {
 		b.err = b.ctx.Err()
@@ -228,23 +231,63 @@ func (b *Batches) Next() (arrow.RecordBatch, error) {
 	if b.err != nil {
 		return nil, b.err
 	}
-	batch, err := b.next()
-	if err != nil {
-		b.err = b.conn.note(err)
-		if errors.Is(err, io.EOF) {
-			b.conn.failed = nil
-		}
+	if b.gather != nil {
+		return b.several()
 	}
-	return batch, err
+	batch, err := b.convert()
+	return batch, b.ended(err)
 }
 
-func (b *Batches) next() (arrow.RecordBatch, error) {
+// ended notes an error, after which there are no more rows.
+func (b *Batches) ended(err error) error {
+	if err == nil {
+		return nil
+	}
+	b.err = b.conn.note(err)
+	if errors.Is(err, io.EOF) {
+		b.conn.failed = nil
+	}
+	return b.err
+}
+
+// several gathers rows of some chunks: of the first alone, for who waits whether
+// there are any, and of no more than came within a short time.
+func (b *Batches) several() (arrow.RecordBatch, error) {
+	b.gather.begin()
+	for begun := time.Now(); !b.gather.full(); {
+		chunk, err := b.fetch()
+		if err == nil {
+			err = b.gather.add(chunk)
+			bindings.DestroyDataChunk(&chunk)
+		}
+		if err := b.ended(err); err != nil && b.gather.rows == 0 {
+			return nil, err
+		}
+		if err != nil || !b.begun || time.Since(begun) > gatherFor {
+			break
+		}
+	}
+	b.begun = true
+	return b.gather.batch(), nil
+}
+
+// fetch computes a chunk of rows, which is to be destroyed.
+func (b *Batches) fetch() (bindings.DataChunk, error) {
 	chunk := bindings.FetchChunk(b.res)
 	if chunk.Ptr == nil {
 		if err := b.resultError(); err != nil {
-			return nil, b.check(err)
+			return chunk, b.check(err)
 		}
-		return nil, io.EOF
+		return chunk, io.EOF
+	}
+	return chunk, nil
+}
+
+// convert has DuckDB make a batch of a chunk.
+func (b *Batches) convert() (arrow.RecordBatch, error) {
+	chunk, err := b.fetch()
+	if err != nil {
+		return nil, err
 	}
 	defer bindings.DestroyDataChunk(&chunk)
 	batch, data := bindings.DataChunkToArrowArray(b.opts, b.schema, chunk)

@@ -84,9 +84,10 @@ type Frame struct {
 	buffer mem.Buffer // what holds the body, if it is used again
 }
 
-// Data returns a frame of bytes for the client, which are copied.
+// Data returns a frame of bytes for the client. Their memory is the pool's once they
+// are sent.
 func (c Codec) Data(p []byte) *Frame {
-	return &Frame{Kind: KindData, buffer: mem.Copy(p, c.Pool)}
+	return &Frame{Kind: KindData, buffer: mem.NewBuffer(&p, c.Pool)}
 }
 
 // Free gives the memory of a frame that was received back, for others.

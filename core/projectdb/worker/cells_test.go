@@ -35,7 +35,7 @@ func rendered(t *testing.T, conn *duck.Conn, p presentation, natively bool) stri
 	}
 	defer func() { _ = b.Close() }()
 	var text bytes.Buffer
-	out := &outgoing{w: &text}
+	out := &outgoing{send: func(p []byte) ([]byte, error) { text.Write(p); return nil, nil }}
 	r := p.renderer(out, columns, b.Schema())
 	for {
 		batch, err := b.Next()

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -52,8 +53,12 @@ func raw(ctx context.Context, t *task) (any, error) {
 				return nil
 			}
 			if err == nil {
-				err = array.RecordToJSON(batch, t)
+				var text bytes.Buffer
+				err = array.RecordToJSON(batch, &text)
 				batch.Release()
+				if err == nil {
+					_, err = t.give(text.Bytes())
+				}
 			}
 			if err != nil {
 				return err

@@ -23,7 +23,7 @@ func (t *task) say(v any) error {
 	if len(text) > maxSaid {
 		return tooLong()
 	}
-	_, err = t.Write(text)
+	_, err = t.give(text)
 	return err
 }
 

@@ -188,7 +188,7 @@ func (t *task) answer(ctx context.Context, conn *duck.Conn, p presentation, limi
 		}
 		return end, sendErr
 	}
-	out := &outgoing{w: t}
+	out := &outgoing{send: t.give}
 	r, told := p.renderer(out, columns, b.Schema()), time.Now()
 	for batch := first; err == nil && !end.Truncated; batch, err = b.Next() {
 		if batch, end.Truncated = cut(batch, limit, end.Rows); batch.NumRows() > 0 {

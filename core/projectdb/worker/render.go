@@ -3,7 +3,6 @@ package worker
 import (
 	"bytes"
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -13,7 +12,7 @@ import (
 
 // outgoing gathers bytes, so that they go out in pieces of some size.
 type outgoing struct {
-	w    io.Writer
+	send func([]byte) (room []byte, err error) // keeps what it is given, and returns room for more
 	buf  []byte
 	sent time.Time
 }
@@ -26,8 +25,14 @@ const (
 
 // Write appends.
 func (o *outgoing) Write(p []byte) (int, error) {
-	o.buf = append(o.buf, p...)
-	return len(p), o.flushFull()
+	for rest := p; len(rest) > 0; {
+		n := min(len(rest), pieceSize-len(o.buf))
+		o.buf, rest = append(o.buf, rest[:n]...), rest[n:]
+		if err := o.flushFull(); err != nil {
+			return len(p) - len(rest), err
+		}
+	}
+	return len(p), nil
 }
 
 func (o *outgoing) flushFull() error {
@@ -50,8 +55,8 @@ func (o *outgoing) flush() error {
 	if len(o.buf) == 0 {
 		return nil
 	}
-	_, err := o.w.Write(o.buf)
-	o.buf, o.sent = o.buf[:0], time.Now()
+	room, err := o.send(o.buf)
+	o.buf, o.sent = room, time.Now()
 	return err
 }
 

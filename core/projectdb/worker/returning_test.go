@@ -36,7 +36,7 @@ func queried(t *testing.T, conn *duck.Conn, sql string) ([]QueryColumn, string) 
 	}
 	defer func() { _ = b.Close() }()
 	var text bytes.Buffer
-	out := &outgoing{w: &text}
+	out := &outgoing{send: func(p []byte) ([]byte, error) { text.Write(p); return nil, nil }}
 	r := p.renderer(out, columns, b.Schema())
 	batch, err := b.Next()
 	if err == nil {

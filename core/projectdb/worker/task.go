@@ -46,16 +46,22 @@ func (t *task) send(kind byte, body []byte) error {
 	return t.stream.SendMsg(&wire.Frame{Kind: kind, Body: body})
 }
 
-// Write sends bytes for the client.
-func (t *task) Write(p []byte) (int, error) {
-	for sent := 0; sent < len(p); {
-		n := min(len(p)-sent, wire.MaxFrame-1)
-		if err := t.stream.SendMsg(t.codec.Data(p[sent : sent+n])); err != nil {
-			return sent, err
-		}
-		sent += n
+// give sends bytes for the client, which are nobody else's from now on, and returns
+// room for more where they filled theirs.
+func (t *task) give(p []byte) (room []byte, err error) {
+	full := len(p) >= pieceSize
+	for len(p) >= wire.MaxFrame && err == nil {
+		const n = wire.MaxFrame - 1
+		err = t.stream.SendMsg(t.codec.Data(p[:n:n]))
+		p = p[n:]
 	}
-	return len(p), nil
+	if err == nil {
+		err = t.stream.SendMsg(t.codec.Data(p))
+	}
+	if full {
+		room = (*t.codec.Pool.Get(pieceSize))[:0]
+	}
+	return room, err
 }
 
 func (t *task) head(v any) error {
