@@ -178,11 +178,10 @@ func (g *guest) deliver(ctx context.Context, b *batch) (r Receipt, used int64, s
 	if err != nil {
 		return r, 0, true, err
 	}
-	given := g.v.callFuel(len(message))
-	g.begin(ctx, given, deliverWithin)
+	g.begin(ctx, g.v.callFuel(len(message)), deliverWithin)
 	defer func() { g.running = nil }()
 	answer, err := g.exchange(message)
-	used = g.used(given)
+	used = g.fuel.used()
 	if err != nil {
 		return r, used, errors.Is(err, errNoRoom), err
 	}

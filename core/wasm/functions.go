@@ -68,7 +68,7 @@ func bind(ctx context.Context, r wazero.Runtime) error {
 	if _, err := env.Instantiate(ctx); err != nil {
 		return fmt.Errorf("module env: %w", err)
 	}
-	return nil
+	return bindFuel(ctx, r)
 }
 
 // call is what wazero calls.

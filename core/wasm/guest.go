@@ -27,6 +27,7 @@ const (
 	errTrap      = policy.Unable("it failed")
 	errExit      = policy.Unable("it ended by itself")
 	errOvertime  = policy.Unable("it took too long")
+	errGone      = policy.Unable("nobody waits for its answer any more")
 	errMalformed = policy.Unable("its answer is malformed")
 	errNoRoom    = policy.Unable("the event does not fit into its memory")
 )
@@ -41,7 +42,7 @@ type guest struct {
 	call  api.Function // eider_decide or eider_deliver
 	rest  api.Function // eider_rest; nil: it needs none
 	calls int          // since it rested
-	fuel  api.MutableGlobal
+	fuel  tank
 	flat  bool
 	born  int64 // bytes of its memory when it was ready
 
@@ -93,9 +94,9 @@ func (g *guest) usedUp() bool {
 }
 
 // starved reports that a call has failed because the guest had too little for it: fuel,
-// or memory. The same call fails in the same way with every guest.
+// or memory, or a caller that waits. The same call fails in the same way with every guest.
 func (g *guest) starved(err error) bool {
-	if errors.Is(err, errFuel) {
+	if errors.Is(err, errFuel) || errors.Is(err, errGone) {
 		return true
 	}
 	// Some runtimes leave, others trap when there is no memory: what they have taken tells.
@@ -110,7 +111,7 @@ func (g *guest) start(ctx context.Context) error {
 	if !ok {
 		return errors.New("the counter of fuel is not there")
 	}
-	g.fuel = counter
+	g.fuel.counter = counter
 	g.begin(ctx, g.v.startFuel(), startWithin)
 	for _, name := range []string{fuel.Start, "_initialize"} {
 		if f := g.mod.ExportedFunction(name); f != nil {
@@ -231,11 +232,8 @@ func (g *guest) configure() error {
 func (g *guest) begin(ctx context.Context, fuel int64, within time.Duration) {
 	g.running, g.deadline = ctx, time.Now().Add(within)
 	g.kvCalls, g.reads, g.requests, g.kept = 0, 0, 0, nil
-	g.fuel.Set(uint64(fuel))
+	g.fuel.fill(fuel)
 }
-
-// used returns what the call has spent of the fuel it was given.
-func (g *guest) used(given int64) int64 { return given - max(0, int64(g.fuel.Get())) }
 
 // invoke calls a function of the guest, and tells why it failed.
 func (g *guest) invoke(f api.Function, params ...uint64) (uint64, error) {
@@ -250,12 +248,14 @@ func (g *guest) invoke(f api.Function, params ...uint64) (uint64, error) {
 	cause := errTrap
 	var exit *sys.ExitError
 	switch {
-	case int64(g.fuel.Get()) < 0:
+	case g.fuel.left() < 0:
 		cause = errFuel
 	case errors.As(err, &exit):
 		cause = errExit
 	case errors.Is(err, errOvertime):
 		cause = errOvertime
+	case errors.Is(err, errGone):
+		cause = errGone
 	}
 	return 0, &failure{cause, err}
 }

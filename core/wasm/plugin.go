@@ -246,11 +246,10 @@ func (g *guest) decide(ctx context.Context, e *Event) (d policy.Decision, sound 
 		return d, true, err
 	}
 	g.event = message
-	given := g.v.callFuel(len(message))
-	g.begin(ctx, given, decideWithin)
+	g.begin(ctx, g.v.callFuel(len(message)), decideWithin)
 	defer func() { g.running = nil }()
 	answer, err := g.exchange(message)
-	d.Fuel = g.used(given)
+	d.Fuel = g.fuel.used()
 	if errors.Is(err, errNoRoom) {
 		return d, true, err
 	}

@@ -162,17 +162,3 @@ func (g *guest) wasiRandom(args []uint64) int64 {
 
 // hostCall is what every call of the host costs, in fuel.
 const hostCall = 100
-
-// charge takes fuel for what the host does, and stops a guest that has none left or
-// has used up its time: its own code is bounded by fuel, what the host does for it
-// would not be.
-func (g *guest) charge(units int64) {
-	left := int64(g.fuel.Get()) - units
-	g.fuel.Set(uint64(left))
-	if left < 0 {
-		panic(errFuel)
-	}
-	if time.Now().After(g.deadline) {
-		panic(errOvertime)
-	}
-}

@@ -8,14 +8,15 @@ import (
 
 // Opcodes that are named here.
 const (
-	opUnreachable, opBlock, opLoop, opIf, opElse, opEnd byte = 0x00, 0x02, 0x03, 0x04, 0x05, 0x0b
-	opBr, opBrIf, opBrTable, opReturn, opCall           byte = 0x0c, 0x0d, 0x0e, 0x0f, 0x10
-	opCallIndirect                                      byte = 0x11
-	opLocalGet, opLocalSet, opLocalTee                  byte = 0x20, 0x21, 0x22
-	opGlobalGet, opGlobalSet, opMemoryGrow              byte = 0x23, 0x24, 0x40
-	opI32Const, opI64Const, opI64LtS, opI32Ne           byte = 0x41, 0x42, 0x53, 0x47
-	opI64Sub, opI64Shl, opI64ShrU, opI64ExtendI32U      byte = 0x7d, 0x86, 0x88, 0xad
-	opRefFunc, opPrefixBulk, opPrefixSIMD               byte = 0xd2, 0xfc, 0xfd
+	opBlock, opLoop, opIf, opElse, opEnd           byte = 0x02, 0x03, 0x04, 0x05, 0x0b
+	opBr, opBrIf, opBrTable, opReturn, opCall      byte = 0x0c, 0x0d, 0x0e, 0x0f, 0x10
+	opCallIndirect                                 byte = 0x11
+	opLocalGet, opLocalSet, opLocalTee             byte = 0x20, 0x21, 0x22
+	opGlobalGet, opGlobalSet, opMemoryGrow         byte = 0x23, 0x24, 0x40
+	opI32Const, opI64Const, opI64LtS, opI32Ne      byte = 0x41, 0x42, 0x53, 0x47
+	opI64Sub, opI64Shl, opI64ShrU, opI64ExtendI32U byte = 0x7d, 0x86, 0x88, 0xad
+	opF32Const, opF64Const, opRefNull              byte = 0x43, 0x44, 0xd0
+	opRefFunc, opPrefixBulk, opPrefixSIMD          byte = 0xd2, 0xfc, 0xfd
 
 	typeI32, typeI64, typeEmpty byte = 0x7f, 0x7e, 0x40
 )
@@ -29,9 +30,10 @@ const (
 
 // perUnit is how many instructions a unit of fuel stands for, besides the one that
 // each entry costs. An instruction in bulk counts as several, whatever its size, and
-// one for which the code has to be left as many.
+// one for which the code has to be left as many; one that is slow counts as a unit.
 const (
 	perUnit = 16
+	perSlow = perUnit - 1
 	perBulk = 2 * perUnit
 	perExit = 16 * perUnit
 )
@@ -48,6 +50,7 @@ type function struct {
 	open    []*frame  // the blocks that are open
 	bulk    []bulk
 	merges  []merge // in the order in which they stand
+	refs    []ref
 
 	assigned []int // of each local, where it was last assigned
 	depth    int   // how many operands there are
@@ -69,6 +72,12 @@ type bulk struct {
 	grows    bool // it costs only if it succeeds
 }
 
+// ref is where the code names a function that has another index now.
+type ref struct {
+	from, to int
+	function uint32
+}
+
 // rewrite returns the body with what it costs. It first walks over the code to
 // find what belongs to which region, then copies it piece by piece.
 func (f *function) rewrite(r *reader) []byte {
@@ -85,7 +94,7 @@ func (f *function) rewrite(r *reader) []byte {
 		r.fail(errors.New("its end is not where its blocks end"))
 	}
 	f.work += f.ways*f.ways/300 + len(r.b)/2
-	if f.w.work += f.work; r.err == nil && (f.work > workOfFunction || f.w.work > workOfModule) {
+	if f.w.work += f.work + f.ways*f.ways/40; r.err == nil && (f.work > workOfFunction || f.w.work > workOfModule) {
 		r.fail(errors.New("it would take too long to compile: it has too many blocks, or too many values at them"))
 	}
 	if r.err != nil {
@@ -122,13 +131,13 @@ func (f *function) enter(b *frame, t signature, at int) {
 	f.begin(b, t)
 }
 
-// emit copies the code. Regions, bulk instructions and merges come in the order in
-// which they stand.
+// emit copies the code. Regions, bulk instructions, merges and references come in the
+// order in which they stand.
 func (f *function) emit(out, code []byte, at int) []byte {
 	const none = math.MaxInt
-	regions, bulks, merges := f.regions, f.bulk, f.merges
+	regions, bulks, merges, refs := f.regions, f.bulk, f.merges, f.refs
 	for {
-		region, bulk, merge := none, none, none
+		region, bulk, merge, named := none, none, none, none
 		if len(regions) > 0 {
 			region = regions[0].at
 		}
@@ -138,9 +147,16 @@ func (f *function) emit(out, code []byte, at int) []byte {
 		if len(merges) > 0 {
 			merge = merges[0].at
 		}
-		switch next := min(region, bulk, merge); next {
+		if len(refs) > 0 {
+			named = refs[0].from
+		}
+		switch next := min(region, bulk, merge, named); next {
 		case none:
 			return append(out, code[at:]...)
+		case named:
+			out = appendU32(append(out, code[at:next]...), refs[0].function)
+			at = refs[0].to
+			refs = refs[1:]
 		case merge:
 			out = append(out, code[at:next]...)
 			at = next
@@ -163,13 +179,14 @@ func (f *function) emit(out, code []byte, at int) []byte {
 
 func (f *function) get(out []byte) []byte { return appendU32(append(out, opGlobalGet), f.w.counter) }
 
-// pay takes the topmost number from the counter below it, and stops where that
-// goes below zero.
+// pay takes the topmost number from the counter below it. Where that goes below zero
+// the host is asked for more.
 func (f *function) pay(out []byte) []byte {
 	out = appendU32(append(out, opI64Sub, opLocalTee), f.fuel)
 	out = appendU32(append(out, opGlobalSet), f.w.counter)
 	out = appendU32(append(out, opLocalGet), f.fuel)
-	return append(out, opI64Const, 0, opI64LtS, opIf, typeEmpty, opUnreachable, opEnd)
+	out = append(out, opI64Const, 0, opI64LtS, opIf, typeEmpty, opCall)
+	return append(appendU32(out, uint32(f.w.imported)), opEnd)
 }
 
 // emitBulk takes the size from the stack, pays and gives it back. What grows pays

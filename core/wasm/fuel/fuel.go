@@ -4,10 +4,16 @@
 // Each function and each loop takes fuel where it is entered, one unit and one
 // more for every sixteen instructions that are its own; what works on memory or
 // tables in bulk takes it by size. What the compiler moves without an instruction
-// that says so counts too: the locals that a loop carries, above all. Where none is left the code runs into
-// `unreachable`, with the counter below zero: by that a host tells it from a trap
-// of the guest's own. The host sets the counter through an exported global, before
-// anything of the module runs: the start section is turned into an export.
+// that says so counts too: the locals that a loop carries, above all.
+//
+// Where none is left the code calls a function of the host's, which is added to the
+// module's imports, with the counter below zero. The host gives it more through an
+// exported global, or ends it. So fuel can be given in small portions: between two of
+// them the code has been left, and the host may look at the clock, at whether anybody
+// still waits, and may stop the world, which it cannot while machine code runs that it
+// did not make. What a unit takes by the clock depends on the instructions, from a
+// nanosecond to microseconds where each load misses every cache. The host sets the
+// counter before anything of the module runs: the start section is turned into an export.
 //
 // A host's own deadline would be simpler, but leaves compiled code at every loop
 // header, which makes guests 4 to 8 times slower, and misses a recursion without
@@ -15,8 +21,8 @@
 //
 // Always true: a module that is valid stays valid and computes the same, as long
 // as its fuel lasts. The package validates only what it must know: the host
-// compiles the original first, or a guest could name the global that is added. It
-// knows no runtime.
+// compiles the original first, or a guest could name the global or the import that are
+// added. It knows no runtime.
 package fuel
 
 import (
@@ -33,13 +39,20 @@ const (
 	prefix = "eider:"
 )
 
+// The function that a module is given to import: it takes and returns nothing, and is
+// called with the counter below zero. It sets the counter anew, or does not return.
+const (
+	RefillModule = "eider:fuel"
+	RefillName   = "refill"
+)
+
 // Limits bound what a module may be made of; 0 means the default.
 type Limits struct {
 	Bytes       int    // of the module, 32 MiB
 	Functions   int    // 100,000
 	Globals     int    // 10,000
 	Tables      int    // 64
-	Elements    uint32 // of each table, 65,536: larger ones are cut, if they begin smaller
+	Elements    uint32 // of each table, 65,536: larger ones are cut, if they begin smaller; and of all segments together
 	Data        int    // segments, 50,000
 	Segments    int    // of elements, 10,000
 	MemoryPages uint32 // of 64 KiB, 4096; a larger maximum is cut
@@ -68,9 +81,9 @@ func (l Limits) withDefaults() Limits {
 
 // Module is what was found out about a module on the way.
 type Module struct {
-	Bytes    []byte // the module with its counter
-	HasStart bool   // it has an export named Start, to be called once, first
-	Imports  []Import
+	Bytes    []byte   // the module with its counter
+	HasStart bool     // it has an export named Start, to be called once, first
+	Imports  []Import // of the original
 	Exports  []string // of the original
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -31,25 +32,50 @@ func run(t testing.TB, module []byte, tank int64, args ...uint64) (uint64, int64
 	ctx := context.Background()
 	r := wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfigInterpreter().WithMemoryLimitPages(16))
 	defer r.Close(ctx)
+	tap := &tap{left: tank}
+	tap.bind(t, r)
 	mod, err := r.InstantiateWithConfig(ctx, m.Bytes, wazero.NewModuleConfig().WithStartFunctions())
 	if err != nil {
 		t.Fatalf("instantiate what was rewritten: %v", err)
 	}
-	counter := mod.ExportedGlobal(fuel.Counter).(api.MutableGlobal)
-	counter.Set(uint64(tank))
+	tap.counter = mod.ExportedGlobal(fuel.Counter).(api.MutableGlobal)
 	if start := mod.ExportedFunction(fuel.Start); start != nil {
 		if _, err := start.Call(ctx); err != nil {
-			return 0, int64(counter.Get()), err
+			return 0, tap.all(), err
 		}
 	}
 	got, err := mod.ExportedFunction("f").Call(ctx, args...)
 	if err != nil {
-		return 0, int64(counter.Get()), err
+		return 0, tap.all(), err
 	}
 	if len(got) == 0 {
-		return 0, int64(counter.Get()), nil
+		return 0, tap.all(), nil
 	}
-	return got[0], int64(counter.Get()), nil
+	return got[0], tap.all(), nil
+}
+
+// tap gives a module its fuel in portions of a hundred.
+type tap struct {
+	counter api.MutableGlobal
+	left    int64
+}
+
+func (p *tap) all() int64 { return int64(p.counter.Get()) + p.left }
+
+func (p *tap) bind(t testing.TB, r wazero.Runtime) {
+	t.Helper()
+	more := func() {
+		all := p.all()
+		if all < 0 {
+			panic("it has no fuel left")
+		}
+		p.left = max(0, all-100)
+		p.counter.Set(uint64(all - p.left))
+	}
+	_, err := r.NewHostModuleBuilder(fuel.RefillModule).NewFunctionBuilder().WithFunc(more).Export(fuel.RefillName).Instantiate(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // one is a module of one function f.
@@ -214,6 +240,7 @@ func TestModulesOverTheLimitsAreRefused(t *testing.T) {
 		{"tables", w.Module{Tables: make([]w.Bounds, 3)}.Bytes(), "tables"},
 		{"data", w.Module{Data: 11}.Bytes(), "data segments"},
 		{"elements", w.Module{Elements: 11}.Bytes(), "element segments"},
+		{"elements of all segments", w.Module{Funcs: many(1), Segment: w.Cat(1, 0, 101, make([]byte, 101))}.Bytes(), "more than 100 elements"},
 		{"a table that begins too large", w.Module{Tables: []w.Bounds{w.Of(101, -1)}}.Bytes(), "table of 101"},
 		{"a memory that begins too large", w.Module{Memory: w.Pages(17, -1)}.Bytes(), "memory of 17"},
 		{"a memory that may become too large", w.Module{Memory: w.Pages(1, 65536)}.Bytes(), ""},
@@ -270,14 +297,56 @@ func TestWhatTakesLongToCompileIsRefused(t *testing.T) {
 	}
 }
 
+// One function with many blocks is taken, and a module of such functions is not.
+func TestAModuleOfManyBlocksIsRefused(t *testing.T) {
+	nested := w.Cat(bytes.Repeat([]byte{loop, empty}, 1500), bytes.Repeat(w.Cat(w.I32(0), brIf, 0, end), 1500))
+	m := one(w.Func{Code: nested})
+	if _, err := fuel.Rewrite(m.Bytes(), fuel.Limits{}); err != nil {
+		t.Error(err)
+	}
+	for range 20 {
+		m.Funcs = append(m.Funcs, w.Func{Code: nested})
+	}
+	if _, err := fuel.Rewrite(m.Bytes(), fuel.Limits{}); !errors.Is(err, fuel.ErrModule) || !strings.Contains(err.Error(), "too long") {
+		t.Error(err)
+	}
+}
+
+// Functions are what they were, wherever they are named: the import that is added comes
+// before them all.
+func TestFunctionsKeepTheirNames(t *testing.T) {
+	through := w.Func{Name: "f", Results: "i", Code: w.Cat(w.I32(0), 0x11, 0, 0)} // call_indirect of type 0
+	for _, c := range []struct {
+		name    string
+		segment []byte // of elements
+	}{
+		{"indexes", w.Cat(0, w.I32(0), end, 1, 1)},
+		{"indexes for a table", w.Cat(2, 0, w.I32(0), end, 0, 1, 1)},
+		{"expressions", w.Cat(4, w.I32(0), end, 1, 0xd2, 1, end)},
+		{"expressions for a table", w.Cat(6, 0, w.I32(0), end, 0x70, 1, 0xd2, 1, end)},
+	} {
+		m := w.Module{
+			Funcs:  []w.Func{through, {Results: "i", Code: w.I32(7)}, {Results: "i", Code: w.I32(8)}},
+			Tables: []w.Bounds{w.Of(1, 1)}, Memory: w.Pages(1, -1), Segment: c.segment,
+		}
+		if got, _, err := run(t, m.Bytes(), 1000); err != nil || got != 7 {
+			t.Errorf("%s: %d, %v", c.name, got, err)
+		}
+	}
+}
+
 // FuzzRewrite holds that whatever the interpreter takes is still valid afterwards,
-// and ends.
+// ends, and computes the same.
 func FuzzRewrite(f *testing.F) {
 	f.Add(countTo.Bytes())
 	f.Add(w.Policy(nil, nil))
 	for _, h := range w.Hostile() {
 		f.Add(h.Policy(false))
 	}
+	f.Add(w.Module{
+		Funcs:  []w.Func{{Name: "f", Results: "i", Code: w.Cat(w.I32(0), 0x11, 0, 0)}, {Results: "i", Code: w.Cat(0xd2, 0, drop, w.I32(7))}},
+		Tables: []w.Bounds{w.Of(1, 1)}, Segment: w.Cat(4, w.I32(0), end, 1, 0xd2, 1, end),
+	}.Bytes())
 	f.Add(one(w.Func{Code: w.Cat(w.I32(2), grow, 0, drop, loop, empty, br, 0, end)}).Bytes())
 	zero := 0
 	f.Add(w.Module{Funcs: []w.Func{{Name: "f"}}, Start: &zero, Tables: []w.Bounds{w.Of(0, 1)}, Globals: 2, Data: 1, Elements: 1}.Bytes())
@@ -297,18 +366,52 @@ func FuzzRewrite(f *testing.F) {
 		if err != nil {
 			t.Fatalf("it was valid, and is not any more: %v", err)
 		}
+		tap := &tap{}
+		tap.bind(t, r)
 		mod, err := r.InstantiateModule(ctx, compiled, wazero.NewModuleConfig().WithStartFunctions())
 		if err != nil {
 			return // it imports something
 		}
-		counter := mod.ExportedGlobal(fuel.Counter).(api.MutableGlobal)
+		tap.counter = mod.ExportedGlobal(fuel.Counter).(api.MutableGlobal)
+		var names []string
 		for _, d := range compiled.ExportedFunctions() {
 			if len(d.ParamTypes()) > 0 {
 				continue
 			}
 			for _, name := range d.ExportNames() {
-				counter.Set(10_000)
-				_, _ = mod.ExportedFunction(name).Call(ctx) // it ends
+				if name != fuel.Start {
+					names = append(names, name)
+				}
+			}
+		}
+		slices.Sort(names)
+		if m.HasStart {
+			names = append([]string{fuel.Start}, names...)
+		}
+		var got [][]uint64
+		for _, name := range names {
+			tap.counter.Set(0)
+			tap.left = 10_000
+			results, err := mod.ExportedFunction(name).Call(ctx) // it ends
+			if err != nil {
+				break
+			}
+			got = append(got, results)
+		}
+		// As far as it has come the original comes, too.
+		if m.HasStart && len(got) == 0 {
+			return // it may start for ever
+		}
+		original, err := r.InstantiateWithConfig(ctx, module, wazero.NewModuleConfig().WithName("original").WithStartFunctions())
+		if err != nil {
+			return
+		}
+		for i, results := range got {
+			if names[i] == fuel.Start {
+				continue
+			}
+			if want, err := original.ExportedFunction(names[i]).Call(ctx); err != nil || !slices.Equal(want, results) {
+				t.Fatalf("%s is %v, and was %v, %v", names[i], results, want, err)
 			}
 		}
 	})

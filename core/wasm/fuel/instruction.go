@@ -43,7 +43,7 @@ func (f *function) instruction(r *reader) {
 	case op == opReturn:
 		f.branch(uint32(len(f.open) - 1))
 	case op == opCall:
-		f.call(f.w.called(r.u32()))
+		f.call(f.w.called(f.names(r)))
 	case op == opCallIndirect:
 		f.push(-1)
 		f.call(f.w.typed(r.u32()))
@@ -67,17 +67,44 @@ func (f *function) instruction(r *reader) {
 			f.push(-1)
 		}
 	case op == opRefFunc:
-		r.u32()
+		f.names(r)
 		f.push(1)
 		region.instr += 4 * perExit
 	case op == opPrefixBulk:
 		f.bulkInstruction(r, from)
 	case op == opPrefixSIMD:
-		f.push(depthSIMD(skipSIMD(r)))
+		op := skipSIMD(r)
+		f.push(depthSIMD(op))
+		if slowSIMD(op) {
+			region.instr += 4 * perSlow
+		}
 	default:
 		f.push(depth(op))
+		if slow(op) {
+			region.instr += perSlow
+		}
 		skipImmediates(r, op)
 	}
+}
+
+// slow tells the instructions that take a processor many times as long as others:
+// divisions, and what it does in floating point where numbers are next to nothing.
+func slow(op byte) bool {
+	return op >= 0x6d && op <= 0x70 || op >= 0x7f && op <= 0x82 || // div and rem
+		op >= 0x91 && op <= 0x97 || op >= 0x9f && op <= 0xa5 // sqrt, add, sub, mul, div, min, max
+}
+
+// slowSIMD is slow for vectors, of which the floating point stands last.
+func slowSIMD(op uint32) bool { return op >= 224 }
+
+// names reads the index of a function, and notes where it stands.
+func (f *function) names(r *reader) uint32 {
+	from := r.at
+	i := r.u32()
+	if is := f.w.moved(i); is != i {
+		f.refs = append(f.refs, ref{from, r.at, is})
+	}
+	return i
 }
 
 // bulkInstruction reads what follows 0xfc. Bytes count by 64, elements of tables one
@@ -137,12 +164,12 @@ func skipImmediates(r *reader, op byte) {
 		r.signed(32)
 	case op == opI64Const:
 		r.signed(64)
-	case op == 0x43: // f32.const
+	case op == opF32Const:
 		r.take(4)
-	case op == 0x44: // f64.const
+	case op == opF64Const:
 		r.take(8)
 	case op >= 0x45 && op <= 0xc4: // arithmetic
-	case op == 0xd0: // ref.null
+	case op == opRefNull:
 		r.byte()
 	case op <= 0x01 || op == 0x1a || op == 0x1b || op == 0xd1:
 		// unreachable, nop, drop, select, ref.is_null

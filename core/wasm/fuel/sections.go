@@ -27,7 +27,7 @@ type rewriter struct {
 
 	types     []signature
 	functions []uint32 // types of functions, the imported ones first
-	imported  int      // number of imported functions
+	imported  int      // number of imported functions, without the one that is added
 	imports   []Import
 	exports   []string
 	globals   int
@@ -108,9 +108,9 @@ func (w *rewriter) section(id byte, content []byte) error {
 	var changed []byte
 	switch id {
 	case secType:
-		w.typeSection(r)
+		changed = w.typeSection(r)
 	case secImport:
-		w.importSection(r)
+		changed = w.importSection(r)
 	case secFunction:
 		w.functionSection(r)
 	case secTable:
@@ -124,7 +124,7 @@ func (w *rewriter) section(id byte, content []byte) error {
 	case secStart:
 		return nil // it is an export now
 	case secElement:
-		w.atMost(r, "element segments", w.limits.Segments)
+		changed = w.elements(r)
 	case secDataCount, secData:
 		w.atMost(r, "data segments", w.limits.Data)
 	case secCode:
@@ -145,20 +145,22 @@ func (w *rewriter) section(id byte, content []byte) error {
 func (w *rewriter) custom(content []byte) error {
 	r := &reader{b: content}
 	if r.name() == "name" && r.err == nil {
-		w.out = appendSection(w.out, secCustom, content)
+		if names := w.names(r); names != nil {
+			w.out = appendSection(w.out, secCustom, append(appendName(nil, "name"), appendSection(nil, 1, names)...))
+		}
+		return nil
 	}
 	return r.err
 }
 
 // before adds the sections that the module lacks and that stand before place.
 func (w *rewriter) before(place int) error {
-	if w.last < order[secGlobal] && place > order[secGlobal] {
-		if err := w.section(secGlobal, []byte{0}); err != nil {
-			return err
+	for _, id := range []byte{secType, secImport, secGlobal, secExport} {
+		if w.last < order[id] && place > order[id] {
+			if err := w.section(id, []byte{0}); err != nil {
+				return err
+			}
 		}
-	}
-	if w.last < order[secExport] && place > order[secExport] {
-		return w.section(secExport, []byte{0})
 	}
 	return nil
 }
@@ -174,8 +176,11 @@ func (w *rewriter) atMost(r *reader, what string, limit int) int {
 	return int(n)
 }
 
-func (w *rewriter) typeSection(r *reader) {
-	for range r.count() {
+// typeSection adds the type of what gives more fuel, which takes and returns nothing.
+func (w *rewriter) typeSection(r *reader) []byte {
+	n := r.count()
+	rest := r.at
+	for range n {
 		if form := r.byte(); form != 0x60 && r.err == nil {
 			r.fail(fmt.Errorf("a type of form %#x", form))
 		}
@@ -184,10 +189,11 @@ func (w *rewriter) typeSection(r *reader) {
 		t.results = r.count()
 		r.take(t.results)
 		if r.err != nil {
-			return
+			return nil
 		}
 		w.types = append(w.types, t)
 	}
+	return append(append(appendU32(nil, uint32(n)+1), r.b[rest:]...), 0x60, 0, 0)
 }
 
 // signature is how many values a function takes and gives.
@@ -220,20 +226,27 @@ func (w *rewriter) blockType(r *reader) signature {
 	return signature{results: 1}
 }
 
-func (w *rewriter) importSection(r *reader) {
-	for range w.atMost(r, "imports", w.limits.Functions) {
+// importSection adds what gives more fuel behind the module's own imports, so that all
+// functions of its own have an index that is one higher.
+func (w *rewriter) importSection(r *reader) []byte {
+	n := w.atMost(r, "imports", w.limits.Functions)
+	rest := r.at
+	for range n {
 		i := Import{r.name(), r.name()}
 		if kind := r.byte(); kind != 0 && r.err == nil {
 			r.fail(fmt.Errorf("import %s.%s is no function", i.Module, i.Name))
 		}
 		t := r.u32()
 		if r.err != nil {
-			return
+			return nil
 		}
 		w.imports = append(w.imports, i)
 		w.functions = append(w.functions, t)
 	}
 	w.imported = len(w.imports)
+	out := append(appendU32(nil, uint32(n)+1), r.b[rest:]...)
+	out = appendName(appendName(out, RefillModule), RefillName)
+	return appendU32(append(out, 0), uint32(len(w.types)))
 }
 
 func (w *rewriter) functionSection(r *reader) {
@@ -292,17 +305,23 @@ func (w *rewriter) memory(r *reader) []byte {
 func (w *rewriter) global(r *reader) []byte {
 	w.globals = w.atMost(r, "globals", w.limits.Globals)
 	w.counter = uint32(w.globals)
-	out := append(appendU32(nil, uint32(w.globals)+1), r.b[r.at:]...)
+	out := appendU32(nil, uint32(w.globals)+1)
+	for range w.globals {
+		out = append(out, r.byte(), r.byte())
+		out = w.constant(out, r)
+	}
 	return append(out, typeI64, 1, opI64Const, 0, opEnd)
 }
 
 func (w *rewriter) export(r *reader) []byte {
 	n := w.atMost(r, "exports", w.limits.Functions)
-	rest := r.at
+	added := uint32(1)
+	if w.start != nil {
+		added = 2
+	}
+	out := appendU32(nil, uint32(n)+added)
 	for range n {
-		name := r.name()
-		r.byte()
-		r.u32()
+		name, kind, index := r.name(), r.byte(), r.u32()
 		if name == Counter || strings.HasPrefix(name, prefix) {
 			r.fail(fmt.Errorf("an export has the name %q, which is the host's", name))
 		}
@@ -310,19 +329,18 @@ func (w *rewriter) export(r *reader) []byte {
 			return nil
 		}
 		w.exports = append(w.exports, name)
+		if kind == 0 {
+			index = w.moved(index)
+		}
+		out = appendU32(append(appendName(out, name), kind), index)
 	}
 	if r.at != len(r.b) {
 		r.fail(errors.New("bytes follow the last export"))
 		return nil
 	}
-	added := uint32(1)
-	if w.start != nil {
-		added = 2
-	}
-	out := append(appendU32(nil, uint32(n)+added), r.b[rest:]...)
 	out = appendU32(append(appendName(out, Counter), 3), w.counter)
 	if w.start != nil {
-		out = appendU32(append(appendName(out, Start), 0), *w.start)
+		out = appendU32(append(appendName(out, Start), 0), w.moved(*w.start))
 	}
 	return out
 }

@@ -12,8 +12,9 @@ type Module struct {
 	Globals  int // mutable i64, zero
 	Exports  []Export
 	Start    *int
-	Elements int // segments that are empty and passive
-	Data     int // the same
+	Elements int    // segments that are empty and passive
+	Segment  []byte // one more of elements, as it is encoded
+	Data     int    // the same
 	Tail     []byte
 }
 
@@ -156,7 +157,11 @@ func (m Module) Bytes() []byte {
 		body := U(*m.Start)
 		out = Cat(out, 8, U(len(body)), body)
 	}
-	section(9, m.Elements, elements)
+	segments := m.Elements
+	if m.Segment != nil {
+		segments, elements = segments+1, append(elements, m.Segment...)
+	}
+	section(9, segments, elements)
 	if m.Data > 0 {
 		body := U(m.Data)
 		out = Cat(out, 12, U(len(body)), body)
