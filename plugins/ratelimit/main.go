@@ -1,13 +1,14 @@
 // Command ratelimit is a policy: token buckets by key, project, address or for all.
 //
-// A bucket is one number in kv, the time at which it will be full again (the form
-// of the token bucket that is called GCRA): nothing has to run to fill it, and it
+// A bucket is a time in kv, that at which it will be full again (the form of the token
+// bucket that is called GCRA), and the latest that was seen: nothing has to run to fill it, and it
 // is exact across guests and restarts, because it is swapped in one step.
 package main
 
 import (
 	"errors"
 	"strconv"
+	"strings"
 
 	plugin "github.com/eiderdb/eider/sdk/go"
 )
@@ -101,7 +102,7 @@ func (r *rule) bucket(e *plugin.Event) (string, bool) {
 	who := ""
 	switch r.by {
 	case "key":
-		who = e.Actor.Type + "/" + e.Actor.ID
+		who = owner(e.Actor)
 	case "project":
 		if e.Project == nil {
 			return "", false
@@ -113,14 +114,25 @@ func (r *rule) bucket(e *plugin.Event) (string, bool) {
 	return r.name + "/" + who, true
 }
 
+// owner returns whose key it is: a signed URL is its key's, however many there are.
+func owner(a plugin.Actor) string {
+	switch {
+	case a.Type != "signed_url":
+		return a.Type + "/" + a.ID
+	case a.ID == "":
+		return "root/"
+	}
+	return "key/" + a.ID
+}
+
 // take takes a token, or says when there will be one.
-func (r *rule) take(bucket string, now int64) plugin.Decision {
+func (r *rule) take(bucket string, at int64) plugin.Decision {
 	for range tries {
 		old, err := plugin.KVGet(bucket)
 		if err != nil && err != plugin.ErrNotFound {
 			return plugin.Deny("the rate cannot be counted: " + err.Error())
 		}
-		full, _ := strconv.ParseInt(string(old), 10, 64)
+		full, now := parse(string(old), at)
 		full = max(full, now) + r.interval
 		if wait := full - now - r.burst*r.interval; wait > 0 {
 			return plugin.DenyRate("more than "+r.rate, (wait+999)/1000)
@@ -129,7 +141,7 @@ func (r *rule) take(bucket string, now int64) plugin.Decision {
 			old = nil // there must still be none
 		}
 		life := (full-now)/1000 + 1
-		swapped, err := plugin.KVSwap(bucket, old, strconv.AppendInt(nil, full, 10), life)
+		swapped, err := plugin.KVSwap(bucket, old, []byte(strconv.FormatInt(full, 10)+" "+strconv.FormatInt(now, 10)), life)
 		if err != nil {
 			return plugin.Deny("the rate cannot be counted: " + err.Error())
 		}
@@ -138,6 +150,16 @@ func (r *rule) take(bucket string, now int64) plugin.Decision {
 		}
 	}
 	return plugin.DenyRate("more calls than can be counted", 1000)
+}
+
+// parse reads a bucket: when it will be full, and what time it is. Calls overtake each
+// other: one that began before another and is asked about after it does not turn the
+// clock back, or it would find fewer tokens than there are.
+func parse(bucket string, at int64) (full, now int64) {
+	first, latest, _ := strings.Cut(bucket, " ")
+	full, _ = strconv.ParseInt(first, 10, 64)
+	now, _ = strconv.ParseInt(latest, 10, 64)
+	return full, max(now, at)
 }
 
 func matches(globs []string, name string) bool {
