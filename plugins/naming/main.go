@@ -15,8 +15,14 @@ func main() {}
 
 // rule is what names of one kind must look like, and must not.
 type rule struct {
-	pattern, forbid *regexp.Regexp
+	pattern, forbid *expression
 	message         string
+}
+
+// expression is one as the operator wrote it, and as it is held against whole names.
+type expression struct {
+	text string
+	re   *regexp.Regexp
 }
 
 type naming map[string]*rule
@@ -56,15 +62,16 @@ func configure(c plugin.JSON) (func(*plugin.Event) plugin.Decision, error) {
 }
 
 // compile anchors an expression: it is held against the whole name.
-func compile(kind string, text plugin.JSON) (*regexp.Regexp, error) {
-	if !text.Exists() {
+func compile(kind string, given plugin.JSON) (*expression, error) {
+	if !given.Exists() {
 		return nil, nil
 	}
+	text := given.String()
 	// First alone, so that "a)|(b" does not become an expression by what is put around it.
-	if _, err := regexp.Compile(text.String()); err != nil {
+	if _, err := regexp.Compile(text); err != nil {
 		return nil, errors.New(kind + ": " + err.Error())
 	}
-	return regexp.MustCompile(`^(?:` + text.String() + `)$`), nil
+	return &expression{text, regexp.MustCompile(`^(?:` + text + `)$`)}, nil
 }
 
 func (n naming) decide(e *plugin.Event) plugin.Decision {
@@ -99,13 +106,13 @@ func (n naming) hold(kind, name string) plugin.Decision {
 	}
 	text := r.message
 	switch {
-	case r.pattern != nil && !r.pattern.MatchString(name):
+	case r.pattern != nil && !r.pattern.re.MatchString(name):
 		if text == "" {
-			text = "it must match " + r.pattern.String()
+			text = "it must match " + r.pattern.text
 		}
-	case r.forbid != nil && r.forbid.MatchString(name):
+	case r.forbid != nil && r.forbid.re.MatchString(name):
 		if text == "" {
-			text = "it must not match " + r.forbid.String()
+			text = "it must not match " + r.forbid.text
 		}
 	default:
 		return plugin.Allow()
