@@ -14,7 +14,7 @@ import (
 var errBroken = errors.New("the log is broken")
 
 func auditCommand(f *flags) *cobra.Command {
-	c := &cobra.Command{Use: "audit", Short: "The log of operations"}
+	c := group("audit", "The log of operations")
 	var from, to int64
 	var asJSON, archive bool
 	verify := &cobra.Command{
@@ -60,7 +60,7 @@ func printVerification(c *cobra.Command, v audit.Verification, asJSON bool) erro
 }
 
 func keyCommand(f *flags) *cobra.Command {
-	c := &cobra.Command{Use: "key", Short: "API keys"}
+	c := group("key", "API keys")
 	var root bool
 	create := &cobra.Command{
 		Use: "create", Short: "Replace the root key (--root); other keys are made over the API", Args: cobra.NoArgs,

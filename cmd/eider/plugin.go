@@ -19,7 +19,7 @@ import (
 // pluginCommand is for those who write plugins. None of its commands but skip and
 // `test --replay` needs a data folder, and none but `toolchains --install` a network.
 func pluginCommand(f *flags) *cobra.Command {
-	c := &cobra.Command{Use: "plugin", Short: "Write, build and test plugins"}
+	c := group("plugin", "Write, build and test plugins")
 	c.AddCommand(pluginInit(), pluginBuild(), pluginTest(f), pluginBench(), pluginInspect(), pluginKeygen(), pluginSign(), pluginVerify(),
 		pluginList(), pluginToolchains(), pluginSkip(f))
 	return c

@@ -100,6 +100,9 @@ func pluginBench() *cobra.Command {
 	c := &cobra.Command{
 		Use: "bench [DIR]", Short: "Ask a policy about the first of its cases, again and again", Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
+			if calls < 1 {
+				return errors.New("--calls has to be above 0")
+			}
 			dir := folder(args)
 			text, err := os.ReadFile(cases.Source(dir))
 			if err != nil {
@@ -128,7 +131,7 @@ func pluginBench() *cobra.Command {
 			}
 			session := p.Session()
 			defer session.End()
-			return benchmark(c, session, e, max(1, calls))
+			return benchmark(c, session, e, calls)
 		},
 	}
 	c.Flags().IntVar(&calls, "calls", 10_000, "how often")

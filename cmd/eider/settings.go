@@ -8,7 +8,7 @@ import (
 )
 
 func configCommand(f *flags) *cobra.Command {
-	c := &cobra.Command{Use: "config", Short: "Show and check settings, without a data folder"}
+	c := group("config", "Show and check settings, without a data folder")
 	c.AddCommand(
 		&cobra.Command{
 			Use: "print", Short: "Print every setting with its value and where it came from", Args: cobra.NoArgs,
