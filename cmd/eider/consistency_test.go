@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/eiderdb/eider"
@@ -97,4 +99,38 @@ func TestCheckNamesCallsThatCannotBeSettled(t *testing.T) {
 		t.Errorf("GET /health answered %s", health.Body)
 	}
 	project(t, s, "p") // one that is stuck keeps nobody else waiting
+}
+
+// Rows, folders and databases are read one after the other: what operations change
+// meanwhile is no finding, however deep the check.
+func TestCheckFindsNothingInWhatOperationsAreChanging(t *testing.T) {
+	t.Parallel()
+	s := start(t, nil)
+	key := project(t, s, "busy")
+	var all sync.WaitGroup
+	done := make(chan struct{})
+	for i := range 3 {
+		all.Go(func() {
+			for n := 0; ; n++ {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				id := fmt.Sprintf("p%d-%d", i, n)
+				s.Want(201, s.Root, "POST /projects", `{"id":"`+id+`"}`)
+				s.Want(201, s.Root, "POST /projects/"+id+"/files?name=x", "bytes", raw)
+				bucket := fmt.Sprintf("b%d_%d", i, n)
+				s.Want(201, key, "POST /projects/busy/buckets", `{"name":"`+bucket+`"}`)
+				s.Want(201, key, "POST /projects/busy/buckets/"+bucket+"/tables", `{"name":"t","columns":[{"name":"x","type":"INTEGER"}]}`)
+				s.Want(204, s.Root, "DELETE /projects/"+id+"?purge=true", "")
+			}
+		})
+	}
+	for range 12 {
+		wantFindings(t, s.Want(200, s.Root, "GET /health/consistency?deep=true", ""))
+	}
+	close(done)
+	all.Wait()
+	wantFindings(t, s.Want(200, s.Root, "GET /health/consistency?deep=true", ""))
 }

@@ -125,5 +125,11 @@ func (tx *Tx) Release(call string) {
 	l.claims = append(l.claims, claimChange{call: call, release: true})
 }
 
+// Claimed reports whether an unfinished call holds the resource now. Whatever a call
+// that held it before has changed is in the tables by then.
+func (s *Store) Claimed(resource string) bool {
+	return s.claims.blocks("", Claim{Resource: resource, Exclusive: true}, nil)
+}
+
 // Reclaim takes the claims of an unfinished call again, at start.
 func (s *Store) Reclaim(call string, held []Claim) { s.claims.take(call, held) }

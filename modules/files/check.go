@@ -39,16 +39,26 @@ func (f *Files) check(ctx context.Context, s check.Scope, tell func(check.Findin
 	return f.findMiscounted(ctx, owners, tell)
 }
 
-// owners returns the projects that have their files, by uid: those of a project
-// that is purged go later than its bytes.
+// owners returns the projects that have their files, by uid: those of a
+// project that is purged go later than its bytes.
 func (f *Files) owners() map[string]eider.Project {
 	all := map[string]eider.Project{}
 	for p := range f.projects.Projects {
-		if p.Status == eider.ProjectActive || p.Status == eider.ProjectLocked || p.Status == eider.ProjectDeleted {
+		if keepsFiles(p) {
 			all[p.UID] = p
 		}
 	}
 	return all
+}
+
+func keepsFiles(p eider.Project) bool {
+	return p.Status == eider.ProjectActive || p.Status == eider.ProjectLocked || p.Status == eider.ProjectDeleted
+}
+
+// owns reports whether the project has its files now.
+func (f *Files) owns(id, uid string) bool {
+	p, ok := f.projects.Project(id)
+	return ok && p.UID == uid && keepsFiles(p)
 }
 
 // seen is a row as a check reads it, with what is known of its bytes.
@@ -92,8 +102,8 @@ func (f *Files) findRows(ctx context.Context, s check.Scope, owners map[string]e
 		for _, one := range page {
 			after = one.ID
 			delete(stray, one.key())
-			if owner, ok := owners[one.ProjectUID]; ok {
-				if err := f.findBytes(ctx, s, owner, one, checks, tell); err != nil {
+			if _, ok := owners[one.ProjectUID]; ok {
+				if err := f.findBytes(ctx, s, one, checks, tell); err != nil {
 					return err
 				}
 			}
@@ -117,11 +127,10 @@ func (f *Files) findUploads(ctx context.Context, s check.Scope, owners map[strin
 		return true
 	})
 	for _, one := range whole {
-		owner, ok := owners[one.ProjectUID]
-		if !ok {
+		if _, ok := owners[one.ProjectUID]; !ok {
 			continue
 		}
-		if err := f.findBytes(ctx, s, owner, seen{row: one, intact: true}, nil, tell); err != nil {
+		if err := f.findBytes(ctx, s, seen{row: one, intact: true}, nil, tell); err != nil {
 			return err
 		}
 	}
@@ -130,48 +139,65 @@ func (f *Files) findUploads(ctx context.Context, s check.Scope, owners map[strin
 
 // findBytes looks for the bytes of a file or an upload, and reads them where the check
 // is deep.
-func (f *Files) findBytes(ctx context.Context, s check.Scope, owner eider.Project, one seen, checks *checks, tell func(check.Finding)) error {
+func (f *Files) findBytes(ctx context.Context, s check.Scope, one seen, checks *checks, tell func(check.Finding)) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	size, err := f.blobs.Size(one.key())
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		if f.hasRow(ctx, one.row) {
-			tell(f.damaged(owner, one.row, check.MissingFile, "the register has the file, and its bytes are not in their place"))
+	found, err := check.Confirm(ctx, func() (struct{}, bool) { return struct{}{}, f.quiet(one.row) }, func() (*check.Finding, error) {
+		wrong, err := f.lookAt(one.row)
+		if wrong == nil || err != nil || !f.stands(ctx, one.row) {
+			return nil, err
 		}
-		return nil
-	case err != nil:
+		return wrong, nil
+	})
+	if found != nil {
+		tell(*found)
+	}
+	if found != nil || err != nil {
 		return err
-	case size != one.SizeBytes:
-		if f.hasRow(ctx, one.row) {
-			tell(f.damaged(owner, one.row, check.SizeDrift, fmt.Sprintf("the file has %d bytes, the register says %d", size, one.SizeBytes)))
-		}
-		return nil
 	}
 	if s.Deep {
-		intact, err := f.intact(ctx, one.row, s.Pace)
-		if err != nil {
+		if one.intact, err = f.intact(ctx, one.row, s.Pace); err != nil {
 			return err
 		}
-		one.intact = intact
 		if checks != nil {
 			checks.add(one)
 		}
 	}
-	if !one.intact && f.hasRow(ctx, one.row) {
-		tell(f.damaged(owner, one.row, check.ChecksumMismatch, "the file's bytes are not those that were registered"))
+	if !one.intact && f.quiet(one.row) && f.stands(ctx, one.row) { // bytes never change: once is enough
+		tell(*f.damaged(one.row, check.ChecksumMismatch, "the file's bytes are not those that were registered"))
 	}
 	return nil
 }
 
-// hasRow reports whether the file is registered, or the upload complete, now, and no
-// call is about to change that.
-func (f *Files) hasRow(ctx context.Context, r row) bool {
-	for _, open := range f.audit.Unfinished() { // before the row: a call that ends meanwhile has changed it
+// lookAt compares the row with what is in its place.
+func (f *Files) lookAt(r row) (*check.Finding, error) {
+	size, err := f.blobs.Size(r.key())
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return f.damaged(r, check.MissingFile, "the register has the file, and its bytes are not in their place"), nil
+	case err == nil && size != r.SizeBytes:
+		return f.damaged(r, check.SizeDrift, fmt.Sprintf("the file has %d bytes, the register says %d", size, r.SizeBytes)), nil
+	}
+	return nil, err
+}
+
+// quiet reports whether no call is about to change the file. Whoever did before has
+// changed its row by then.
+func (f *Files) quiet(r row) bool {
+	for _, open := range f.audit.Unfinished() {
 		if strings.Contains(open.Details, r.Blob) {
 			return false
 		}
+	}
+	return true
+}
+
+// stands reports whether the file is registered, or the upload complete, and its
+// project has files still: the rows of one that was purged go later than their bytes.
+func (f *Files) stands(ctx context.Context, r row) bool {
+	if !f.owns(r.ProjectID, r.ProjectUID) {
+		return false
 	}
 	view := f.pipeline.Store.View()
 	now, err := f.rows.Get(ctx, view, r.ID)
@@ -185,12 +211,12 @@ func (f *Files) hasRow(ctx context.Context, r row) bool {
 	return err == nil && now.Blob == r.Blob
 }
 
-func (f *Files) damaged(owner eider.Project, r row, kind check.Kind, detail string) check.Finding {
-	return check.Finding{
-		Kind: kind, Severity: check.Error, Resource: "file:" + r.ID, Detail: detail + fmt.Sprintf(" (project %s)", owner.ID),
+func (f *Files) damaged(r row, kind check.Kind, detail string) *check.Finding {
+	return &check.Finding{
+		Kind: kind, Severity: check.Error, Resource: "file:" + r.ID, Detail: detail + fmt.Sprintf(" (project %s)", r.ProjectID),
 		Repair: "put the bytes back from a backup; a repair takes the file out of the register and keeps what is left of it in lost+found",
 		Fix: func(ctx context.Context) error {
-			_, err := f.dropOp.Do(ctx, f.pipeline, repairer, owner.ID, damagedFile{r.ID, kind})
+			_, err := f.dropOp.Do(ctx, f.pipeline, repairer, r.ProjectID, damagedFile{r.ID, kind})
 			return err
 		},
 	}
@@ -255,7 +281,8 @@ func (f *Files) findMiscounted(ctx context.Context, owners map[string]eider.Proj
 		if err := rows.Scan(&uid, &said.Files, &said.Bytes, &counted.Files, &counted.Bytes); err != nil {
 			return err
 		}
-		if owner, ok := owners[uid]; ok {
+		// A purge forgets usage at once and rows later: it may have come since.
+		if owner, ok := owners[uid]; ok && f.owns(owner.ID, uid) {
 			tell(f.miscounted(owner, said, counted))
 		}
 	}

@@ -8,10 +8,12 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/eiderdb/eider"
 	"github.com/eiderdb/eider/core/check"
 	"github.com/eiderdb/eider/core/metadata"
+	"github.com/eiderdb/eider/core/operation"
 	"github.com/eiderdb/eider/core/projectdb"
 	"github.com/eiderdb/eider/core/projectdb/wire"
 	"github.com/eiderdb/eider/core/projectdb/worker"
@@ -54,7 +56,7 @@ func (p *Projects) find(ctx context.Context, s check.Scope, tell func(check.Find
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := p.findProject(project, tell); err != nil {
+		if err := p.confirm(ctx, project.UID, p.lookAt, tell); err != nil {
 			return err
 		}
 	}
@@ -70,12 +72,34 @@ func keepsDatabase(p eider.Project) bool {
 	return p.Status == eider.ProjectActive || p.Status == eider.ProjectLocked || p.Status == eider.ProjectDeleted
 }
 
-// still reports whether the project is as it was when it was looked at, and nobody
-// changes it now.
-func (p *Projects) still(before eider.Project) bool {
-	now, err := p.rows.Get(context.Background(), p.pipeline.Store.View(), before.UID)
-	return err == nil && now.Status == before.Status && now.SizeBytes == before.SizeBytes &&
-		now.TableCount == before.TableCount && now.BucketCount == before.BucketCount
+// moment is what operations change of a project, to see that none did.
+type moment struct {
+	status                eider.ProjectStatus
+	size, tables, buckets int64
+	updated, measured     time.Time
+}
+
+// confirm tells what look finds wrong with a project as it is now, unless that is an
+// operation under way.
+func (p *Projects) confirm(ctx context.Context, uid string, look func(eider.Project) (*check.Finding, error), tell func(check.Finding)) error {
+	now := func() (row, bool) {
+		r, err := p.rows.Get(ctx, p.pipeline.Store.View(), uid)
+		return r, err == nil && keepsDatabase(r.Project)
+	}
+	found, err := check.Confirm(ctx, func() (moment, bool) {
+		free := !p.pipeline.Store.Claimed(operation.ProjectResource(uid)) // before the row: who lets go has changed it
+		r, _ := now()
+		return moment{r.Status, r.SizeBytes, r.TableCount, r.BucketCount, r.UpdatedAt, r.measured}, free
+	}, func() (*check.Finding, error) {
+		if r, kept := now(); kept {
+			return look(r.Project)
+		}
+		return nil, nil
+	})
+	if found != nil {
+		tell(*found)
+	}
+	return err
 }
 
 func (p *Projects) tellOrphan(folder string, tell func(check.Finding)) {
@@ -93,28 +117,19 @@ func (p *Projects) tellOrphan(folder string, tell func(check.Finding)) {
 	})
 }
 
-func (p *Projects) findProject(project eider.Project, tell func(check.Finding)) error {
-	if !keepsDatabase(project) {
-		return nil
-	}
+func (p *Projects) lookAt(project eider.Project) (*check.Finding, error) {
 	_, err := os.Stat(p.folders.path(project.DBPath))
 	if errors.Is(err, fs.ErrNotExist) {
-		if p.still(project) {
-			tell(p.missing(project))
-		}
-		return nil
+		return p.missing(project), nil
 	}
 	if err != nil {
-		return fmt.Errorf("look for the database of project %s: %w", project.ID, errors.Unwrap(err))
+		return nil, fmt.Errorf("look for the database of project %s: %w", project.ID, errors.Unwrap(err))
 	}
 	size, err := p.folders.databaseSize(project.DBPath)
-	if err != nil {
-		return err
+	if err != nil || !far(size, project.SizeBytes) {
+		return nil, err
 	}
-	if far(size, project.SizeBytes) && p.still(project) {
-		tell(p.drifted(project, check.SizeDrift, fmt.Sprintf("the database has %d bytes, the register says %d", size, project.SizeBytes)))
-	}
-	return nil
+	return p.drifted(project, check.SizeDrift, fmt.Sprintf("the database has %d bytes, the register says %d", size, project.SizeBytes)), nil
 }
 
 // far reports whether two sizes differ by more than folding a log explains.
@@ -123,8 +138,8 @@ func far(a, b int64) bool {
 	return more-less > sizeSlack && less < more/2
 }
 
-func (p *Projects) missing(project eider.Project) check.Finding {
-	return check.Finding{
+func (p *Projects) missing(project eider.Project) *check.Finding {
+	return &check.Finding{
 		Kind: check.MissingDatabase, Severity: check.Error, Resource: "project:" + project.ID,
 		Detail: "the register has the project, and its database is not in its place",
 		Repair: "put the project's folder back from a backup; a repair puts an empty database in its place and locks the project",
@@ -135,8 +150,8 @@ func (p *Projects) missing(project eider.Project) check.Finding {
 	}
 }
 
-func (p *Projects) drifted(project eider.Project, kind check.Kind, detail string) check.Finding {
-	return check.Finding{
+func (p *Projects) drifted(project eider.Project, kind check.Kind, detail string) *check.Finding {
+	return &check.Finding{
 		Kind: kind, Severity: check.Warning, Resource: "project:" + project.ID, Detail: detail,
 		Repair: "measure the database again",
 		Fix: func(ctx context.Context) error {
@@ -154,7 +169,8 @@ func (p *Projects) findDeep(ctx context.Context, all []eider.Project, tell func(
 	for range openAtATime {
 		wg.Go(func() {
 			for project := range work {
-				p.findInside(ctx, project, tell)
+				look := func(now eider.Project) (*check.Finding, error) { return p.lookInside(ctx, now), nil }
+				_ = p.confirm(ctx, project.UID, look, tell) // it ends with ctx, which is asked below
 			}
 		})
 	}
@@ -169,34 +185,37 @@ func (p *Projects) findDeep(ctx context.Context, all []eider.Project, tell func(
 	return ctx.Err()
 }
 
-func (p *Projects) findInside(ctx context.Context, project eider.Project, tell func(check.Finding)) {
+func (p *Projects) lookInside(ctx context.Context, project eider.Project) *check.Finding {
 	var m worker.Measured
 	err := p.databases.Do(ctx, projectdb.Of(project).Patiently(), measureRequest, &m)
 	switch {
-	case ctx.Err() != nil || !p.still(project):
-		return
+	case ctx.Err() != nil:
+		return nil
 	case err != nil:
+		if there, err := p.folders.exists(project.DBPath); err == nil && !there {
+			return nil // missing is another finding
+		}
 		p.log.Error("a database cannot be opened", "project", project.ID, "error", err)
-		tell(check.Finding{
+		return &check.Finding{
 			Kind: check.ChecksumMismatch, Severity: check.Error, Resource: "project:" + project.ID,
 			Detail: "the project's database is there and cannot be opened; the log says why",
 			Repair: "put the project's folder back from a backup, or purge the project",
-		})
-		return
+		}
 	}
 	held, err := p.usage.Of(ctx, p.pipeline.Store.View(), project.UID)
 	if err != nil {
 		p.log.Error("the usage of a project cannot be read", "project", project.ID, "error", err)
-		return
+		return nil
 	}
 	counted := fmt.Sprintf("%d tables in %d buckets", m.Tables, m.Buckets)
 	said := fmt.Sprintf("%d tables in %d buckets", project.TableCount, project.BucketCount)
 	if held.Tables != project.TableCount {
 		said += fmt.Sprintf(", and %d tables as usage", held.Tables)
 	}
-	if counted != said {
-		tell(p.drifted(project, check.CounterDrift, "the database holds "+counted+", the register says "+said))
+	if counted == said {
+		return nil
 	}
+	return p.drifted(project, check.CounterDrift, "the database holds "+counted+", the register says "+said)
 }
 
 var measureRequest = wire.Request{Op: "measure", Args: []byte("{}")}
