@@ -161,6 +161,9 @@ func (p *Plugin) deliver(ctx context.Context, v *version, b *batch) (Receipt, er
 	}
 	r, used, sound, err := g.deliver(ctx, b)
 	v.pool.takeBack(g, "", sound, err)
+	if errors.Is(err, errGone) {
+		return Receipt{}, ctx.Err() // the server stops, and the batch comes again
+	}
 	outcome, failed := "ok", err
 	if r.Retry {
 		outcome, failed = "retry", fmt.Errorf("it wants the batch again: %s", r.Reason)

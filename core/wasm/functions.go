@@ -232,7 +232,7 @@ func (g *guest) httpRequest(args []uint64) int64 {
 	if g.requests++; g.requests > maxRequests {
 		return codeLimit
 	}
-	ctx, cancel := context.WithDeadline(g.running, g.deadline)
+	ctx, cancel := context.WithDeadline(g.running, g.begun.Add(g.within))
 	defer cancel()
 	answer, code := g.v.sender.send(ctx, g.flat, g.text(args[0], args[1]))
 	g.kept = answer

@@ -53,7 +53,8 @@ type guest struct {
 	// Of the call that runs.
 	turn     chan struct{} // of its caller, nil where that one waits for nobody
 	running  context.Context
-	deadline time.Time
+	begun    time.Time
+	within   time.Duration // for what the host does for it
 	kvCalls  int
 	reads    int
 	requests int
@@ -230,7 +231,7 @@ func (g *guest) configure() error {
 
 // begin opens a call: fuel is set anew, and what is counted for each call.
 func (g *guest) begin(ctx context.Context, fuel int64, within time.Duration) {
-	g.running, g.deadline = ctx, time.Now().Add(within)
+	g.running, g.begun, g.within = ctx, time.Now(), within
 	g.kvCalls, g.reads, g.requests, g.kept = 0, 0, 0, nil
 	g.fuel.fill(fuel)
 }
