@@ -35,6 +35,13 @@ func terminal(t *testing.T) (person, process *os.File) {
 // stops it, and returns its log.
 func firstStart(t *testing.T, dir string, stderr *os.File) string {
 	t.Helper()
+	return stoppedOnce(t, dir, stderr, nil, "the server serves", func(log string) bool { return strings.Contains(log, "eider serves") })
+}
+
+// stoppedOnce starts a server, tells it to stop once ok holds of its log or whatever else,
+// waits for its end, and returns the log.
+func stoppedOnce(t *testing.T, dir string, stderr *os.File, environ []string, what string, ok func(log string) bool) string {
+	t.Helper()
 	exe, err := os.Executable()
 	mustDo(t, err)
 	log, err := os.Create(filepath.Join(t.TempDir(), "log"))
@@ -43,6 +50,7 @@ func firstStart(t *testing.T, dir string, stderr *os.File) string {
 	c := exec.Command(exe, "serve", "--data-dir", dir, "--listen", "127.0.0.1:0")
 	c.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "EIDER_") })
 	c.Env = append(c.Env, "EIDER_TEST_AS_COMMAND=1", "EIDER_STORAGE_MIN_FREE=1MiB", "EIDER_STORAGE_BALLAST=0")
+	c.Env = append(c.Env, environ...)
 	c.Stdout, c.Stderr = log, stderr
 	mustDo(t, c.Start())
 	defer c.Process.Kill()
@@ -51,7 +59,7 @@ func firstStart(t *testing.T, dir string, stderr *os.File) string {
 		mustDo(t, err)
 		return string(text)
 	}
-	apptest.Eventually(t, "the server serves", func() bool { return strings.Contains(said(), "eider serves") })
+	apptest.Eventually(t, what, func() bool { return ok(said()) })
 	mustDo(t, c.Process.Signal(syscall.SIGTERM))
 	mustDo(t, c.Wait())
 	return said()

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"io"
 	"os"
@@ -27,7 +28,7 @@ func serveCommand(f *flags) *cobra.Command {
 				return err
 			}
 			if err := a.Open(c.Context()); err != nil {
-				return err
+				return unlessTold(c.Context(), err)
 			}
 			defer func() { err = errors.Join(err, a.Close()) }()
 			if err := a.Listen(); err != nil {
@@ -35,9 +36,18 @@ func serveCommand(f *flags) *cobra.Command {
 			}
 			a.Start()
 			if err := a.OpenWorkers(c.Context()); err != nil {
-				return err
+				return unlessTold(c.Context(), err)
 			}
 			return a.Serve(c.Context())
 		},
 	}
+}
+
+// unlessTold returns why a server did not come to serve, nil where it was told to stop
+// before it could: that is no failure.
+func unlessTold(ctx context.Context, err error) error {
+	if ctx.Err() != nil && (errors.Is(err, ctx.Err()) || errors.Is(err, context.Cause(ctx))) {
+		return nil
+	}
+	return err
 }

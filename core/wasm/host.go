@@ -83,14 +83,23 @@ func New(o Options, items []Item) (*Host, error) {
 func ParseKeys(texts []string) ([]ed25519.PublicKey, error) { return parseKeys(texts) }
 
 // Start loads the plugins and says which policies there are. One that cannot be
-// loaded keeps nobody else down: it cannot decide, and that is all.
+// loaded keeps nobody else down: it cannot decide, and that is all. If ctx ends, it
+// returns at once, and what a load is at, such as a guest that spends the fuel of its
+// start, is left behind: nothing of it comes into effect once the host is closed.
 func (h *Host) Start(ctx context.Context) error {
 	for _, p := range h.plugins {
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("load the plugins: %w", err)
 		}
-		if err := p.Load(ctx); err != nil {
-			h.Log.Error("a plugin could not be loaded", "plugin", p.Name(), "error", err)
+		loaded := make(chan error, 1)
+		go func() { loaded <- p.Load(ctx) }()
+		select {
+		case err := <-loaded:
+			if err != nil && ctx.Err() == nil {
+				h.Log.Error("a plugin could not be loaded", "plugin", p.Name(), "error", err)
+			}
+		case <-ctx.Done():
+			return fmt.Errorf("load plugin %s: %w", p.Name(), ctx.Err())
 		}
 	}
 	return h.refresh()
@@ -148,13 +157,15 @@ func (h *Host) Healthy() bool {
 	return true
 }
 
-// Close lets go of everything. Calls that run end first.
+// Close lets go of everything. Calls that run end first. The cache is not closed: that
+// frees nothing which the collector would not, and wazero panics where a load that was
+// left behind compiles after it.
 func (h *Host) Close(ctx context.Context) error {
 	var failed []error
 	for _, p := range h.plugins {
 		failed = append(failed, p.close(ctx))
 	}
-	return errors.Join(append(failed, h.cache.Close(ctx))...)
+	return errors.Join(failed...)
 }
 
 // read answers a question of metadata_read.

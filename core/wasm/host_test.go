@@ -21,19 +21,11 @@ func host(t testing.TB, items ...wasm.Item) (*wasm.Host, *policy.Chain) {
 
 func hostWith(t testing.TB, set func(*wasm.Options), items ...wasm.Item) (*wasm.Host, *policy.Chain) {
 	t.Helper()
-	tel := telemetry.Discard()
 	chain, err := policy.NewChain(nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := wasm.Options{
-		Dir: t.TempDir(), Cache: w.Cache(t), Log: slog.New(slog.DiscardHandler), Tracer: tel.Tracer, Meter: tel.Meter, KV: wasm.NewKV(), Chain: chain,
-	}
-	set(&o)
-	h, err := wasm.New(o, items)
-	if err != nil {
-		t.Fatal(err)
-	}
+	h := newHost(t, set, chain, items...)
 	if err := h.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -43,6 +35,21 @@ func hostWith(t testing.TB, set func(*wasm.Options), items ...wasm.Item) (*wasm.
 		}
 	})
 	return h, chain
+}
+
+// newHost returns a host that is neither started nor closed.
+func newHost(t testing.TB, set func(*wasm.Options), chain *policy.Chain, items ...wasm.Item) *wasm.Host {
+	t.Helper()
+	tel := telemetry.Discard()
+	o := wasm.Options{
+		Dir: t.TempDir(), Cache: w.Cache(t), Log: slog.New(slog.DiscardHandler), Tracer: tel.Tracer, Meter: tel.Meter, KV: wasm.NewKV(), Chain: chain,
+	}
+	set(&o)
+	h, err := wasm.New(o, items)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
 }
 
 func question() *policy.Question { return &policy.Question{Operation: "create_project"} }

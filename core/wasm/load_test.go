@@ -2,6 +2,7 @@ package wasm_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io/fs"
 	"log/slog"
@@ -33,32 +34,14 @@ func finishes(t *testing.T, what string, do func()) {
 // While a plugin is loaded, however long that takes, it and the others answer, are
 // shown and change their modes. Another load of it waits.
 func TestNothingWaitsForALoad(t *testing.T) {
-	hold := make(chan chan struct{}, 1) // of whoever reads next
-	reading := make(chan struct{})
 	module := w.Policy(nil, nil)
-	h, chain := hostWith(t, func(o *wasm.Options) {
-		o.Builtin = func(name string) ([]byte, error) {
-			select {
-			case until := <-hold:
-				close(reading)
-				<-until
-			default:
-			}
-			switch filepath.Base(name) {
-			case "plugin.yaml":
-				return []byte(w.Manifest), nil
-			case "guest.wasm":
-				return module, nil
-			}
-			return nil, fs.ErrNotExist
-		}
-	}, wasm.Item{Name: "slow", Path: "builtin:slow", Guests: 1}, wasm.Item{Name: "other", Path: w.Folder(t, module, w.Manifest), Guests: 1})
+	held := w.NewHeld(module)
+	h, chain := hostWith(t, func(o *wasm.Options) { o.Builtin = held.Read }, wasm.Item{Name: "slow", Path: "builtin:slow", Guests: 1}, wasm.Item{Name: "other", Path: w.Folder(t, module, w.Manifest), Guests: 1})
 	slow, other := h.Plugin("slow"), h.Plugin("other")
-	until := make(chan struct{})
-	hold <- until
+	release := held.Hold()
 	loaded := make(chan error, 2)
 	go func() { loaded <- slow.Reload(t.Context()) }()
-	<-reading
+	<-held.Reading
 	go func() { loaded <- slow.Reload(t.Context()) }()
 	finishes(t, "the mode of another", func() { other.SetMode(policy.DryRun) })
 	finishes(t, "its own mode", func() { slow.SetMode(policy.Warn) })
@@ -83,12 +66,40 @@ func TestNothingWaitsForALoad(t *testing.T) {
 		t.Errorf("a load does not wait for the one before: %v", err)
 	default:
 	}
-	close(until)
+	release()
 	if err := errors.Join(<-loaded, <-loaded); err != nil {
 		t.Error(err)
 	}
 	if slow.Mode() != policy.Warn || chain.Len() != 2 {
 		t.Errorf("when it is loaded, its mode is %s, and %d are asked", slow.Mode(), chain.Len())
+	}
+}
+
+// A server that is told to stop while it loads a plugin waits for nothing: what the load
+// is at is left behind, and comes to nothing.
+func TestNoStopWaitsForALoad(t *testing.T) {
+	held := w.NewHeld(w.Policy(nil, nil))
+	h := newHost(t, func(o *wasm.Options) { o.Builtin = held.Read }, nil, wasm.Item{Name: "slow", Path: "builtin:slow", Guests: 1})
+	release := held.Hold()
+	ctx, stop := context.WithCancel(t.Context())
+	started := make(chan error)
+	go func() { started <- h.Start(ctx) }()
+	<-held.Reading
+	stop()
+	finishes(t, "a stop", func() {
+		if err := <-started; !errors.Is(err, context.Canceled) {
+			t.Errorf("the start says %v", err)
+		}
+		if err := h.Close(context.WithoutCancel(ctx)); err != nil {
+			t.Error(err)
+		}
+	})
+	release()
+	if err := h.Plugin("slow").Load(t.Context()); err == nil || err.Error() != "the server has ended" { // behind the one that was left
+		t.Errorf("a host that is closed loads: %v", err)
+	}
+	if _, loaded := h.Plugin("slow").Loaded(); loaded {
+		t.Error("it is loaded when the host is closed")
 	}
 }
 

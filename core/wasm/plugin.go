@@ -17,7 +17,10 @@ import (
 
 const errNotLoaded = policy.Unable("it is not loaded")
 
-var errNoSink = errors.New("it is no sink")
+var (
+	errNoSink = errors.New("it is no sink")
+	errEnded  = errors.New("the server has ended")
+)
 
 // Plugin is an item of the settings and the version of it that is loaded, if any.
 type Plugin struct {
@@ -32,6 +35,7 @@ type Plugin struct {
 
 	mu     sync.Mutex // never held while anything is read, compiled or asked
 	mode   policy.Mode
+	closed bool     // nothing is put in place any more
 	failed error    // why the last load failed
 	kind   string   // once it is known: it stays until the server starts anew
 	wanted []string // operations, as the manifest says of what could not be loaded
@@ -80,6 +84,9 @@ func (p *Plugin) Load(ctx context.Context) error {
 func (p *Plugin) put(v *version) (old *version, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.closed {
+		return nil, errEnded
+	}
 	if p.kind != "" && p.kind != v.manifest.Kind {
 		p.failed = fmt.Errorf("it is a %s now and was a %s: give it another name, or start the server anew", v.manifest.Kind, p.kind)
 		return nil, p.failed
@@ -292,6 +299,9 @@ func (p *Plugin) State() string {
 }
 
 func (p *Plugin) close(ctx context.Context) error {
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
 	if v := p.current.Swap(nil); v != nil {
 		return v.end(ctx)
 	}

@@ -61,6 +61,10 @@ type Item struct {
 	Config         map[string]any `koanf:"config" doc:"Given to the plugin, as its manifest describes"`
 }
 
+// maxItemFuel is the most that an operator may give. It is spent in seconds, in which the
+// server's own collector of garbage waits for the guest, and everything else for that.
+const maxItemFuel = 2_000_000_000
+
 var itemName = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,63}$`)
 
 // Validate refuses names that stand twice, pins that are missing and keys that are none.
@@ -103,6 +107,8 @@ func (i *Item) Validate() error {
 		return errors.New("manifest_sha256 must be 64 hex digits")
 	case i.Fuel < 0 || i.StartFuel < 0 || i.Guests < 0 || i.Guests > 256:
 		return errors.New("fuel and guests must not be negative, and guests at most 256")
+	case i.Fuel > maxItemFuel || i.StartFuel > maxItemFuel:
+		return fmt.Errorf("fuel and start_fuel must be at most %d", maxItemFuel)
 	case i.Memory != 0 && (i.Memory < pageSize || i.Memory > maxMemory):
 		return errors.New("memory must be 64KiB to 256MiB")
 	}
