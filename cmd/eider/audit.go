@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/eiderdb/eider/core/app"
 	"github.com/eiderdb/eider/core/audit"
@@ -43,6 +44,9 @@ func printVerification(c *cobra.Command, v audit.Verification, asJSON bool) erro
 		}
 	} else if v.Verified {
 		fmt.Fprintf(out, "the log holds: rows %d to %d, %d checked\n", v.FirstID, v.LastID, v.Checked)
+	}
+	if n := len(v.OtherArchives); n > 0 && !asJSON {
+		fmt.Fprintf(out, "not walked: %d archives of another log, such as one that was lost before a rebuild: %s\n", n, strings.Join(v.OtherArchives, ", "))
 	}
 	if v.Verified {
 		return nil

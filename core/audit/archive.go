@@ -9,7 +9,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
+	"regexp"
+	"strconv"
 	"time"
 
 	"github.com/eiderdb/eider/core/disk"
@@ -42,13 +43,72 @@ type Manifest struct {
 	Archived
 	// Checkpoint is that of the last row, signed.
 	Checkpoint Checkpoint `json:"checkpoint"`
+
+	damaged bool // it cannot be read, or does not say what the name of its file does
 }
 
 const manifestSuffix = ".json"
 
-// ArchiveName names the file of an archive.
-func ArchiveName(first, last int64) string {
-	return fmt.Sprintf("operations-%012d-%012d.parquet", first, last)
+// ArchiveName names the file of an archive, whose last row is in the epoch: what a
+// log that was lost has left is never in the way. Older versions left the epoch out.
+func ArchiveName(epoch, first, last int64) string { return archiveName(epoch, first, last, 1) }
+
+func archiveName(epoch, first, last, nth int64) string {
+	name := fmt.Sprintf("operations-%012d-%012d", first, last)
+	if epoch != 0 {
+		name += fmt.Sprintf("-e%d", epoch)
+	}
+	if nth > 1 {
+		name += fmt.Sprintf("-%d", nth)
+	}
+	return name + ".parquet"
+}
+
+var archiveNames = regexp.MustCompile(`^operations-(\d+)-(\d+)(?:-e(\d+))?(?:-\d+)?\.parquet$`)
+
+// readName returns what the name of an archive says.
+func readName(file string) (a Archived, ok bool) {
+	found := archiveNames.FindStringSubmatch(file)
+	if found == nil {
+		return a, false
+	}
+	a.File = file
+	for i, n := range []*int64{&a.First, &a.Last, &a.Epoch} {
+		if text := found[i+1]; text != "" {
+			var err error
+			if *n, err = strconv.ParseInt(text, 10, 64); err != nil {
+				return a, false
+			}
+		}
+	}
+	return a, a.First >= 1 && a.First <= a.Last && a.Last <= maxID
+}
+
+// FreeName returns the name for an archive, which nothing in the folder has: a range
+// may be present twice, and neither is ever written over.
+func FreeName(dir string, epoch, first, last int64) (string, error) {
+	for nth := int64(1); ; nth++ {
+		name := archiveName(epoch, first, last, nth)
+		if err := free(dir, name); !errors.Is(err, ErrArchived) {
+			return name, err
+		}
+	}
+}
+
+// ErrArchived says that an archive has the name already.
+var ErrArchived = errors.New("there is an archive with this name")
+
+func free(dir, name string) error {
+	for _, path := range []string{name, name + manifestSuffix} {
+		_, err := os.Lstat(filepath.Join(dir, path))
+		if err == nil {
+			return fmt.Errorf("%w: %s", ErrArchived, path)
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 // Archivable returns the oldest rows that may be archived: at most most of them, of
@@ -93,8 +153,12 @@ func Cut(tx *metadata.Tx, last int64) { tx.Cut(&spec, last) }
 
 // WriteArchive writes the rows into a file of the folder and its manifest beside it.
 // Both are durable when it returns, the manifest last: a file that has one is whole.
-func WriteArchive(ctx context.Context, v *metadata.View, files *disk.FS, signer *Signer, dir string, first, last int64) (*Manifest, error) {
-	m := &Manifest{Format: 1, Archived: Archived{File: ArchiveName(first, last), First: first, Last: last}}
+// It returns ErrArchived, and has written nothing, if the name is not free.
+func WriteArchive(ctx context.Context, v *metadata.View, files *disk.FS, signer *Signer, dir, name string, first, last int64) (*Manifest, error) {
+	if err := free(dir, name); err != nil {
+		return nil, err
+	}
+	m := &Manifest{Format: 1, Archived: Archived{File: name, First: first, Last: last}}
 	epochs, err := readEpochs(v.Query(ctx, selectEpochs))
 	if err != nil {
 		return nil, err
@@ -191,136 +255,11 @@ func ReadManifest(dir, file string) (*Manifest, error) {
 }
 
 // RemoveArchive takes an archive back whose rows were not cut.
-func RemoveArchive(files *disk.FS, dir string, first, last int64) error {
-	name := ArchiveName(first, last)
+func RemoveArchive(files *disk.FS, dir, name string) error {
 	for _, path := range []string{name + manifestSuffix, name, "." + name} {
 		if err := files.RemoveAll(filepath.Join(dir, path)); err != nil {
 			return err
 		}
 	}
 	return files.SyncDir(dir)
-}
-
-// Manifests returns those of a folder, by their first row.
-func Manifests(dir string) ([]Manifest, error) {
-	found, err := filepath.Glob(filepath.Join(dir, "operations-*.parquet"+manifestSuffix))
-	if err != nil {
-		return nil, err
-	}
-	var all []Manifest
-	for _, path := range found {
-		name := filepath.Base(path)
-		m, err := ReadManifest(dir, name[:len(name)-len(manifestSuffix)])
-		if err != nil {
-			return nil, err
-		}
-		if m != nil {
-			all = append(all, *m)
-		}
-	}
-	slices.SortFunc(all, func(a, b Manifest) int { return int(a.First - b.First) })
-	return all, nil
-}
-
-// VerifyArchive walks the archives of a folder from the first row on, and then the
-// log behind them, as one chain.
-func VerifyArchive(ctx context.Context, v *metadata.View, dir string, signer *Signer, checkpoints []Checkpoint) (Verification, error) {
-	head, err := readHead(ctx, v)
-	if err != nil {
-		return Verification{}, err
-	}
-	walk := walker{next: 1, prev: genesis()}
-	walk.expect(checkpoints, true, head.ID)
-	for {
-		walk.view = nil
-		if err := walk.archives(ctx, dir, signer); err != nil {
-			return Verification{}, err
-		}
-		walk.view = v
-		cut, prev := walk.next, walk.prev
-		if _, err := walk.afterCut(ctx); err != nil {
-			return Verification{}, fmt.Errorf("read the log: %w", err)
-		}
-		if walk.next == cut {
-			return walk.table(ctx, head.ID)
-		}
-		// Rows between are archived: meanwhile, or in a file that is not there.
-		more, err := covered(dir, cut)
-		if err != nil {
-			return Verification{}, err
-		}
-		if !more {
-			walk.fail(cut, walk.next-1, "missing", "%s in no archive and not in the log", span(cut, walk.next-1, "is", "are"))
-			return walk.table(ctx, head.ID)
-		}
-		walk.next, walk.prev = cut, prev
-	}
-}
-
-// covered reports whether an archive has the row.
-func covered(dir string, id int64) (bool, error) {
-	manifests, err := Manifests(dir)
-	for _, m := range manifests {
-		if m.First <= id && id <= m.Last {
-			return true, err
-		}
-	}
-	return false, err
-}
-
-// archives walks those that are there behind what was walked.
-func (w *walker) archives(ctx context.Context, dir string, signer *Signer) error {
-	manifests, err := Manifests(dir)
-	if err != nil {
-		return err
-	}
-	for i := range manifests {
-		m := &manifests[i]
-		if m.Last < w.next { // present twice
-			continue
-		}
-		if m.First > w.next {
-			w.fail(w.next, m.First-1, "missing", "%s in no archive", span(w.next, m.First-1, "is", "are"))
-			w.next, w.prev = m.First, nil
-		}
-		if err := w.archive(ctx, dir, signer, m); err != nil {
-			return err
-		}
-		if w.next <= m.Last { // what cannot be read
-			w.next, w.prev = m.Last+1, nil
-		}
-	}
-	return nil
-}
-
-// archive walks one archive, which has the next row.
-func (w *walker) archive(ctx context.Context, dir string, signer *Signer, m *Manifest) error {
-	path, before := filepath.Join(dir, m.File), w.breaks.count()
-	sum, _, err := disk.Sum(ctx, path)
-	if errors.Is(err, fs.ErrNotExist) {
-		w.fail(w.next, m.Last, "missing", "the archive of rows %d to %d is not there", m.First, m.Last)
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	from := w.next
-	err = ReadParquet(ctx, path, from, m.Last, func(page []Row) error { return errors.Join(w.page(ctx, page), ctx.Err()) })
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	switch {
-	case err != nil:
-		w.fail(w.next, m.Last, "altered", "the archive of rows %d to %d cannot be read", m.First, m.Last)
-	case w.next <= m.Last:
-		w.fail(w.next, m.Last, "missing", "%s missing in the archive", span(w.next, m.Last, "is", "are"))
-	case w.breaks.count() > before: // it names the rows
-	case hex.EncodeToString(w.prev) != m.LastHash || m.Checkpoint.ID != m.Last || m.Checkpoint.Hash != m.LastHash:
-		w.fail(m.Last, 0, "checkpoint", "row %d does not have the hash that the manifest tells", m.Last)
-	case m.Checkpoint.Key == signer.KeyID() && !signer.Valid(m.Checkpoint):
-		w.fail(m.Last, 0, "checkpoint", "the manifest of rows %d to %d does not carry its key's signature", m.First, m.Last)
-	case sum != m.SHA256:
-		w.fail(from, m.Last, "altered", "the archive of rows %d to %d does not have the checksum of its manifest", m.First, m.Last)
-	}
-	return nil
 }

@@ -33,7 +33,9 @@ func (r *register) archive(dir string, before time.Time, most int64) int64 {
 		return 0
 	}
 	must(r, r.log.MayCut(last))
-	m, err := audit.WriteArchive(context.Background(), r.store.View(), &disk.FS{}, r.signer, dir, first, last)
+	name, err := audit.FreeName(dir, r.log.EpochAt(last), first, last)
+	must(r, err)
+	m, err := audit.WriteArchive(context.Background(), r.store.View(), &disk.FS{}, r.signer, dir, name, first, last)
 	must(r, err)
 	details, err := json.Marshal(m.Archived)
 	must(r, err)
@@ -128,7 +130,7 @@ func TestVerifyNamesWhatWasDoneToAnArchive(t *testing.T) {
 	r, dir := yearOfLog(t), t.TempDir()
 	for r.archive(dir, march(1), 100) > 0 {
 	}
-	january, february := filepath.Join(dir, audit.ArchiveName(1, 10)), filepath.Join(dir, audit.ArchiveName(11, 20))
+	january, february := filepath.Join(dir, audit.ArchiveName(0, 1, 10)), filepath.Join(dir, audit.ArchiveName(0, 11, 20))
 	for _, c := range []struct {
 		name   string
 		change func(t *testing.T)
@@ -145,6 +147,12 @@ func TestVerifyNamesWhatWasDoneToAnArchive(t *testing.T) {
 		{"no first archive", func(t *testing.T) { must(t, os.Remove(january+".json")) }, 1, "missing"},
 		{"no last archive", func(t *testing.T) { must(t, os.Remove(february+".json")) }, 11, "missing"},
 		{"garbage", func(t *testing.T) { must(t, os.WriteFile(february, []byte("garbage"), 0o600)) }, 11, "altered"},
+		{"a garbled manifest", func(t *testing.T) { must(t, os.WriteFile(february+".json", []byte("{"), 0o600)) }, 11, "altered"},
+		{"a manifest that says more", func(t *testing.T) {
+			text, err := os.ReadFile(february + ".json")
+			must(t, err)
+			must(t, os.WriteFile(february+".json", []byte(strings.Replace(string(text), `"last": 20`, `"last": 9223372036854775807`, 1)), 0o600))
+		}, 11, "altered"},
 		{"another signature", func(t *testing.T) {
 			text, err := os.ReadFile(february + ".json")
 			must(t, err)
@@ -190,7 +198,7 @@ func TestBrokenLogIsNotArchived(t *testing.T) {
 	must(t, r.store.Close())
 	r.sql(`UPDATE operations_log SET details = 'x' WHERE id = 5`)
 	must(t, r.open())
-	if _, err := audit.WriteArchive(t.Context(), r.store.View(), &disk.FS{}, r.signer, dir, 1, 10); err == nil || !strings.Contains(err.Error(), "row 5") {
+	if _, err := audit.WriteArchive(t.Context(), r.store.View(), &disk.FS{}, r.signer, dir, audit.ArchiveName(0, 1, 10), 1, 10); err == nil || !strings.Contains(err.Error(), "row 5") {
 		t.Errorf("it says %v", err)
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
@@ -219,7 +227,7 @@ func TestOrderOfAnArchive(t *testing.T) {
 	}}
 	try := func(at int) error {
 		steps, failAt = nil, at
-		_, err := audit.WriteArchive(t.Context(), r.store.View(), files, r.signer, dir, 1, 10)
+		_, err := audit.WriteArchive(t.Context(), r.store.View(), files, r.signer, dir, audit.ArchiveName(0, 1, 10), 1, 10)
 		return err
 	}
 	must(t, try(0))
@@ -236,17 +244,17 @@ func TestOrderOfAnArchive(t *testing.T) {
 	}
 	for at, step := range whole {
 		failAt = 0
-		must(t, audit.RemoveArchive(files, dir, 1, 10))
+		must(t, audit.RemoveArchive(files, dir, audit.ArchiveName(0, 1, 10)))
 		if err := try(at + 1); !errors.Is(err, syscall.EIO) {
 			t.Errorf("%s fails: %v", step, err)
 		}
 		last := strings.HasPrefix(step, "syncdir") && at == len(whole)-1 // it has its name by then
-		if m, err := audit.ReadManifest(dir, audit.ArchiveName(1, 10)); err != nil || m != nil && !last {
+		if m, err := audit.ReadManifest(dir, audit.ArchiveName(0, 1, 10)); err != nil || m != nil && !last {
 			t.Errorf("%s failed, and there is the manifest %v, %v", step, m, err)
 		}
 	}
 	failAt = 0
-	must(t, audit.RemoveArchive(files, dir, 1, 10))
+	must(t, audit.RemoveArchive(files, dir, audit.ArchiveName(0, 1, 10)))
 	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
 		t.Errorf("left are %v, %v", left, err)
 	}

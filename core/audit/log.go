@@ -22,6 +22,11 @@ type Head struct {
 	Epoch int64
 }
 
+// maxID is the largest id that a row is given: at a million rows a second it takes
+// 285 years. A row with a larger one was put there, and no walk goes so far: some
+// way behind it ids cannot be added to.
+const maxID = 1<<53 - 1
+
 // Log is the sealer of operations_log and what memory keeps of it.
 type Log struct {
 	keeper *Keeper // nil: no checkpoints are kept

@@ -33,15 +33,15 @@ func (b *Batch) Checkpoint(r *Row) *Checkpoint {
 
 // readArchived returns rows behind at that the log does not have any more.
 func (f *Followers) readArchived(ctx context.Context, at, to int64) (page, error) {
-	var manifests []Manifest
+	var kept archives
 	if f.Archive != "" {
 		var err error
-		if manifests, err = Manifests(f.Archive); err != nil {
+		if kept, err = f.Log.archives(ctx, f.Store.View(), f.Archive); err != nil {
 			return page{}, err
 		}
 	}
 	before := int64(0)
-	for _, m := range manifests {
+	for _, m := range kept.own {
 		if m.First <= at+1 && at < m.Last {
 			return f.readManifest(ctx, m, before, at, min(to, m.Last))
 		}
@@ -60,6 +60,9 @@ func (f *Followers) readArchived(ctx context.Context, at, to int64) (page, error
 // readManifest returns rows of an archive. Where an epoch begins in it, the first row
 // of that is looked for from the archive's first row on.
 func (f *Followers) readManifest(ctx context.Context, m Manifest, epoch, at, to int64) (page, error) {
+	if m.damaged {
+		return page{}, fmt.Errorf("the manifest of the archive %s cannot be read", m.File)
+	}
 	first := at + 1
 	if m.Epoch != epoch {
 		first = m.First

@@ -21,6 +21,8 @@ type Verification struct {
 	Breaks        []Broken `json:"breaks,omitempty" doc:"Every place where the chain does not hold, by id; at most 100"`
 	BreaksOmitted int64    `json:"breaks_omitted,omitempty" doc:"Breaks that are not among them"`
 	Epoch         int64    `json:"epoch,omitempty" doc:"Epoch of the last row; absent in a log that has lost nothing"`
+	// Of a log that was lost before a rebuild, archives are what is left.
+	OtherArchives []string `json:"other_archives,omitempty" doc:"With archive: files in archive/ of which this log does not go on, as of one that was lost before a rebuild; they were not walked"`
 }
 
 // A walk holds no transaction: it reads a page at a time. A page is a range of
@@ -69,6 +71,7 @@ type walker struct {
 	first, last int64
 	checked     int64
 	breaks      breaks
+	others      []string // archives of other logs
 }
 
 // expect notes what the checkpoints say, also of the log's end where that is
@@ -104,7 +107,7 @@ func (w *walker) result() Verification {
 	found := w.breaks.told(w.first, w.last)
 	v := Verification{
 		Verified: len(found) == 0, FirstID: w.first, LastID: w.last, Checked: w.checked,
-		Breaks: found, BreaksOmitted: w.breaks.omitted,
+		Breaks: found, BreaksOmitted: w.breaks.omitted, OtherArchives: w.others,
 	}
 	if len(found) > 0 {
 		v.BrokenAt = &found[0]

@@ -40,8 +40,9 @@ type archiveRange struct{ First, Last int64 }
 
 // archivePlan is what is archived. The manifest is known once it is written.
 type archivePlan struct {
-	First int64 `json:"first"`
-	Last  int64 `json:"last"`
+	First int64  `json:"first"`
+	Last  int64  `json:"last"`
+	File  string `json:"file"`
 
 	manifest *audit.Manifest
 }
@@ -76,23 +77,33 @@ func (a *Audit) archiveDue(ctx context.Context) error {
 }
 
 func (a *Audit) planArchive(ctx context.Context, _ *operation.Tx, in archiveRange) (*archivePlan, error) {
-	p := &archivePlan{First: in.First, Last: in.Last}
+	name, err := audit.FreeName(a.archive, a.log.EpochAt(in.Last), in.First, in.Last)
+	if err != nil {
+		return nil, err
+	}
+	p := &archivePlan{First: in.First, Last: in.Last, File: name}
 	p.tell(ctx)
 	return p, a.log.MayCut(in.Last)
 }
 
-func (p *archivePlan) tell(ctx context.Context) {
-	operation.From(ctx).Resource(audit.ArchiveName(p.First, p.Last))
+func (p *archivePlan) tell(ctx context.Context) { operation.From(ctx).Resource(p.file()) }
+
+// file returns the name of the archive. Plans of older versions do not have it.
+func (p *archivePlan) file() string {
+	if p.File == "" {
+		return audit.ArchiveName(0, p.First, p.Last)
+	}
+	return p.File
 }
 
 func (a *Audit) writeArchive(ctx context.Context, p *archivePlan) (err error) {
-	p.manifest, err = audit.WriteArchive(ctx, a.pipeline.Store.View(), a.files, a.signer, a.archive, p.First, p.Last)
+	p.manifest, err = audit.WriteArchive(ctx, a.pipeline.Store.View(), a.files, a.signer, a.archive, p.file(), p.First, p.Last)
 	return err
 }
 
 // isArchived reports whether the archive is whole: its manifest is written last.
 func (a *Audit) isArchived(_ context.Context, p *archivePlan) (bool, error) {
-	name := audit.ArchiveName(p.First, p.Last)
+	name := p.file()
 	m, err := audit.ReadManifest(a.archive, name)
 	if err != nil || m == nil {
 		return false, err
@@ -106,7 +117,7 @@ func (a *Audit) isArchived(_ context.Context, p *archivePlan) (bool, error) {
 }
 
 func (a *Audit) removeArchive(_ context.Context, p *archivePlan) error {
-	return audit.RemoveArchive(a.files, a.archive, p.First, p.Last)
+	return audit.RemoveArchive(a.files, a.archive, p.file())
 }
 
 // cutLog deletes the rows. Its own row, in the same commit, tells of the archive.

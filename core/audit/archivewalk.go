@@ -1,0 +1,113 @@
+package audit
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+
+	"github.com/eiderdb/eider/core/disk"
+	"github.com/eiderdb/eider/core/metadata"
+)
+
+// VerifyArchive walks the archives of a folder from the first row on, and then the
+// log behind them, as one chain. Archives of other logs, such as one that was lost
+// before a rebuild, are named and not walked.
+func VerifyArchive(ctx context.Context, v *metadata.View, dir string, signer *Signer, checkpoints []Checkpoint) (Verification, error) {
+	head, err := readHead(ctx, v)
+	if err != nil {
+		return Verification{}, err
+	}
+	walk := walker{next: 1, prev: genesis()}
+	walk.expect(checkpoints, true, head.ID)
+	epochs, err := readEpochs(v.Query(ctx, selectEpochs))
+	if err != nil {
+		return Verification{}, err
+	}
+	for {
+		archives, err := archivesOf(ctx, v, dir, epochs)
+		if err != nil {
+			return Verification{}, err
+		}
+		walk.view, walk.others = nil, archives.others
+		if err := walk.archives(ctx, dir, signer, archives.own); err != nil {
+			return Verification{}, err
+		}
+		walk.view = v
+		cut, prev := walk.next, walk.prev
+		if _, err := walk.afterCut(ctx); err != nil {
+			return Verification{}, fmt.Errorf("read the log: %w", err)
+		}
+		if walk.next == cut {
+			return walk.table(ctx, head.ID)
+		}
+		// Rows between are archived: meanwhile, or in a file that is not there.
+		if archives, err = archivesOf(ctx, v, dir, epochs); err != nil {
+			return Verification{}, err
+		}
+		if !archives.cover(cut) {
+			walk.fail(cut, walk.next-1, "missing", "%s in no archive and not in the log", span(cut, walk.next-1, "is", "are"))
+			return walk.table(ctx, head.ID)
+		}
+		walk.next, walk.prev = cut, prev
+	}
+}
+
+// archives walks those that are there behind what was walked.
+func (w *walker) archives(ctx context.Context, dir string, signer *Signer, manifests []Manifest) error {
+	for i := range manifests {
+		m := &manifests[i]
+		if m.Last < w.next { // present twice
+			continue
+		}
+		if m.First > w.next {
+			w.fail(w.next, m.First-1, "missing", "%s in no archive", span(w.next, m.First-1, "is", "are"))
+			w.next, w.prev = m.First, nil
+		}
+		if err := w.archive(ctx, dir, signer, m); err != nil {
+			return err
+		}
+		if w.next <= m.Last { // what cannot be read
+			w.next, w.prev = m.Last+1, nil
+		}
+	}
+	return nil
+}
+
+// archive walks one archive, which has the next row.
+func (w *walker) archive(ctx context.Context, dir string, signer *Signer, m *Manifest) error {
+	if m.damaged {
+		w.fail(w.next, m.Last, "altered", "the manifest of rows %d to %d cannot be read, or is not theirs", m.First, m.Last)
+		return nil
+	}
+	path, before := filepath.Join(dir, m.File), w.breaks.count()
+	sum, _, err := disk.Sum(ctx, path)
+	if errors.Is(err, fs.ErrNotExist) {
+		w.fail(w.next, m.Last, "missing", "the archive of rows %d to %d is not there", m.First, m.Last)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	from := w.next
+	err = ReadParquet(ctx, path, from, m.Last, func(page []Row) error { return errors.Join(w.page(ctx, page), ctx.Err()) })
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	switch {
+	case err != nil:
+		w.fail(w.next, m.Last, "altered", "the archive of rows %d to %d cannot be read", m.First, m.Last)
+	case w.next <= m.Last:
+		w.fail(w.next, m.Last, "missing", "%s missing in the archive", span(w.next, m.Last, "is", "are"))
+	case w.breaks.count() > before: // it names the rows
+	case hex.EncodeToString(w.prev) != m.LastHash || m.Checkpoint.ID != m.Last || m.Checkpoint.Hash != m.LastHash:
+		w.fail(m.Last, 0, "checkpoint", "row %d does not have the hash that the manifest tells", m.Last)
+	case m.Checkpoint.Key == signer.KeyID() && !signer.Valid(m.Checkpoint):
+		w.fail(m.Last, 0, "checkpoint", "the manifest of rows %d to %d does not carry its key's signature", m.First, m.Last)
+	case sum != m.SHA256:
+		w.fail(from, m.Last, "altered", "the archive of rows %d to %d does not have the checksum of its manifest", m.First, m.Last)
+	}
+	return nil
+}
