@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/eiderdb/eider/core/app"
+	"github.com/eiderdb/eider/core/check"
 	"github.com/eiderdb/eider/modules/recovery"
 	"github.com/spf13/cobra"
 )
@@ -90,10 +92,47 @@ func restoreCommand(f *flags) *cobra.Command {
 				fmt.Fprintf(out, "damaged in the backup: %s\n", wrong)
 			}
 			fmt.Fprintln(out, "root key and signing key are new: backups do not hold them")
-			if err := f.repairAll(c, true, true, nil, false); err != nil {
-				return err
+			if done.Projects && done.Files {
+				return f.repairAll(c, true, true, nil, false)
 			}
-			return nil
+			return f.repairHeld(c, done)
 		},
 	}
+}
+
+// repairHeld repairs what a restore can have brought back wrong. What the backup never
+// held is not there yet, and that is no damage: its rows stay.
+func (f *flags) repairHeld(c *cobra.Command, done app.Restored) error {
+	var kinds []string
+	var lacks []string
+	for _, kind := range check.Kinds {
+		switch kind {
+		case check.MissingDatabase, check.OrphanDatabase:
+			if done.Projects {
+				kinds = append(kinds, string(kind))
+			}
+		case check.MissingFile, check.OrphanFile:
+			if done.Files {
+				kinds = append(kinds, string(kind))
+			}
+		case check.SizeDrift, check.ChecksumMismatch, check.CounterDrift: // of databases and files
+			if done.Projects && done.Files {
+				kinds = append(kinds, string(kind))
+			}
+		default:
+			kinds = append(kinds, string(kind))
+		}
+	}
+	if err := f.repairAll(c, true, false, kinds, false); err != nil {
+		return err
+	}
+	if !done.Projects {
+		lacks = append(lacks, "duckdb/ (the projects' databases)")
+	}
+	if !done.Files {
+		lacks = append(lacks, "files/ (the storage files)")
+	}
+	_, err := fmt.Fprintf(c.OutOrStdout(),
+		"the backup does not hold %s: what the register says of it was left as it is\ncopy that over from the old data folder before a server starts here, then run `eider check --deep`\n", strings.Join(lacks, " and "))
+	return err
 }

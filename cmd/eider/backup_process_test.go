@@ -175,3 +175,58 @@ func TestDueBackupIsMade(t *testing.T) {
 		t.Errorf("there are %v", all)
 	}
 }
+
+// The way back that docs/operating.md tells: a backup that holds neither databases nor
+// files is restored, and those are copied over. Everything that the backup knew is
+// there then, and nothing that came later is deleted: it is named by a check.
+func TestWayBackByABackupOfTheMetadataKeepsDatabasesAndFiles(t *testing.T) {
+	t.Parallel()
+	was := start(t, nil)
+	key := project(t, was, "p")
+	was.Want(201, key, "POST /projects/p/buckets", `{"name":"b"}`)
+	was.Want(201, key, "POST /projects/p/buckets/b/tables", `{"name":"t","columns":[{"name":"n","type":"BIGINT"}]}`)
+	f := put(t, was, key, "p", "f", "some bytes")
+	upload := prepare(t, was, key, "p", `{"filename":"u"}`)
+	was.Want(200, key, "PUT /projects/p/files/upload/"+upload, "uploaded", raw)
+	made := was.Want(201, was.Root, "POST /admin/backups", `{"projects":false,"files":false}`).Text("id")
+	later := put(t, was, key, "p", "later", "bytes that came later")
+	registered := fileIn(t, was.Want(201, key, "POST /projects/p/files", `{"upload_key":"`+upload+`"}`))
+	apptest.Eventually(t, "the sidecar tells that it is a file", func() bool {
+		text, err := os.ReadFile(filepath.Join(was.Dir, "files", registered.Path+".json"))
+		return err == nil && strings.Contains(string(text), "log_id") && !strings.Contains(string(text), "staged")
+	})
+	was.Stop()
+
+	to := filepath.Join(t.TempDir(), "restored")
+	r := runEider(t, "restore", filepath.Join(was.Dir, "backups", made), "--data-dir", to)
+	if r.code != 0 || !strings.Contains(r.out, "does not hold duckdb/") || strings.Contains(r.out, "missing_") {
+		t.Fatalf("the restore ended with %d:\n%s%s", r.code, r.out, r.message)
+	}
+	for _, name := range []string{"duckdb", "files"} {
+		mustDo(t, os.RemoveAll(filepath.Join(to, name)))
+		mustDo(t, os.CopyFS(filepath.Join(to, name), os.DirFS(filepath.Join(was.Dir, name))))
+	}
+	s := apptest.Start(t, to, app.Options{Modules: modules(), Version: "test"}, nil)
+	wantFindings(t, s.Want(200, s.Root, "GET /health/consistency?deep=true", ""), "orphan_file files/"+later.Path)
+	path, plant := leave(t, s, key, "p")
+	s.Stop()
+	plant()
+	age(t, filepath.Join(to, "files"))
+	change(t, to, `UPDATE upload_sessions SET expires_at = expires_at - INTERVAL 2 DAY`)
+	s = apptest.Start(t, to, app.Options{Modules: modules(), Version: "test"}, sweeping)
+	apptest.Eventually(t, "what the new log left is swept, and the upload has expired", func() bool {
+		return gone(path) == nil && strings.Contains(strings.Join(rowsOf(s, "expire_file"), ""), upload)
+	})
+	for _, f := range []string{f.Path, later.Path, registered.Path} {
+		if _, err := os.Stat(filepath.Join(to, "files", f)); err != nil {
+			t.Error(err)
+		}
+	}
+	s.Want(200, key, "GET /projects/p/files/"+f.ID+"/download", "")
+	if a := s.Want(200, key, "GET /projects/p/files", ""); a.JSON["total"] != 1.0 {
+		t.Errorf("there are %s", a.Body)
+	}
+	s.Want(200, key, "POST /projects/p/query", `{"mode":"write","sql":"INSERT INTO b.t VALUES (1)"}`)
+	wantFindings(t, s.Want(200, s.Root, "GET /health/consistency?deep=true", ""),
+		"orphan_file files/"+later.Path, "orphan_file files/"+registered.Path)
+}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -106,9 +107,52 @@ func TestPurgeLeavesNoBytesAndNoRows(t *testing.T) {
 	s.Want(404, key, "PUT /projects/sales/files/upload/"+id, "x", raw)
 }
 
-// Bytes that no row names go once they are older than files.grace, with whatever
-// a crash left beside them; younger ones and those with a row stay.
-func TestOrphansAreRemovedAfterTheGraceTime(t *testing.T) {
+// leave has an upload leave bytes behind as a crash would, with whatever may stand
+// beside them, and returns their path: the server must be stopped then.
+func leave(t *testing.T, s *apptest.Server, key, project string) (path string, plant func()) {
+	t.Helper()
+	id := prepare(t, s, key, project, `{"filename":"left"}`)
+	s.Want(200, key, "PUT /projects/"+project+"/files/upload/"+id, "left", raw, "Content-Range: bytes 0-3/10")
+	for _, name := range kept(t, s.Dir) {
+		found, err := filepath.Glob(filepath.Join(s.Dir, "files", "*", "*", name))
+		must(t, err)
+		if text, err := os.ReadFile(found[0]); strings.HasSuffix(name, ".part") && err == nil && string(text) == "left" {
+			path = strings.TrimSuffix(found[0], ".part")
+		}
+	}
+	s.Want(200, key, "PUT /projects/"+project+"/files/upload/"+id, "anew", raw, "Content-Range: bytes 0-3/10")
+	must(t, gone(path+".part"))
+	s.Want(204, key, "DELETE /projects/"+project+"/files/"+id, "")
+	return path, func() {
+		for _, suffix := range []string{"", ".part", ".state", ".json", ".state.new", ".json.new"} {
+			must(t, os.WriteFile(path+suffix, []byte("{}"), 0o600))
+		}
+	}
+}
+
+func gone(path string) error {
+	if _, err := os.Lstat(path); !os.IsNotExist(err) {
+		return fmt.Errorf("%s is there: %v", path, err)
+	}
+	return nil
+}
+
+// age makes all files below a folder old, but for those named.
+func age(t *testing.T, dir string, but ...string) {
+	t.Helper()
+	long := time.Now().Add(-time.Hour)
+	must(t, filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error {
+		if err == nil && !e.IsDir() && !slices.Contains(but, path) {
+			err = os.Chtimes(path, long, long)
+		}
+		return err
+	}))
+}
+
+// What an upload of this log has left behind goes once it is older than files.grace,
+// with whatever a crash left beside it. Younger bytes stay, and those with a row, and
+// those that no call of the log has planned, or that were a file once.
+func TestBytesThatUploadsLeftAreRemovedAfterTheGraceTime(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	s := apptest.Start(t, dir, app.Options{Modules: modules(), Version: "test"}, nil)
@@ -116,30 +160,36 @@ func TestOrphansAreRemovedAfterTheGraceTime(t *testing.T) {
 	f := put(t, s, key, "sales", "stays", "x")
 	id := prepare(t, s, key, "sales", `{"filename":"stays"}`)
 	s.Want(200, key, "PUT /projects/sales/files/upload/"+id, "part", raw, "Content-Range: bytes 0-3/10")
+	old, plantOld := leave(t, s, key, "sales")
+	young, plantYoung := leave(t, s, key, "sales")
+	was, plantFile := leave(t, s, key, "sales")
 	s.Stop()
 	path := filepath.Join(dir, "files", f.Path)
 	folder := filepath.Dir(path)
-	old := strings.Replace(filepath.Base(path), "-7", "-6", 1)
-	young := strings.Replace(filepath.Base(path), "-7", "-5", 1)
-	for _, name := range []string{old, old + ".part", old + ".state", old + ".json", old + ".state.new", old + ".json.new", young, "README", "not-ours.txt"} {
-		must(t, os.WriteFile(filepath.Join(folder, name), []byte("{}"), 0o600))
+	unknown := filepath.Join(folder, strings.Replace(filepath.Base(path), "-7", "-6", 1))
+	later := filepath.Join(folder, "0f"+filepath.Base(path)[2:]) // the name is well formed
+	plantOld()
+	plantYoung()
+	plantFile()
+	must(t, os.WriteFile(was+".json", []byte(`{"id":"x","log_id":1}`), 0o600))
+	for _, path := range []string{unknown, later, filepath.Join(folder, "README"), filepath.Join(folder, "not-ours.txt")} {
+		must(t, os.WriteFile(path, []byte("{}"), 0o600))
 	}
-	long := time.Now().Add(-time.Hour)
-	must(t, filepath.WalkDir(filepath.Join(dir, "files"), func(path string, e os.DirEntry, err error) error {
-		if err == nil && !e.IsDir() && e.Name() != young {
-			err = os.Chtimes(path, long, long)
-		}
-		return err
-	}))
+	age(t, filepath.Join(dir, "files"), young)
 	s = apptest.Start(t, dir, app.Options{Modules: modules(), Version: "test"}, sweeping)
-	apptest.Eventually(t, "orphans are removed", func() bool { return strings.Contains(strings.Join(rowsOf(s, "sweep_files"), ""), old) })
+	apptest.Eventually(t, "orphans are removed", func() bool {
+		return strings.Contains(strings.Join(rowsOf(s, "sweep_files"), ""), filepath.Base(old))
+	})
 	apptest.Eventually(t, "their call has ended", func() bool { return !strings.Contains(strings.Join(rowsOf(s, "sweep_files"), ""), "in_progress") })
-	names := strings.Fields(listing(t, folder))
-	slices.Sort(names)
-	want := []string{filepath.Base(path), filepath.Base(path) + ".json", "README", "not-ours.txt", young}
-	slices.Sort(want)
-	if !slices.Equal(names, want) {
-		t.Errorf("left: %v, want %v", names, want)
+	for _, suffix := range []string{"", ".part", ".state", ".json", ".state.new", ".json.new"} {
+		if err := gone(old + suffix); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, path := range []string{path, path + ".json", young, was, was + ".json", unknown, later, filepath.Join(folder, "README"), filepath.Join(folder, "not-ours.txt")} {
+		if _, err := os.Lstat(path); err != nil {
+			t.Error(err)
+		}
 	}
 	s.Want(200, key, "GET /projects/sales/files/"+f.ID+"/download", "")
 	if at := offset(s, key, "/projects/sales/files/upload/"+id); at != "4" {

@@ -26,6 +26,9 @@ type Restored struct {
 	Bytes   int64    `json:"size_bytes"`
 	Epoch   int64    `json:"epoch"`
 	Damaged []string `json:"damaged"` // files that are not what was backed up
+	// Projects and Files tell whether the backup holds databases and storage files.
+	Projects bool `json:"projects"`
+	Files    bool `json:"files"`
 }
 
 // Restore makes a data folder, which must be empty, of a backup:
@@ -55,7 +58,7 @@ func (a *App) Restore(ctx context.Context, from string, tell func(done, of int))
 		return done, fmt.Errorf("lock the data folder: %w", err)
 	}
 	defer lock.Unlock()
-	done = Restored{Backup: m.ID, LogID: m.LogID, Damaged: []string{}}
+	done = Restored{Backup: m.ID, LogID: m.LogID, Damaged: []string{}, Projects: m.Projects, Files: m.Files}
 	if done.Damaged, err = backup.Check(ctx, from, m); err != nil {
 		return done, err
 	}

@@ -32,7 +32,7 @@ type Settings struct {
 	MaxSize    config.Size     `koanf:"max_size" doc:"The largest file that can be uploaded"`
 	Expire     config.Duration `koanf:"expire" doc:"How long an upload that is not registered is kept"`
 	SweepEvery config.Duration `koanf:"sweep_every" doc:"How often expired uploads and files are looked for"`
-	Grace      config.Duration `koanf:"grace" doc:"How old bytes without a row must be before they are removed"`
+	Grace      config.Duration `koanf:"grace" doc:"How old bytes that an upload has left without a row must be before they are removed"`
 	ScrubAfter config.Duration `koanf:"scrub_after" doc:"How long after it was verified a file is read again, to find what a disk has lost; 0: never"`
 	ScrubRate  config.Size     `koanf:"scrub_rate" doc:"How many bytes a second that reads, and a deep check, at most; 0: no limit"`
 }

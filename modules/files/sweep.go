@@ -65,11 +65,13 @@ func claimRemoval(plan *removal) []metadata.Claim {
 }
 
 func (f *Files) removeBytes(_ context.Context, plan *removal) error {
-	return f.blobs.RemoveBatch(plan.Blobs)
+	files := len(plan.Blobs) - len(plan.Files) // theirs come last
+	gone := append(f.unregistered(plan.Blobs[:files]), plan.Blobs[files:]...)
+	return f.blobs.RemoveBatch(gone)
 }
 
-func (f *Files) rollForward(_ context.Context, plan *removal) (bool, error) {
-	return true, f.blobs.RemoveBatch(plan.Blobs)
+func (f *Files) rollForward(ctx context.Context, plan *removal) (bool, error) {
+	return true, f.removeBytes(ctx, plan)
 }
 
 // sweep removes what has expired, and now and then looks for bytes without a

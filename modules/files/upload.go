@@ -240,7 +240,7 @@ func (f *Files) standsAt(s session) int64 {
 // ends, unless it can never become the upload that was announced.
 func (f *Files) receive(ctx context.Context, plan *uploadPlan) error {
 	if plan.Replaces != "" {
-		if err := f.blobs.Remove(blob.Key{Project: plan.Blob.Project, ID: plan.Replaces}); err != nil {
+		if err := f.blobs.RemoveBatch(f.unregistered([]blob.Key{{Project: plan.Blob.Project, ID: plan.Replaces}})); err != nil {
 			return disk.Refusal(err)
 		}
 	}
@@ -414,7 +414,9 @@ func (f *Files) received(ctx context.Context, tx *operation.Tx, plan *uploadPlan
 	out.StagingPath, out.ChecksumMD5, out.ChecksumSHA256 = s.file().Path, s.ChecksumMD5, s.ChecksumSHA256
 	call.Detail("checksum_sha256", s.ChecksumSHA256)
 	if plan.Instead != "" { // where this is not done the sweep does it
-		tx.After(func() { _ = f.blobs.Remove(blob.Key{Project: plan.Blob.Project, ID: plan.Instead}) })
+		tx.After(func() {
+			_ = f.blobs.RemoveBatch(f.unregistered([]blob.Key{{Project: plan.Blob.Project, ID: plan.Instead}}))
+		})
 	}
 	return out, f.sessions.Put(ctx, tx, s)
 }
