@@ -86,7 +86,13 @@ func TestStatsTellWhatThereIsAndWhatHappens(t *testing.T) {
 	if sum, points := total(t, s, old); sum != 0 || points != 6 {
 		t.Errorf("long ago there are %d in %d points", sum, points)
 	}
-	for _, query := range []string{"metric=what", "step=30m", "step=1x", "from=2020-01-01T00:00:00Z", "from=2026-02-01T00:00:00Z&to=2026-01-01T00:00:00Z"} {
+	for _, from := range []string{"1700-01-01T00:00:00Z", "0001-01-02T00:00:00Z"} { // longer than times have differences
+		points := s.Want(200, s.Root, "GET /stats/series?step=366d&from="+from, "").List("points")
+		if n := len(points); n < 300 || points[n-1]["v"].(float64) < 8 {
+			t.Errorf("of %d steps since %s the last is %v", n, from, points[n-1])
+		}
+	}
+	for _, query := range []string{"step=366d&to=0001-01-02T00:00:00Z", "step=1d&from=0001-01-02T00:00:00Z", "metric=what", "step=30m", "step=1x", "from=2020-01-01T00:00:00Z", "from=2026-02-01T00:00:00Z&to=2026-01-01T00:00:00Z"} {
 		s.Want(422, s.Root, "GET /stats/series?"+query, "")
 	}
 	s.Want(404, s.Root, "GET /stats/series?project_id=none", "")

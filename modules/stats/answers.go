@@ -149,9 +149,15 @@ func (s *Stats) series(ctx context.Context, v *operation.View, in seriesIn) (ser
 		out.Points = append(out.Points, point{T: t})
 	}
 	for at, c := range by {
-		out.Points[at.Sub(from)/step].V += c.of(in.Metric)
+		out.Points[steps(from, at, step)].V += c.of(in.Metric)
 	}
 	return out, nil
+}
+
+// steps returns how many whole steps are between two times. The difference of times
+// ends at 292 years.
+func steps(from, to time.Time, step time.Duration) int64 {
+	return (to.Unix() - from.Unix()) / int64(step/time.Second)
 }
 
 // span returns the times from which and to which the steps reach.
@@ -162,17 +168,19 @@ func (in *seriesIn) span(step time.Duration) (from, to time.Time, err error) {
 	}
 	from = in.From.UTC()
 	if in.From.IsZero() {
-		steps := 24
+		n := 24
 		if step > time.Hour {
-			steps = 30
+			n = 30
 		}
-		from = to.Add(-time.Duration(steps-1) * step)
+		from = to.Add(-time.Duration(n-1) * step)
 	}
-	from = from.Truncate(step)
+	if from = from.Truncate(step); from.Year() < 1 {
+		return from, to, eider.Invalid("from", "must not be before the year 1")
+	}
 	if !to.After(from) {
 		return from, to, eider.Invalid("to", "must be after from")
 	}
-	if to.Sub(from)/step >= maxPoints {
+	if steps(from, to, step) >= maxPoints {
 		return from, to, eider.Invalid("step", "is too short: a series has at most %d points", maxPoints)
 	}
 	// The last step is whole too, and no count lies beyond it.
