@@ -20,8 +20,11 @@ func VerifyArchive(ctx context.Context, v *metadata.View, dir string, signer *Si
 	if err != nil {
 		return Verification{}, err
 	}
-	walk := walker{next: 1, prev: genesis()}
+	walk := walker{view: v, next: 1, prev: genesis()}
 	walk.expect(checkpoints, true, head.ID)
+	if err := walk.strays(ctx, true, true); err != nil {
+		return Verification{}, fmt.Errorf("read the log: %w", err)
+	}
 	epochs, err := readEpochs(v.Query(ctx, selectEpochs))
 	if err != nil {
 		return Verification{}, err

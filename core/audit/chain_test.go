@@ -2,6 +2,7 @@ package audit
 
 import (
 	"bytes"
+	"database/sql"
 	"encoding/hex"
 	"encoding/json"
 	"reflect"
@@ -45,7 +46,7 @@ func TestEveryFieldChangesTheHash(t *testing.T) {
 	seen := map[string]string{hex.EncodeToString(before.hash()): "none"}
 	for i := range reflect.TypeFor[Row]().NumField() {
 		name := reflect.TypeFor[Row]().Field(i).Name
-		if name == "Hash" {
+		if name == "Hash" || name == "holed" { // which no row is that was written
 			continue
 		}
 		changed := golden()
@@ -99,6 +100,12 @@ func TestEveryColumnIsWrittenAndRead(t *testing.T) {
 	}
 	got, err := scanRow(func(dest ...any) error {
 		for i := range dest {
+			if null, ok := dest[i].(sql.Scanner); ok {
+				if err := null.Scan(values[i]); err != nil {
+					return err
+				}
+				continue
+			}
 			to := reflect.ValueOf(dest[i]).Elem()
 			to.Set(reflect.ValueOf(values[i]).Convert(to.Type()))
 		}

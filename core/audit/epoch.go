@@ -29,7 +29,7 @@ type epochBegun struct{ id, epoch int64 }
 // The rows that tell of epochs: an archive_log row of the one that it is in.
 const selectEpochs = selectRow + `
 	WHERE operation IN ('restore', 'rebuild', 'repair', '` + ArchiveOperation + `') AND status = 'success'
-		AND (resource_type = 'metadata' OR operation = '` + ArchiveOperation + `')
+		AND id >= 1 AND id <= ` + lastID + ` AND (resource_type = 'metadata' OR operation = '` + ArchiveOperation + `')
 	ORDER BY id`
 
 // epochOf returns the epoch that the row tells of, 0 if it tells of none.

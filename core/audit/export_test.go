@@ -53,3 +53,11 @@ func (f *Followers) SetRest(rest func(ctx context.Context, pause time.Duration))
 
 // RequestHash returns what stands beside a request's id.
 func RequestHash(id string) int64 { return requestHash(id) }
+
+// ColumnNames returns those of the log's columns that are in a row's hash.
+func ColumnNames() (names []string) {
+	for _, c := range filed {
+		names = append(names, c.Name)
+	}
+	return names
+}

@@ -229,6 +229,13 @@ func (f *Followers) read(ctx context.Context, follower Follower, at int64) (page
 	if follower.Take != nil && (len(rows) == 0 || rows[0].ID != at+1) { // the log has them no more
 		return f.readArchived(ctx, at, to)
 	}
+	if len(rows) == 0 { // they are missing: a row may have been put far behind
+		next, err := oneID(ctx, f.Store.View(), selectFirstBehind, at)
+		if err != nil {
+			return page{}, err
+		}
+		to = max(to, min(f.Log.Head().ID, next-1))
+	}
 	return page{rows, to, f.Log.EpochAt(at + 1)}, nil
 }
 

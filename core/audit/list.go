@@ -116,7 +116,7 @@ func (f Filter) conditions(unfinished []int64, before, from int64, hashed bool) 
 	}
 	if !f.AllRows {
 		// A final row stands for its intent; only a call without one shows it.
-		open := "status <> 'in_progress'"
+		open := "status <> 'in_progress' OR status IS NULL" // nothing may be NULL: whoever looks for that sees it
 		for _, id := range unfinished {
 			if id >= from && id < before {
 				open += fmt.Sprintf(" OR id = %d", id)
@@ -143,7 +143,7 @@ func (l *Log) Get(ctx context.Context, v *metadata.View, id int64) (Row, error) 
 	return found[0], nil
 }
 
-const countSince = `SELECT operation, count(*) FROM operations_log
+const countSince = `SELECT coalesce(operation, ''), count(*) FROM operations_log
 	WHERE project_uid = $1 AND timestamp >= $2 AND status = 'success' GROUP BY operation`
 
 // CountSince returns how many operations of each name succeeded in a project

@@ -25,7 +25,10 @@ type Head struct {
 // maxID is the largest id that a row is given: at a million rows a second it takes
 // 285 years. A row with a larger one was put there, and no walk goes so far: some
 // way behind it ids cannot be added to.
-const maxID = 1<<53 - 1
+const (
+	maxID  = 1<<53 - 1
+	lastID = "9007199254740991" // the same, in statements
+)
 
 // Log is the sealer of operations_log and what memory keeps of it.
 type Log struct {
@@ -53,12 +56,12 @@ func NewLog(keeper *Keeper, log *slog.Logger) *Log {
 
 var _ metadata.Sealer = (*Log)(nil)
 
-const selectHead = selectRow + `ORDER BY id DESC LIMIT 1`
+const selectHead = selectRow + `WHERE id >= 1 AND id <= ` + lastID + ` ORDER BY id DESC LIMIT 1`
 
 // An effect leaves two rows; the final one carries the id of its intent.
 const selectUnfinished = selectRow + `
 	WHERE status = 'in_progress'
-	AND id NOT IN (SELECT intent_id FROM operations_log WHERE intent_id > 0)
+	AND id >= 1 AND id <= ` + lastID + ` AND id NOT IN (SELECT intent_id FROM operations_log WHERE intent_id > 0)
 	ORDER BY id`
 
 // Load reads the head and the unfinished calls. It returns ErrBehind or
@@ -105,7 +108,7 @@ func (l *Log) Load(ctx context.Context, v *metadata.View) error {
 }
 
 // Only older versions wrote rows without.
-const selectHashless = `SELECT id FROM operations_log WHERE request_hash IS NULL ORDER BY id DESC LIMIT 1`
+const selectHashless = `SELECT id FROM operations_log WHERE request_hash IS NULL AND id <= ` + lastID + ` ORDER BY id DESC LIMIT 1`
 
 func readHashless(ctx context.Context, v *metadata.View) (id int64, err error) {
 	rows, err := v.Query(ctx, selectHashless)
@@ -177,6 +180,9 @@ func (l *Log) Seal(g *metadata.Group) error {
 		r, ok := item.(*Row)
 		if !ok {
 			return fmt.Errorf("audit: a %T was staged for the log", item)
+		}
+		if s.head.ID >= maxID {
+			return fmt.Errorf("audit: row %d is the last that a log can have: somebody has put it there", s.head.ID)
 		}
 		r.ID = s.head.ID + 1
 		r.Time = now

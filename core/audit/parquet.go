@@ -121,9 +121,10 @@ func ReadParquet(ctx context.Context, path string, first, last int64, each func(
 		return fmt.Errorf("read %s: %w", filepath.Base(path), err)
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	query := fmt.Sprintf(`SELECT %s FROM read_parquet('%s') WHERE id >= $1 AND id <= $2 ORDER BY id`, rowColumns, strings.ReplaceAll(path, "'", "''"))
-	for from := first; from <= last; from += walkWindow {
-		found, err := db.Query(ctx, query, from, min(last, from+walkWindow-1))
+	query := fmt.Sprintf(`SELECT %s FROM read_parquet(%s) WHERE id >= $1 AND id <= $2 ORDER BY id`, rowColumns, quoted(path))
+	for from := first; from <= last; {
+		to := min(last, from+walkWindow-1)
+		found, err := db.Query(ctx, query, from, to)
 		if err != nil {
 			return fmt.Errorf("read %s: %w", filepath.Base(path), err)
 		}
@@ -131,7 +132,11 @@ func ReadParquet(ctx context.Context, path string, first, last int64, each func(
 		if err != nil {
 			return fmt.Errorf("read %s: %w", filepath.Base(path), err)
 		}
-		if len(page) == 0 {
+		from = to + 1
+		if len(page) == 0 { // a name may say more than is there
+			if from, err = nextIn(ctx, db, path, from); err != nil || from == 0 {
+				return err
+			}
 			continue
 		}
 		if err := each(page); err != nil {
@@ -140,3 +145,21 @@ func ReadParquet(ctx context.Context, path string, first, last int64, each func(
 	}
 	return nil
 }
+
+// nextIn returns the first id in a file that is not below another, 0 if there is none.
+func nextIn(ctx context.Context, db *duck.DB, path string, from int64) (int64, error) {
+	found, err := db.Query(ctx, fmt.Sprintf(`SELECT coalesce(min(id), 0) FROM read_parquet(%s) WHERE id >= $1`, quoted(path)), from)
+	if err != nil {
+		return 0, fmt.Errorf("read %s: %w", filepath.Base(path), err)
+	}
+	defer found.Close()
+	var id int64
+	for found.Next() {
+		if err := found.Scan(&id); err != nil {
+			return 0, fmt.Errorf("read %s: %w", filepath.Base(path), err)
+		}
+	}
+	return id, found.Err()
+}
+
+func quoted(path string) string { return "'" + strings.ReplaceAll(path, "'", "''") + "'" }

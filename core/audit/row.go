@@ -9,6 +9,7 @@
 package audit
 
 import (
+	"database/sql"
 	"encoding/json"
 	"hash/fnv"
 	"time"
@@ -43,6 +44,8 @@ type Row struct {
 	Count        int64  // equal refusals that this row stands for
 	PrevHash     []byte
 	Hash         []byte
+
+	holed bool // something is NULL where nothing may be: somebody has changed the table
 }
 
 var spec = metadata.Spec{
@@ -122,15 +125,33 @@ func (r *Row) values() []any {
 	}
 }
 
+// scanRow reads a row. A NULL is read as what is empty, and noted.
 func scanRow(scan func(dest ...any) error) (Row, error) {
 	var r Row
 	var micros int64
-	err := scan(&r.ID, &r.CallID, &r.Time, &r.RequestID, &r.TraceID,
+	texts := []*string{&r.CallID, &r.RequestID, &r.TraceID,
 		(*string)(&r.ActorType), &r.ActorID, &r.ActorName, &r.SourceIP, &r.ProjectID, &r.ProjectUID,
-		&r.Operation, &r.ResourceType, &r.ResourceID, &r.Details, &micros, (*string)(&r.Status),
-		&r.Code, &r.Error, &r.Decision, &r.IntentID, &r.Count, &r.PrevHash, &r.Hash)
+		&r.Operation, &r.ResourceType, &r.ResourceID, &r.Details, (*string)(&r.Status), &r.Code, &r.Error, &r.Decision}
+	numbers := []*int64{&r.ID, &micros, &r.IntentID, &r.Count}
+	var found struct {
+		texts   [17]sql.NullString
+		numbers [4]sql.NullInt64
+		time    sql.NullTime
+	}
+	t, n := &found.texts, &found.numbers
+	err := scan(&n[0], &t[0], &found.time, &t[1], &t[2], &t[3], &t[4], &t[5], &t[6], &t[7], &t[8],
+		&t[9], &t[10], &t[11], &t[12], &n[1], &t[13], &t[14], &t[15], &t[16], &n[2], &n[3], &r.PrevHash, &r.Hash)
+	for i := range texts {
+		*texts[i] = t[i].String
+		r.holed = r.holed || !t[i].Valid
+	}
+	for i := range numbers {
+		*numbers[i] = n[i].Int64
+		r.holed = r.holed || !n[i].Valid
+	}
+	r.holed = r.holed || !found.time.Valid
 	r.Duration = time.Duration(micros) * time.Microsecond
-	r.Time = r.Time.UTC()
+	r.Time = found.time.Time.UTC()
 	return r, err
 }
 

@@ -47,14 +47,14 @@ func (f *Followers) readArchived(ctx context.Context, at, to int64) (page, error
 		}
 		before = m.Epoch
 	}
-	first, err := f.Log.First(ctx, f.Store.View())
+	next, err := oneID(ctx, f.Store.View(), selectFirstBehind, at)
 	if err != nil {
 		return page{}, err
 	}
-	if first == 0 {
-		first = to + 1
+	if next == 0 {
+		next = to + 1
 	}
-	return page{}, &NotTaken{at + 1, first - 1, 0, errors.New("they are archived, and their archive is not there: bring it back, or skip them")}
+	return page{}, &NotTaken{at + 1, next - 1, 0, errors.New("they are archived, and their archive is not there: bring it back, or skip them")}
 }
 
 // readManifest returns rows of an archive. Where an epoch begins in it, the first row

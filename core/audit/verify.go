@@ -33,11 +33,12 @@ const (
 	selectRange = selectRow + `WHERE id >= $1 AND id <= $2 ORDER BY id`
 	// What stands beside the canonical row must follow from it, or a search would
 	// not find the row.
-	selectMisled = `SELECT id, request_id, request_hash FROM operations_log
+	selectMisled = `SELECT id, coalesce(request_id, ''), request_hash FROM operations_log
 		WHERE id >= $1 AND id <= $2 AND request_hash IS NOT NULL ORDER BY id`
-	// No row was ever given an id below 1.
-	selectBelow = selectRow + `WHERE id < 1 ORDER BY id LIMIT 1`
-	selectNext  = selectRow + `WHERE id > $1 ORDER BY id LIMIT 1`
+	// Rows with ids that none is ever given: they are on nobody's way.
+	selectStrays = selectRow + `WHERE id < 1 OR id > $1 OR id IS NULL ORDER BY id LIMIT ` + maxStrays
+	maxStrays    = "100" // as many as are named
+	selectNext   = selectRow + `WHERE id > $1 AND id <= ` + lastID + ` ORDER BY id LIMIT 1`
 )
 
 // Verify walks the chain from row from (0: the first) to row to (0: the newest)
@@ -53,7 +54,7 @@ func Verify(ctx context.Context, v *metadata.View, from, to int64, checkpoints [
 	if to == 0 || to > head.ID {
 		to = head.ID
 	}
-	if err := walk.begin(ctx); err != nil {
+	if err := walk.begin(ctx, to == head.ID); err != nil {
 		return Verification{}, fmt.Errorf("read the log: %w", err)
 	}
 	return walk.table(ctx, to)
@@ -118,10 +119,16 @@ func (w *walker) result() Verification {
 	return v
 }
 
-// begin finds what the first row must follow.
-func (w *walker) begin(ctx context.Context) (err error) {
+// begin finds what the first row must follow. The end says that the walk goes to the
+// newest row.
+func (w *walker) begin(ctx context.Context, end bool) (err error) {
 	if w.epochs, err = readEpochs(w.view.Query(ctx, selectEpochs)); err != nil {
 		return err
+	}
+	if w.next == 1 || end {
+		if err := w.strays(ctx, w.next == 1, end); err != nil {
+			return err
+		}
 	}
 	if cut, err := w.afterCut(ctx); cut || err != nil {
 		return err
@@ -134,9 +141,18 @@ func (w *walker) begin(ctx context.Context) (err error) {
 		return err
 	}
 	w.prev = genesis()
-	below, err := w.query(ctx, selectBelow)
-	if err == nil && len(below) > 0 {
-		w.fail(below[0].ID, 0, "inserted", "row %d has an id that is never given", below[0].ID)
+	return nil
+}
+
+// strays names rows that no walk comes to, before the first and behind the last that
+// there may be.
+func (w *walker) strays(ctx context.Context, begin, end bool) error {
+	found, err := w.query(ctx, selectStrays, maxID)
+	for i := range found {
+		r := &found[i]
+		if begin && r.ID < 1 || end && r.ID > maxID {
+			w.fail(r.ID, 0, "inserted", "row %d has an id that is never given", r.ID)
+		}
 	}
 	return err
 }
@@ -276,7 +292,7 @@ func (w *walker) one(same []Row) {
 func (w *walker) best(same []Row) (best *Row, whole bool) {
 	for i := range same {
 		r := &same[i]
-		if !bytes.Equal(r.hash(), r.Hash) {
+		if r.holed || !bytes.Equal(r.hash(), r.Hash) {
 			continue
 		}
 		if best, whole = r, true; w.prev == nil || bytes.Equal(r.PrevHash, w.prev) {

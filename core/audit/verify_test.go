@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/eiderdb/eider"
 	"github.com/eiderdb/eider/core/audit"
 	"github.com/eiderdb/eider/core/duck"
 )
@@ -126,6 +127,8 @@ func TestVerifyNamesWhatWasDoneAndWhere(t *testing.T) {
 		{"the last there twice", []string{put(sealed[29])}, nil, "inserted 30"},
 		{"one before the first", []string{put(moved(4, 0))}, nil, "inserted 0"},
 		{"one far before the first", []string{put(moved(4, -7))}, nil, "inserted -7"},
+		{"one as far behind as numbers go", []string{put(moved(4, 1<<63-1)), put(moved(5, 1<<63-2)), put(moved(6, -1<<63))}, signed(30), "inserted -9223372036854775808, inserted 9223372036854775806, inserted 9223372036854775807"},
+		{"one behind the last that there may be", []string{put(moved(4, 1<<53))}, nil, "inserted 9007199254740992"},
 		{"one put between, with all behind it moved on", []string{`UPDATE operations_log SET id = id + 1 WHERE id > 9`, put(moved(3, 10))}, nil, "inserted 10, reordered 11-31"},
 		{"one put between without a hash of its own", []string{`UPDATE operations_log SET id = id + 1 WHERE id > 9`, put(func() audit.Row { r := sealed[2]; r.ID, r.Details = 10, "x"; return r }())}, nil, "inserted 10, reordered 11-31"},
 		{"one appended without a chain", []string{put(moved(9, 31))}, nil, "reordered 31"},
@@ -155,6 +158,74 @@ func TestVerifyNamesWhatWasDoneAndWhere(t *testing.T) {
 				t.Errorf("checked %d, %d to %d", v.Checked, v.FirstID, v.LastID)
 			}
 		})
+	}
+}
+
+// Somebody who can change the table can also have it take what it was made to refuse.
+func TestNullsAreNamedAndKeepNobodyFromReading(t *testing.T) {
+	r, _ := recorded(t, 30)
+	columns := audit.ColumnNames()
+	var statements, want []string
+	for i, name := range columns[1:] {
+		statements = append(statements, "ALTER TABLE operations_log ALTER "+name+" DROP NOT NULL", fmt.Sprintf("UPDATE operations_log SET %s = NULL WHERE id = %d", name, i+2))
+		want = append(want, fmt.Sprintf("altered %d", i+2))
+	}
+	statements = append(statements, "ALTER TABLE operations_log ALTER id DROP NOT NULL", "UPDATE operations_log SET id = NULL WHERE id = 28")
+	c := r.altered(t, statements...)
+	wantBreaks(t, c.verify(), "inserted 0, "+strings.Join(append(want, "missing 28"), ", "))
+	all, err := c.log.List(t.Context(), c.store.View(), audit.Filter{Limit: 100})
+	if must(t, err); len(all) != 29 {
+		t.Errorf("%d rows are listed", len(all))
+	}
+	walked := 0
+	_, err = c.log.Walk(t.Context(), c.store.View(), audit.Filter{AllRows: true}, func(page []audit.Row) error { walked += len(page); return nil })
+	if must(t, err); walked != 29 {
+		t.Errorf("%d rows are walked", walked)
+	}
+	for id := range columns[1:] {
+		_, err := c.log.Get(t.Context(), c.store.View(), int64(id+2))
+		must(t, err)
+	}
+	if _, ok, err := c.log.Oldest(t.Context(), c.store.View()); err != nil || !ok {
+		t.Errorf("the oldest row has a time: %v, %v", ok, err)
+	}
+	if sealed := c.stage(row(1)); sealed[0].ID != 31 {
+		t.Errorf("the next row is %d", sealed[0].ID)
+	}
+}
+
+// A row that was put there with a large id is named, and nobody counts up to it.
+func TestRowFarBehindStopsNobody(t *testing.T) {
+	r, sealed := recorded(t, 3)
+	for _, c := range []struct{ id, next int64 }{{1<<63 - 1, 4}, {1<<63 - 2, 4}, {1 << 53, 4}, {1 << 52, 1<<52 + 1}} {
+		row := sealed[1]
+		row.ID = c.id
+		c, next := r.altered(t, put(row)), c.next
+		if got := c.stage(audit.Row{Operation: "after", Status: eider.StatusSuccess}); got[0].ID != next {
+			t.Errorf("behind row %d the next is %d", row.ID, got[0].ID)
+		}
+		if v := c.verify(); v.Verified {
+			t.Errorf("row %d is not named", row.ID)
+		}
+		found, err := c.log.List(t.Context(), c.store.View(), audit.Filter{Limit: 1})
+		if must(t, err); len(found) != 1 || found[0].ID != next {
+			t.Errorf("beside row %d the newest is %+v", row.ID, found)
+		}
+		last := int64(0)
+		_, err = c.log.Walk(t.Context(), c.store.View(), audit.Filter{AllRows: true}, func(page []audit.Row) error { last = page[len(page)-1].ID; return nil })
+		if must(t, err); last != next {
+			t.Errorf("beside row %d a walk ends at %d", row.ID, last)
+		}
+		s := &sink{}
+		_, stop := c.follow(map[string]*sink{"f": s})
+		eventually(t, "a follower comes to the end", func() bool { return c.cursor("f") == next })
+		stop()
+	}
+	// The last that there may be is no reason to begin anew with others.
+	full := sealed[1]
+	full.ID = 1<<53 - 1
+	if _, err := r.altered(t, put(full)).try(row(1)); err == nil {
+		t.Error("a row was written behind the last")
 	}
 }
 

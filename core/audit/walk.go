@@ -46,9 +46,18 @@ func (l *Log) Walk(ctx context.Context, v *metadata.View, f Filter, each func([]
 				return 0, err
 			}
 		}
-		if len(page) == walkPage {
+		switch {
+		case len(page) == walkPage:
 			after, window = page[walkPage-1].ID, walkWindow
-		} else {
+		case len(page) == 0 && window == walkWidest: // is there anything? A row may have been put far behind
+			next, err := oneID(ctx, v, selectFirstBehind, upper)
+			if err != nil {
+				return 0, err
+			}
+			if after = last; next > 0 {
+				after = min(last, next-1)
+			}
+		default:
 			after, window = upper, min(walkWidest, 2*window)
 		}
 	}
@@ -62,10 +71,11 @@ func (l *Log) First(ctx context.Context, v *metadata.View) (int64, error) {
 
 // Ids and times run the same way, so a span of time is one of ids.
 const (
-	selectFirstSince  = `SELECT id FROM operations_log WHERE timestamp >= $1 ORDER BY id LIMIT 1`
-	selectLastBefore  = `SELECT id FROM operations_log WHERE timestamp < $1 ORDER BY id DESC LIMIT 1`
-	selectFirstOfLog  = `SELECT id FROM operations_log ORDER BY id LIMIT 1`
-	selectTimeOfFirst = `SELECT timestamp FROM operations_log ORDER BY id LIMIT 1`
+	selectFirstSince  = `SELECT id FROM operations_log WHERE timestamp >= $1 AND id >= 1 ORDER BY id LIMIT 1`
+	selectLastBefore  = `SELECT id FROM operations_log WHERE timestamp < $1 AND id <= ` + lastID + ` ORDER BY id DESC LIMIT 1`
+	selectFirstOfLog  = `SELECT id FROM operations_log WHERE id >= 1 ORDER BY id LIMIT 1`
+	selectFirstBehind = `SELECT id FROM operations_log WHERE id > $1 ORDER BY id LIMIT 1`
+	selectTimeOfFirst = `SELECT timestamp FROM operations_log WHERE id >= 1 AND timestamp IS NOT NULL ORDER BY id LIMIT 1`
 )
 
 // between returns the row before the first of the filter's span, and its last.
