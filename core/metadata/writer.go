@@ -101,7 +101,7 @@ func (s *Store) next() (group []*write, open bool) {
 			return s.drain(group), true
 		case <-s.stop:
 			group = s.drain(group)
-			return group, len(group) > 0
+			return group, len(group) > 0 || s.hasNotes() // one may ask for another
 		}
 	}
 }

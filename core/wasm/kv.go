@@ -37,9 +37,16 @@ type KV struct {
 
 	mu     sync.Mutex
 	spaces map[string]*space
-	dirty  map[string]bool // keys of rows that the table does not have yet
-	noted  bool            // a note is under way that has not begun
+	dirty  map[string]map[string]bool // by item, keys of rows that the table does not have yet
+	stored map[string]bool            // keys of rows that it has
+	noted  bool                       // a note is under way that has not begun
 }
+
+// What one item may add to a group of writes, for which others wait.
+const (
+	maxWritten      = 500
+	maxWrittenBytes = 4 << 20
+)
 
 // State is a row of what a plugin remembers.
 type State struct {
@@ -50,7 +57,7 @@ type State struct {
 
 // NewKV returns spaces in which nothing is remembered. Open reads what is.
 func NewKV() *KV {
-	return &KV{spaces: map[string]*space{}, dirty: map[string]bool{}, Table: metadata.NewTable(metadata.Def[State]{
+	return &KV{spaces: map[string]*space{}, dirty: map[string]map[string]bool{}, stored: map[string]bool{}, Table: metadata.NewTable(metadata.Def[State]{
 		Name: "plugin_state",
 		Columns: []metadata.Column{
 			{Name: "key", Kind: metadata.Text}, {Name: "value", Kind: metadata.Text}, {Name: "expires_at", Kind: metadata.Time},
@@ -91,6 +98,7 @@ func (k *KV) Open(ctx context.Context, store *metadata.Store) error {
 		if err := rows.Scan(&key, &value, &expires); err != nil {
 			return fmt.Errorf("read plugin_state: %w", err)
 		}
+		k.stored[key] = true
 		item, below, _ := strings.Cut(key, "/")
 		name, err := base64.RawURLEncoding.DecodeString(below)
 		text, err2 := base64.StdEncoding.DecodeString(value)
@@ -123,7 +131,15 @@ func (k *KV) changed(item, key string) {
 	if k.note == nil {
 		return
 	}
-	k.dirty[rowKey(item, key)] = true
+	if k.dirty[item] == nil {
+		k.dirty[item] = map[string]bool{}
+	}
+	k.dirty[item][rowKey(item, key)] = true
+	k.ask()
+}
+
+// ask has what is dirty written; k is locked.
+func (k *KV) ask() {
 	if !k.noted {
 		k.noted = true
 		k.note(k.write)
@@ -134,33 +150,41 @@ func rowKey(item, key string) string {
 	return item + "/" + base64.RawURLEncoding.EncodeToString([]byte(key))
 }
 
-// write stages everything that has changed. It may run twice, when a group is
-// split. What it staged is written again if the group was not kept: it is
+// some returns rows that are to be written with the next group: of each item as many as
+// it may have there.
+func (k *KV) some() (rows []string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.noted = false
+	for _, dirty := range k.dirty {
+		n := 0
+		for row := range dirty {
+			if n++; n > maxWritten {
+				break
+			}
+			rows = append(rows, row)
+		}
+	}
+	return rows
+}
+
+// write stages what has changed, as far as one group takes it. It may run twice, when a
+// group is split. What it staged is written again if the group was not kept: it is
 // forgotten only after the commit.
 func (k *KV) write(tx *metadata.Tx) error {
-	k.mu.Lock()
-	k.noted = false
-	keys := slices.Collect(maps.Keys(k.dirty))
-	k.mu.Unlock()
-	staged := make(map[string]uint64, len(keys))
-	for _, row := range keys {
+	staged, held := map[string]uint64{}, map[string]int{}
+	for _, row := range k.some() {
 		item, below, _ := strings.Cut(row, "/")
+		if held[item] > maxWrittenBytes {
+			continue
+		}
 		name, err := base64.RawURLEncoding.DecodeString(below)
 		if err != nil {
 			return err
 		}
 		e, there := k.space(item).raw(string(name))
-		staged[row] = e.turn
-		ctx := context.Background()
-		if !there {
-			err = k.Table.Delete(ctx, tx, row)
-			if eider.CodeOf(err) == eider.NotFound {
-				err = nil
-			}
-		} else {
-			err = k.Table.Put(ctx, tx, State{row, base64.StdEncoding.EncodeToString(e.value), e.expires.UTC().Truncate(time.Microsecond)})
-		}
-		if err != nil {
+		staged[row], held[item] = e.turn, held[item]+len(e.value)
+		if err := k.stage(tx, row, e, there); err != nil {
 			return fmt.Errorf("write %s: %w", row, err)
 		}
 	}
@@ -168,15 +192,49 @@ func (k *KV) write(tx *metadata.Tx) error {
 	return nil
 }
 
+// stage stages one row. Which rows the table has is known here, so that none is looked
+// up: that takes longer than writing it.
+func (k *KV) stage(tx *metadata.Tx, row string, e entry, there bool) error {
+	k.mu.Lock()
+	stored := k.stored[row]
+	k.mu.Unlock()
+	s := State{row, base64.StdEncoding.EncodeToString(e.value), e.expires.UTC().Truncate(time.Microsecond)}
+	switch {
+	case there && stored:
+		return k.Table.Update(tx, s)
+	case there:
+		return k.Table.Insert(tx, s)
+	case stored:
+		return k.Table.Drop(tx, s)
+	}
+	return nil
+}
+
+// written forgets what is durable, unless it has changed since, and asks for the next
+// group if more is waiting.
 func (k *KV) written(staged map[string]uint64) {
 	for row, turn := range staged {
 		item, below, _ := strings.Cut(row, "/")
 		name, _ := base64.RawURLEncoding.DecodeString(below)
-		if e, _ := k.space(item).raw(string(name)); e.turn == turn {
-			k.mu.Lock()
-			delete(k.dirty, row)
-			k.mu.Unlock()
+		e, _ := k.space(item).raw(string(name))
+		k.mu.Lock()
+		if turn > 0 {
+			k.stored[row] = true
+		} else {
+			delete(k.stored, row)
 		}
+		if e.turn == turn {
+			delete(k.dirty[item], row)
+		}
+		if len(k.dirty[item]) == 0 {
+			delete(k.dirty, item)
+		}
+		k.mu.Unlock()
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if len(k.dirty) > 0 {
+		k.ask()
 	}
 }
 
