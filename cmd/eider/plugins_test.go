@@ -105,7 +105,7 @@ func TestModesHoldAndLoadsAreLoggedAcrossRestarts(t *testing.T) {
 	modes := func(s *apptest.Server, want string) {
 		t.Helper()
 		a := s.Want(200, s.Root, "GET /plugins/broken", "")
-		if got := a.Text("mode") + " " + a.Text("settings_mode") + " " + a.Text("state"); got != want {
+		if got := a.Text("mode") + " " + a.Text("settings_mode") + " " + a.Text("state") + " " + a.Text("kind"); got != want+" policy" {
 			t.Errorf("it is %s, want %s", got, want)
 		}
 	}

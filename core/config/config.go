@@ -51,7 +51,8 @@ func New() *Set {
 // Section declares the settings below name ("" for the top level). into points
 // to a struct that holds the defaults, with `koanf`, `doc` and `secret:"true"`
 // tags; Load fills it. If it has Validate() error, that is called after Load; its
-// message begins with the name of the setting within the section.
+// message begins with the name of the setting within the section. What stands in a list
+// of structs begins empty; if it has Default(), that is called first.
 //
 // A section may have several parts, each with names of its own.
 //

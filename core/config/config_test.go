@@ -428,3 +428,23 @@ var errFull = errors.New("full")
 type full struct{}
 
 func (full) Write([]byte) (int, error) { return 0, errFull }
+
+// pool is what a list holds whose items have a default of their own.
+type pool struct {
+	Name  string `koanf:"name"`
+	Share int    `koanf:"share"`
+}
+
+func (p *pool) Default() { p.Share = 100 }
+
+func TestItemsOfAListHaveDefaults(t *testing.T) {
+	var section struct {
+		Pools []pool `koanf:"pools"`
+	}
+	set := config.New()
+	set.Section("", &section)
+	err := set.Load(config.Sources{Environ: []string{"EIDER_POOLS=[{name: a}, {name: b, share: 0}, {name: c, share: 7}]"}})
+	if got := fmt.Sprint(section.Pools); err != nil || got != "[{a 100} {b 0} {c 7}]" {
+		t.Errorf("%v, %v", got, err)
+	}
+}

@@ -148,12 +148,14 @@ func (s *Set) setItems(f field, value any) error {
 	}
 	into := reflect.MakeSlice(f.value.Type(), len(list), len(list))
 	var wrong []error
-	for i, one := range list {
-		item := New()
+	for i, value := range list {
+		item, name, one := New(), fmt.Sprintf("%s[%d]", f.name, i), into.Index(i).Addr().Interface()
 		item.lines = s.lines
-		name := fmt.Sprintf("%s[%d]", f.name, i)
-		item.Section(name, into.Index(i).Addr().Interface())
-		wrong = append(wrong, item.loadItem(name, source, one))
+		if d, ok := one.(interface{ Default() }); ok {
+			d.Default()
+		}
+		item.Section(name, one)
+		wrong = append(wrong, item.loadItem(name, source, value))
 	}
 	if err := errors.Join(wrong...); err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/eiderdb/eider/core/config"
 	"github.com/eiderdb/eider/core/wasm"
 	w "github.com/eiderdb/eider/core/wasm/wasmtest"
 )
@@ -115,6 +116,25 @@ func TestABuiltInPluginNeedsNoSignature(t *testing.T) {
 	}
 	if err := h.Plugin("theirs").Refused(); !errors.Is(err, wasm.ErrSignature) {
 		t.Errorf("what is not built in is loaded without a signature: %v", err)
+	}
+}
+
+// Who writes percent: 0 to try a policy on nobody must not have it asked about everything.
+func TestAShareOfNothingIsRefused(t *testing.T) {
+	for _, c := range []struct {
+		percent, want string
+		is            int
+	}{
+		{"", "", 100}, {", percent: 1", "", 1}, {", percent: 100", "", 100},
+		{", percent: 0", "plugins.items[0].percent must be 1 to 100", 0}, {", percent: 101", "percent must be 1 to 100", 0}, {", percent: -1", "percent must be 1 to 100", 0},
+	} {
+		var s wasm.Settings
+		set := config.New()
+		set.Section("plugins", &s)
+		err := set.Load(config.Sources{Environ: []string{"EIDER_PLUGINS_ITEMS=[{name: x, path: x" + c.percent + "}]"}})
+		if c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) || c.want == "" && (err != nil || s.Items[0].Percent != c.is) {
+			t.Errorf("%q: %v, %+v; want %q, %d", c.percent, err, s.Items, c.want, c.is)
+		}
 	}
 }
 

@@ -50,7 +50,7 @@ type Item struct {
 	Fail           string         `koanf:"fail" doc:"closed: what cannot be decided is denied; open. Policies are closed by default"`
 	Priority       int            `koanf:"priority" doc:"Higher is asked first"`
 	Projects       []string       `koanf:"projects" doc:"Globs of project ids, also of those that are to be made; none: all, and the server"`
-	Percent        int            `koanf:"percent" doc:"Of projects, 1 to 100; 0 means 100"`
+	Percent        int            `koanf:"percent" doc:"Of projects, 1 to 100; 100 if it is left out"`
 	Capabilities   []string       `koanf:"capabilities" doc:"What is granted of what the manifest asks for"`
 	HTTPHosts      []string       `koanf:"http_hosts" doc:"Hosts that http may reach: host, host:port or *.domain"`
 	HTTPPrivate    []string       `koanf:"http_private" doc:"Those of them whose addresses may be private"`
@@ -88,6 +88,9 @@ func (s *Settings) Validate() error {
 	return nil
 }
 
+// Default is what an item of the settings is before it is read.
+func (i *Item) Default() { i.Percent = 100 }
+
 // Validate refuses what no plugin can be.
 func (i *Item) Validate() error {
 	switch {
@@ -99,7 +102,7 @@ func (i *Item) Validate() error {
 		return errors.New("mode must be enforce, warn, dry_run or off")
 	case !slices.Contains([]string{"", "closed", "open"}, i.Fail):
 		return errors.New("fail must be closed or open")
-	case i.Percent < 0 || i.Percent > 100:
+	case i.Percent < 1 || i.Percent > 100: // who writes 0 does not mean all
 		return errors.New("percent must be 1 to 100")
 	case i.SHA256 != "" && !isDigest(i.SHA256):
 		return errors.New("sha256 must be 64 hex digits")

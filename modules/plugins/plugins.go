@@ -7,6 +7,7 @@
 package plugins
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -158,11 +159,8 @@ func (p *Plugins) get(ctx context.Context, _ *operation.View, in named) (Plugin,
 func (p *Plugins) shownAs(one *wasm.Plugin) Plugin {
 	i := one.Item()
 	out := Plugin{
-		Name: i.Name, Kind: "unknown", Mode: one.Mode(), SettingsMode: one.SettingsMode(), Fail: one.Fail(), Priority: i.Priority, Projects: i.Projects, Percent: i.Percent,
+		Name: i.Name, Kind: cmp.Or(one.Kind(), "unknown"), Mode: one.Mode(), SettingsMode: one.SettingsMode(), Fail: one.Fail(), Priority: i.Priority, Projects: i.Projects, Percent: i.Percent,
 		Capabilities: i.Capabilities, State: one.State(), Figures: one.Figures(), Sink: p.sinks.Sink(audit.PluginSink(i.Name)),
-	}
-	if out.Percent == 0 {
-		out.Percent = 100
 	}
 	if out.Projects == nil {
 		out.Projects = []string{}
@@ -171,7 +169,7 @@ func (p *Plugins) shownAs(one *wasm.Plugin) Plugin {
 		out.Capabilities = []string{}
 	}
 	if v, ok := one.Loaded(); ok {
-		out.Kind, out.Release, out.SHA256, out.ManifestSHA = v.Manifest.Kind, v.Manifest.Version, v.SHA256, v.ManifestSHA256
+		out.Release, out.SHA256, out.ManifestSHA = v.Manifest.Version, v.SHA256, v.ManifestSHA256
 		out.SignedBy, out.Manifest = v.SignedBy, &v.Manifest
 	}
 	return out
