@@ -273,3 +273,73 @@ func TestMigrationIsPrecededByABackup(t *testing.T) {
 	r.Want(200, r.Root, "GET /projects/p", "")
 	r.Want(404, r.Root, "GET /projects/q", "")
 }
+
+// A restore that is cut short at whatever step leaves no folder that a server takes for
+// its own: nothing, or one that is refused until the restore of the same backup is run
+// again, which then brings back all.
+func TestRestoreThatIsCutShortIsRunAgain(t *testing.T) {
+	s := start(t, nil)
+	key := project(t, s, "p")
+	file, _ := stored(t, s, key, "p", "f", "bytes")
+	made := s.Want(201, s.Root, "POST /admin/backups", "").Text("id")
+	other := s.Want(201, s.Root, "POST /admin/backups", `{"files":false,"projects":false}`).Text("id")
+	from := filepath.Join(s.Dir, "backups", made)
+
+	steps, crashAt := 0, 0
+	faults := &disk.FS{Hook: func(disk.Op) error {
+		if steps++; crashAt > 0 && steps >= crashAt {
+			return syscall.EIO
+		}
+		return nil
+	}}
+	on := func(dir string, faults *disk.FS) *app.App {
+		a, err := (&flags{dataDir: dir}).load(app.Options{Telemetry: telemetry.Discard(), Files: faults})
+		must(t, err)
+		return a
+	}
+	tell := func(int, int) {}
+	_, err := on(filepath.Join(t.TempDir(), "d"), faults).Restore(t.Context(), from, tell)
+	must(t, err)
+	all, refused, dir := steps, 0, ""
+	for at := 1; at <= all; at++ {
+		if at > 5 && at < all-5 && at%11 != 0 {
+			continue
+		}
+		dir = filepath.Join(t.TempDir(), "d")
+		steps, crashAt = 0, at
+		if _, err := on(dir, faults).Restore(t.Context(), from, tell); err == nil {
+			t.Fatalf("step %d of %d failed, and the restore did not", at, all)
+		}
+		crashAt = 0
+		if _, err := os.Stat(filepath.Join(dir, ".restore.json")); err == nil {
+			refused++
+			a := on(dir, &disk.FS{})
+			if err := a.Open(t.Context()); !errors.Is(err, app.ErrRestoring) || exitCode(err) != 8 {
+				t.Fatalf("after step %d of %d a server started with %v", at, all, err)
+			}
+			if _, err := on(dir, &disk.FS{}).Rebuild(t.Context(), func(string, int, int) {}); err == nil {
+				t.Fatalf("after step %d of %d a rebuild was made", at, all)
+			}
+			if _, err := on(dir, &disk.FS{}).Restore(t.Context(), filepath.Join(s.Dir, "backups", other), tell); !errors.Is(err, app.ErrRestoring) {
+				t.Fatalf("after step %d of %d another backup was restored: %v", at, all, err)
+			}
+		} else if _, err := os.Stat(dir); err == nil && at < all {
+			for _, name := range strings.Fields(listing(t, dir)) {
+				if name != ".lock" && name != ".restore.json.new" {
+					t.Fatalf("step %d of %d left %s without a word", at, all, name)
+				}
+			}
+		}
+		if at < all { // the last makes durable that it is done
+			if _, err := on(dir, faults).Restore(t.Context(), from, tell); err != nil {
+				t.Fatalf("after step %d of %d it was run again: %v", at, all, err)
+			}
+		}
+	}
+	if refused < 6 {
+		t.Errorf("only %d of the steps left word", refused)
+	}
+	r := apptest.Start(t, dir, app.Options{Modules: modules(), Version: "test"}, nil)
+	wantFindings(t, r.Want(200, r.Root, "GET /health/consistency?deep=true", ""))
+	r.Want(200, key, "GET /projects/p/files/"+file+"/download", "")
+}

@@ -64,6 +64,9 @@ func (a *App) Rebuild(ctx context.Context, tell func(what string, done, of int))
 	if _, err := os.Stat(a.Settings.path("duckdb")); err != nil {
 		return done, fmt.Errorf("%s is no data folder: it has no folder duckdb", a.Settings.Top.DataDir)
 	}
+	if err := a.restored(); err != nil {
+		return done, err
+	}
 	word, err := a.beginRebuild()
 	if err != nil {
 		return done, err
@@ -169,8 +172,12 @@ func (a *App) setAside(to string) error {
 	return nil
 }
 
-// finished returns ErrRebuilding while a rebuild is not.
+// finished returns ErrRebuilding while a rebuild is not, ErrRestoring while a restore is
+// not.
 func (a *App) finished() error {
+	if err := a.restored(); err != nil {
+		return err
+	}
 	there, err := a.options.Files.Exists(a.Settings.path(rebuildFile))
 	if err == nil && there && !a.rebuilding {
 		err = ErrRebuilding

@@ -56,6 +56,9 @@ func (a *App) RepairWAL(ctx context.Context, dryRun bool) (report WALReport, err
 // works on what a server left behind must not make a new data folder where a
 // name was mistyped.
 func (a *App) Used() error {
+	if err := a.restored(); err != nil {
+		return err
+	}
 	_, err := os.Stat(a.Settings.path(metadataFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("there is no %s in the data folder %s", metadataFile, a.Settings.Top.DataDir)

@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -31,21 +32,41 @@ type Restored struct {
 	Files    bool `json:"files"`
 }
 
+// restoreFile is there from the beginning of a restore to its end. While it is, only a
+// restore of the same backup goes on in the folder: it is not whole, and without its
+// metadata it would look like one that was never used.
+const restoreFile = ".restore.json"
+
+// ErrRestoring says that a restore was begun and is not finished.
+var ErrRestoring = errors.New("a restore was begun in the data folder and is not finished; run `eider restore` of the same backup again")
+
+// restoring is what restoreFile holds.
+type restoring struct {
+	Backup   string    `json:"backup"`
+	Contents string    `json:"contents_sha256"` // of the backup's list
+	At       time.Time `json:"at"`
+}
+
 // Restore makes a data folder, which must be empty, of a backup:
 //
 //	read the whole backup; a metadata database that is not what it was is refused
+//	leave word that it was begun
 //	copy everything but the metadata
 //	copy the metadata, walk its chain, leave word for the next start
-//	rename the metadata to its name: only now is it a data folder
+//	rename the metadata to its name; remove the first word: only now is it a data folder
 //
-// The next start logs the restore, as the beginning of a new epoch.
+// The next start logs the restore, as the beginning of a new epoch. Killed anywhere it is
+// run again, and makes anew what it had made.
 func (a *App) Restore(ctx context.Context, from string, tell func(done, of int)) (done Restored, err error) {
-	if err := a.emptyFolder(); err != nil {
-		return done, fmt.Errorf("a backup is restored into an empty folder: %w", err)
-	}
-	m, err := backup.Read(from)
-	if err != nil {
+	if a.Settings.Top.DataDir, err = filepath.Abs(a.Settings.Top.DataDir); err != nil {
 		return done, err
+	}
+	m, notThere := backup.Read(from)
+	if _, err := a.mayRestore(m); err != nil { // before anything is made there
+		return done, err
+	}
+	if notThere != nil {
+		return done, notThere
 	}
 	if a.telemetry = a.options.Telemetry; a.telemetry == nil {
 		a.telemetry = telemetry.Discard()
@@ -58,6 +79,10 @@ func (a *App) Restore(ctx context.Context, from string, tell func(done, of int))
 		return done, fmt.Errorf("lock the data folder: %w", err)
 	}
 	defer lock.Unlock()
+	again, err := a.mayRestore(m)
+	if err != nil {
+		return done, err
+	}
 	done = Restored{Backup: m.ID, LogID: m.LogID, Damaged: []string{}, Projects: m.Projects, Files: m.Files}
 	if done.Damaged, err = backup.Check(ctx, from, m); err != nil {
 		return done, err
@@ -67,8 +92,57 @@ func (a *App) Restore(ctx context.Context, from string, tell func(done, of int))
 			return done, fmt.Errorf("the backup is damaged: %s", wrong)
 		}
 	}
-	r := &restore{app: a, from: from, done: &done, tell: tell, of: m.Entries}
-	return done, r.run(ctx, m)
+	if err := a.beginRestore(m); err != nil {
+		return done, fmt.Errorf("leave word of the restore: %w", err)
+	}
+	r := &restore{app: a, from: from, done: &done, tell: tell, of: m.Entries, again: again}
+	if err := r.run(ctx, m); err != nil {
+		return done, err
+	}
+	if err := a.options.Files.Remove(a.Settings.path(restoreFile)); err != nil {
+		return done, err
+	}
+	return done, a.syncData()
+}
+
+// mayRestore refuses a data folder that holds anything but a restore of the same backup
+// that is not finished. It reports whether it holds that.
+func (a *App) mayRestore(m backup.Manifest) (again bool, err error) {
+	text, err := os.ReadFile(a.Settings.path(restoreFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := disk.MustBeEmpty(a.Settings.Top.DataDir, lockFile, restoreFile+disk.NewSuffix); err != nil {
+			return false, fmt.Errorf("a backup is restored into an empty folder: %w", err)
+		}
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	var word restoring
+	if err := json.Unmarshal(text, &word); err != nil {
+		return false, fmt.Errorf("%s: %w", restoreFile, err)
+	}
+	if word.Backup != m.ID || word.Contents != m.Contents {
+		return false, fmt.Errorf("%w: it was of %s; or empty the folder", ErrRestoring, word.Backup)
+	}
+	return true, nil
+}
+
+func (a *App) beginRestore(m backup.Manifest) error {
+	text, err := json.Marshal(restoring{m.ID, m.Contents, time.Now().UTC()})
+	if err != nil {
+		return err
+	}
+	return a.options.Files.WriteFile(a.Settings.path(restoreFile), text, 0o600)
+}
+
+// restored returns ErrRestoring while a restore is not finished.
+func (a *App) restored() error {
+	there, err := a.options.Files.Exists(a.Settings.path(restoreFile))
+	if err == nil && there {
+		err = ErrRestoring
+	}
+	return err
 }
 
 type restore struct {
@@ -78,11 +152,18 @@ type restore struct {
 	of   int
 	tell func(done, of int)
 	dirs map[string]bool
+	// again: the folder may hold files that an earlier try has made.
+	again bool
 }
 
 func (r *restore) run(ctx context.Context, m backup.Manifest) error {
 	files, settings := r.app.options.Files, &r.app.Settings
 	r.dirs = map[string]bool{settings.Top.DataDir: true}
+	for _, suffix := range []string{".wal", ".journal"} { // of a copy that was being opened
+		if err := r.anew(settings.path(freshMetadata + suffix)); err != nil {
+			return err
+		}
+	}
 	if err := backup.Contents(r.from, m, func(e backup.Entry) error { return r.copy(ctx, e) }); err != nil {
 		return err
 	}
@@ -134,6 +215,9 @@ func (r *restore) copy(ctx context.Context, e backup.Entry) error {
 		}
 		r.dirs[dir] = true
 	}
+	if err := r.anew(to); err != nil {
+		return err
+	}
 	err := r.app.options.Files.CopyFile(to, filepath.Join(r.from, e.Path), 0o600)
 	if errors.Is(err, fs.ErrNotExist) && slices.ContainsFunc(r.done.Damaged, func(w string) bool { return strings.HasPrefix(w, e.Path+":") }) {
 		return nil // told already; the check at the end finds what lacks it
@@ -144,6 +228,17 @@ func (r *restore) copy(ctx context.Context, e backup.Entry) error {
 	r.done.Entries++
 	r.done.Bytes += e.Size
 	r.tell(r.done.Entries, r.of)
+	return nil
+}
+
+// anew removes what an earlier try has made.
+func (r *restore) anew(path string) error {
+	if !r.again {
+		return nil
+	}
+	if err := r.app.options.Files.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	return nil
 }
 

@@ -6,12 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path/filepath"
 	"time"
 
 	"github.com/eiderdb/eider/core/audit"
 	"github.com/eiderdb/eider/core/backup"
-	"github.com/eiderdb/eider/core/disk"
 	"github.com/eiderdb/eider/core/metadata"
 	"github.com/eiderdb/eider/core/metadata/duckdb"
 )
@@ -89,12 +87,4 @@ func verifyCopy(ctx context.Context, engine *duckdb.Engine) (audit.Head, error) 
 		return audit.Head{}, fmt.Errorf("%w at row %d: %s", errChain, v.BrokenAt.ID, v.BrokenAt.Detail)
 	}
 	return audit.ReadHead(ctx, engine.Query)
-}
-
-// emptyFolder refuses a data folder that holds anything.
-func (a *App) emptyFolder() (err error) {
-	if a.Settings.Top.DataDir, err = filepath.Abs(a.Settings.Top.DataDir); err != nil {
-		return err
-	}
-	return disk.MustBeEmpty(a.Settings.Top.DataDir)
 }

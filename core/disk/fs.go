@@ -14,6 +14,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 )
 
@@ -217,9 +218,9 @@ func IsReadOnly(err error) bool {
 // ErrNotEmpty says that a folder holds something.
 var ErrNotEmpty = errors.New("the folder is not empty")
 
-// MustBeEmpty returns ErrNotEmpty for a folder that holds anything; one that does
-// not exist holds nothing.
-func MustBeEmpty(path string) error {
+// MustBeEmpty returns ErrNotEmpty for a folder that holds anything but the names
+// given; one that does not exist holds nothing.
+func MustBeEmpty(path string, but ...string) error {
 	entries, err := os.ReadDir(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -227,8 +228,10 @@ func MustBeEmpty(path string) error {
 	if err != nil {
 		return err
 	}
-	if len(entries) > 0 {
-		return fmt.Errorf("%s: %w", path, ErrNotEmpty)
+	for _, e := range entries {
+		if !slices.Contains(but, e.Name()) {
+			return fmt.Errorf("%s: %w", path, ErrNotEmpty)
+		}
 	}
 	return nil
 }
