@@ -94,6 +94,7 @@ func (g *guest) text(ptr, n uint64) []byte {
 	if !ok {
 		panic(errTrap)
 	}
+	g.chargeFor(b)
 	return b
 }
 
@@ -102,6 +103,7 @@ func (g *guest) answer(b []byte, buf, limit uint64) int64 {
 	if uint64(len(b)) <= uint64(uint32(limit)) && !g.mem.Write(uint32(buf), b) {
 		panic(errTrap)
 	}
+	g.chargeFor(b)
 	return int64(len(b))
 }
 

@@ -82,7 +82,25 @@ func newGuest(ctx context.Context, v *version, instead *space) (*guest, error) {
 		return nil, errors.Join(err, g.close())
 	}
 	g.born = int64(g.mem.Size())
+	g.shrink()
 	return g, nil
+}
+
+// deep is how much fuel a call has used that may have made the guest's stack large: it
+// buys some 32 bytes for each unit.
+const deep = 1 << 16
+
+// shrink lets go of the stack that a long call may have made large. It lies beside the
+// guest's memory and belongs to the functions that are called.
+func (g *guest) shrink() {
+	if g.fuel.used() < deep {
+		return
+	}
+	for _, f := range []*api.Function{&g.alloc, &g.call, &g.rest} {
+		if *f != nil {
+			*f = g.mod.ExportedFunction((*f).Definition().ExportNames()[0])
+		}
+	}
 }
 
 // usedUp reports that the guest's memory has grown so far that it may soon not grow

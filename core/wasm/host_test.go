@@ -55,8 +55,8 @@ func newHost(t testing.TB, set func(*wasm.Options), chain *policy.Chain, items .
 func question() *policy.Question { return &policy.Question{Operation: "create_project"} }
 
 const (
-	loop, br, end, call, drop = 0x03, 0x0c, 0x0b, 0x10, 0x1a
-	empty                     = 0x40
+	loop, br, end, call, drop, localSet = 0x03, 0x0c, 0x0b, 0x10, 0x1a, 0x21
+	empty                               = 0x40
 )
 
 // Each of these does its worst when it is asked. It is stopped and replaced, the

@@ -2,6 +2,7 @@ package wasm_test
 
 import (
 	"math/rand/v2"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -71,6 +72,37 @@ func TestAStackThatOverflowsIsTheGuestsAlone(t *testing.T) {
 	}
 	if f := h.Plugin("x").Figures(); f.Errors != 2 {
 		t.Errorf("%+v", f)
+	}
+}
+
+// The stack of a guest that calls itself deeply, with much to keep at each level, is
+// not kept after the call.
+func TestADeepStackIsNotKept(t *testing.T) {
+	const values = 1000
+	var load, store []byte
+	for i := range values {
+		load = w.Cat(load, w.I32(4*i), 0x28, 2, 0, localSet, w.U(1+i))
+		store = w.Cat(store, w.I32(64), 0x20, w.U(1+i), 0x36, 2, 0)
+	}
+	module := w.Policy(w.Cat(w.I32(1000), call, 4), func(m *w.Module) {
+		code := w.Cat(0x20, 0, 0x04, empty, load, 0x20, 0, w.I32(1), 0x6b, call, 4, store, end)
+		m.Funcs = append(m.Funcs, w.Func{Params: "i", Locals: values, Code: code})
+	})
+	_, chain := host(t, wasm.Item{Name: "x", Path: w.Folder(t, module, w.Manifest), Guests: 4})
+	held := func() int64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	before := held()
+	for range 8 { // each of them in turn
+		if o := chain.Ask(t.Context(), question()); o.Denial != nil {
+			t.Fatal(o.Denial)
+		}
+	}
+	if more := held() - before; more > 4<<20 {
+		t.Errorf("%d bytes are kept", more)
 	}
 }
 

@@ -223,6 +223,7 @@ func (p *pool) give(g *guest) {
 func (p *pool) put(g *guest) {
 	defer p.wg.Done()
 	again := !g.usedUp()
+	g.shrink()
 	p.mu.Lock()
 	p.out--
 	p.held = max(p.held, int64(g.mem.Size()))

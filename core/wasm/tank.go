@@ -87,6 +87,14 @@ func (g *guest) charge(units int64) {
 	g.inTime(g.within)
 }
 
+// chargeFor takes a unit for each 64 bytes that the host reads or writes, as the guest
+// pays for its own.
+func (g *guest) chargeFor(b []byte) {
+	if len(b) >= 64 {
+		g.charge(int64(len(b) / 64))
+	}
+}
+
 // inTime stops a guest for which nobody waits, or that has begun too long ago.
 func (g *guest) inTime(within time.Duration) {
 	if g.running.Err() != nil {

@@ -87,6 +87,7 @@ func (f *function) rewrite(r *reader) []byte {
 	groups, locals := f.locals(r)
 	begin := r.at
 	f.enter(&frame{at: begin, label: f.t.results}, signature{results: f.t.results}, begin)
+	f.innermost().region.instr += int64(perKept * max(0, len(f.assigned)-fewKept))
 	for !r.done() && len(f.open) > 0 {
 		f.instruction(r)
 	}

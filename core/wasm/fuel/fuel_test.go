@@ -198,7 +198,7 @@ func TestMovesArePaidFor(t *testing.T) {
 		{"many that a loop carries", round(inLoop(1000), 1000), 250, 300},
 		{"many that come together", round(w.Cat(block, empty, w.I32(1), brIf, 0, set(500), end), 500), 180, 220},
 		{"many that two blocks bring together", round(w.Cat(block, empty, block, empty, w.I32(1), brIf, 0, set(500), end, end), 500), 240, 290},
-		{"a call of many", round(w.Cat(values, call, 1, dropped), 0, wide), 75, 125},
+		{"a call of many", round(w.Cat(values, call, 1, dropped), 0, wide), 150, 210},
 		{"a block of many", round(w.Cat(values, block, w.U(1), end, dropped), 0, wide), 60, 95},
 		{"a reference", round(w.Cat(0xd2, 0, drop), 0), 64, 70},
 		{"growing by nothing", round(w.Cat(w.I32(0), grow, 0, drop), 0), 16, 22},

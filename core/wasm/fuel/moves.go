@@ -13,6 +13,14 @@ const (
 	fewer    = 8
 )
 
+// What a function keeps while it calls another takes room on a stack beside the module's
+// memory, eight bytes for each value, as deep as calls go. Beyond so many each counts as
+// so many instructions: a unit of fuel buys no more than some 32 bytes of stack.
+const (
+	perKept = 4
+	fewKept = 64
+)
+
 // frame is a block that is open.
 type frame struct {
 	region   *region
@@ -68,11 +76,11 @@ func (f *function) assign(local uint32, at int) {
 }
 
 // call counts what moving the parameters and results of a function costs, beyond the
-// few that each has.
+// few that each has, and what is kept meanwhile.
 func (f *function) call(t signature) {
 	f.push(t.results - t.params)
 	f.work += t.params + t.results
-	f.innermost().region.instr += int64(perMove * max(0, t.params+t.results-fewer))
+	f.innermost().region.instr += int64(perMove*max(0, t.params+t.results-fewer) + perKept*max(0, f.depth-fewKept))
 }
 
 // branch notes a branch to a label.
