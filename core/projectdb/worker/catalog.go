@@ -50,10 +50,26 @@ func findBucket(ctx context.Context, conn *duck.Conn, name string) (Bucket, erro
 		return Bucket{}, err
 	}
 	if len(found.Buckets) == 0 {
-		return Bucket{}, eider.Errorf(eider.BucketNotFound, "there is no such bucket")
+		return Bucket{}, noBucket()
 	}
 	return found.Buckets[0], nil
 }
+
+// bucketNamed finds the name of a bucket, of which nothing else is wanted.
+func bucketNamed(ctx context.Context, conn *duck.Conn, name string) (string, error) {
+	var found []string
+	err := answer(ctx, conn, &found, `SELECT to_json(coalesce(list(schema_name ORDER BY schema_name = $1 DESC), []))::VARCHAR
+		FROM duckdb_schemas() WHERE `+ofBuckets+` AND `+called("schema_name", "$1"), name)
+	if err != nil {
+		return "", err
+	}
+	if len(found) == 0 {
+		return "", noBucket()
+	}
+	return found[0], nil
+}
+
+func noBucket() error { return eider.Errorf(eider.BucketNotFound, "there is no such bucket") }
 
 // described is a table as the catalog knows it.
 type described struct {
@@ -70,19 +86,25 @@ type described struct {
 	} `json:"columns"`
 }
 
+// What a table's columns and constraints are gathered to.
+const (
+	listColumns = `list({
+			name: column_name, type: data_type, nullable: is_nullable, ordinal_position: column_index, "default": column_default, comment: comment
+		} ORDER BY column_index) AS columns`
+	keyAndOthers = `any_value(constraint_column_names) FILTER (constraint_type = 'PRIMARY KEY') AS columns,
+			count(*) FILTER (constraint_type NOT IN ('PRIMARY KEY', 'NOT NULL')) AS others`
+)
+
 const selectTables = `
 	WITH everything AS MATERIALIZED (
 		SELECT table_oid, table_name AS name, estimated_size, comment, index_count
 		FROM duckdb_tables() WHERE database_name = '` + database + `' AND NOT temporary AND schema_name = $1),
 	t AS MATERIALIZED (SELECT * FROM everything WHERE %s),
 	c AS (
-		SELECT table_oid, list({
-			name: column_name, type: data_type, nullable: is_nullable, ordinal_position: column_index, "default": column_default, comment: comment
-		} ORDER BY column_index) AS columns
+		SELECT table_oid, ` + listColumns + `
 		FROM duckdb_columns() WHERE database_name = '` + database + `' AND schema_name = $1 AND table_oid IN (SELECT table_oid FROM t) GROUP BY table_oid),
 	k AS (
-		SELECT table_oid, any_value(constraint_column_names) FILTER (constraint_type = 'PRIMARY KEY') AS columns,
-			count(*) FILTER (constraint_type NOT IN ('PRIMARY KEY', 'NOT NULL')) AS others
+		SELECT table_oid, ` + keyAndOthers + `
 		FROM duckdb_constraints() WHERE database_name = '` + database + `' AND schema_name = $1 GROUP BY table_oid)
 	SELECT to_json({
 		total: (SELECT count(*) FROM everything),
@@ -94,21 +116,40 @@ const selectTables = `
 			LEFT JOIN "data"._eider.tables e ON e.bucket = $1 AND e.name = t.name)
 	})::VARCHAR`
 
+// selectTable is selectTables for one, which DuckDB plans in half of the time: most of
+// what such a statement costs.
+var selectTable = `
+	WITH t AS MATERIALIZED (
+		SELECT table_oid, table_name AS name, estimated_size, comment
+		FROM duckdb_tables() WHERE database_name = '` + database + `' AND NOT temporary AND schema_name = $1 AND ` + called("table_name", "$2") + `
+		ORDER BY table_name = $2 DESC LIMIT 1),
+	c AS (
+		SELECT ` + listColumns + `
+		FROM duckdb_columns() WHERE database_name = '` + database + `' AND table_oid = (SELECT table_oid FROM t)),
+	k AS (
+		SELECT ` + keyAndOthers + `
+		FROM duckdb_constraints() WHERE database_name = '` + database + `' AND table_oid = (SELECT table_oid FROM t)),
+	e AS (SELECT any_value(created_at) AS created_at FROM "data"._eider.tables WHERE bucket = $1 AND name = (SELECT name FROM t))
+	SELECT to_json({tables: coalesce(list({
+		name: t.name, bucket: $1::VARCHAR, estimate: t.estimated_size, created: epoch_us(e.created_at), comment: t.comment,
+		key: coalesce(k.columns, []), others: k.others, columns: c.columns
+	}), [])})::VARCHAR FROM t, c, k, e`
+
 // describe finds a table whatever the case of its name and its bucket's.
 func describe(ctx context.Context, conn *duck.Conn, bucket, name string) (described, error) {
-	b, err := findBucket(ctx, conn, bucket)
+	bucket, err := bucketNamed(ctx, conn, bucket)
 	if err != nil {
 		return described{}, err
 	}
 	var found struct {
 		Tables []described `json:"tables"`
 	}
-	err = answer(ctx, conn, &found, fmt.Sprintf(selectTables, called("name", "$2")+` ORDER BY name = $2 DESC LIMIT 1`), b.Name, name)
+	err = answer(ctx, conn, &found, selectTable, bucket, name)
 	if err != nil {
 		return described{}, err
 	}
 	if len(found.Tables) == 0 {
-		return described{}, eider.Errorf(eider.TableNotFound, "there is no such table in bucket %s", b.Name)
+		return described{}, eider.Errorf(eider.TableNotFound, "there is no such table in bucket %s", bucket)
 	}
 	return found.Tables[0], nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 
 	"github.com/eiderdb/eider"
 	"github.com/eiderdb/eider/core/duck"
@@ -72,8 +73,10 @@ func importFile(ctx context.Context, t *task) (any, error) {
 		return nil, t.blameFile(err)
 	}
 	after := context.WithoutCancel(ctx) // it is done: who leaves now changes nothing
+	var sizing sync.WaitGroup
+	sizing.Go(func() { out.Size = in.size(after) })
 	out.Measured = t.measure(after)
-	out.Size = in.size(after)
+	sizing.Wait()
 	return out, nil
 }
 

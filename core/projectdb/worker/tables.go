@@ -24,11 +24,11 @@ func listTables(ctx context.Context, t *task) (any, error) {
 	}
 	list := Tables{Tables: []Table{}}
 	err := t.read(ctx, func(conn *duck.Conn) error {
-		b, err := findBucket(ctx, conn, page.Bucket)
+		bucket, err := bucketNamed(ctx, conn, page.Bucket)
 		if err != nil {
 			return err
 		}
-		if err := answer(ctx, conn, &found, fmt.Sprintf(selectTables, pageOf(page, 2)), b.Name, page.After); err != nil {
+		if err := answer(ctx, conn, &found, fmt.Sprintf(selectTables, pageOf(page, 2)), bucket, page.After); err != nil {
 			return err
 		}
 		list.Total = found.Total
@@ -56,11 +56,11 @@ func getTable(ctx context.Context, t *task) (any, error) {
 
 func createTable(ctx context.Context, t *task) (any, error) {
 	return t.alter(ctx, func(conn *duck.Conn, in Target, c *Changed) error {
-		b, err := findBucket(ctx, conn, in.Bucket)
+		bucket, err := bucketNamed(ctx, conn, in.Bucket)
 		if err != nil {
 			return err
 		}
-		taken, err := exists(ctx, conn, b.Name, in.Table)
+		taken, err := exists(ctx, conn, bucket, in.Table)
 		if err != nil {
 			return err
 		}
@@ -75,13 +75,13 @@ func createTable(ctx context.Context, t *task) (any, error) {
 		if err != nil {
 			return err
 		}
-		if err := conn.Exec(ctx, createSQL(qualified(b.Name, in.Table), columns, key)); err != nil {
+		if err := conn.Exec(ctx, createSQL(qualified(bucket, in.Table), columns, key)); err != nil {
 			return blamed(err, eider.InvalidPrimaryKey)
 		}
-		if err := conn.Exec(ctx, `INSERT INTO "data"._eider.tables VALUES ($1, $2, now())`, b.Name, in.Table); err != nil {
+		if err := conn.Exec(ctx, `INSERT INTO "data"._eider.tables VALUES ($1, $2, now())`, bucket, in.Table); err != nil {
 			return err
 		}
-		return c.shows(ctx, conn, b.Name, in.Table)
+		return c.shows(ctx, conn, bucket, in.Table)
 	})
 }
 
