@@ -105,9 +105,14 @@ type tailing struct {
 
 func tail(t *testing.T, s *apptest.Server, after string) *tailing {
 	t.Helper()
+	return tailAs(t, s, s.Root, after)
+}
+
+func tailAs(t *testing.T, s *apptest.Server, key, after string) *tailing {
+	t.Helper()
 	r, err := http.NewRequest("GET", s.URL+"/operations/tail", nil)
 	mustDo(t, err)
-	r.Header.Set("Authorization", "Bearer "+s.Root)
+	r.Header.Set("Authorization", "Bearer "+key)
 	if after != "" {
 		r.Header.Set("Last-Event-ID", after)
 	}
@@ -178,5 +183,29 @@ func TestTailGoesOnWithoutGapOrDuplicate(t *testing.T) {
 	s.Stop()
 	if f.until("nothing") != "" || f.in.Err() != nil {
 		t.Errorf("at a stop the tail ends with %v", f.in.Err())
+	}
+}
+
+// Who has lost the key sees nothing of what happens afterwards.
+func TestTailEndsWithItsKey(t *testing.T) {
+	s := start(t, map[string]string{"audit.tail_heartbeat": "100ms"})
+	made := s.Want(201, s.Root, "POST /api-keys", `{"description":"reader"}`)
+	f, byRoot := tailAs(t, s, made.Text("api_key"), ""), tail(t, s, "")
+	project(t, s, "before")
+	if f.until("id: ") == "" {
+		t.Fatal("the tail shows nothing")
+	}
+	s.Want(204, s.Root, "DELETE /api-keys/"+made.Text("id"), "")
+	project(t, s, "after")
+	if line := f.until(": the key"); line == "" {
+		t.Error("the tail does not say why it ends")
+	}
+	if f.until("") != "" || f.until("") != "" || f.in.Err() != nil {
+		t.Errorf("it goes on, %v", f.in.Err())
+	}
+	byRoot.next() // it is there still
+	s.App.Kernel.Keys.SetRoot("another root key, of an operator")
+	if byRoot.until(": the key") == "" {
+		t.Error("the tail of a root key goes on that was replaced")
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/base64"
 	"fmt"
 	"net/url"
 	"strings"
@@ -54,6 +55,10 @@ func TestOperationsAreFoundByEachFilter(t *testing.T) {
 	}
 	s.Want(200, s.Root, "GET /projects/sales/operations?q=anything", "") // the project is its bound
 	s.Want(400, s.Root, "GET /operations?cursor=garbage", "")
+	s.Want(400, s.Root, "GET /operations?cursor="+base64.RawURLEncoding.EncodeToString([]byte("5 3")), "")
+	if old := rowIDs(s.Want(200, s.Root, "GET /operations?all_rows=true&cursor="+base64.RawURLEncoding.EncodeToString([]byte("3")), "")); strings.Join(old, " ") != "2 1" {
+		t.Errorf("a cursor of an older version goes on with %v", old)
+	}
 
 	var paged []string
 	for next := "/operations?limit=1&all_rows=true"; next != ""; {

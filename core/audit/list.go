@@ -25,6 +25,7 @@ type Filter struct {
 	AllRows      bool   // also the in_progress rows of calls that have ended
 
 	Before int64 // rows with a smaller id; 0 from the newest
+	AsOf   int64 // the log as it was when this was its newest row; 0: as it is
 	After  int64 // rows with a larger id; of a Walk
 	Limit  int
 }
@@ -40,15 +41,54 @@ const (
 // takesAny reports whether the filter chooses all rows, but perhaps the intents of
 // calls that have ended. To sort a first window for some of them would cost most.
 func (f Filter) takesAny() bool {
-	f.AllRows, f.Before, f.After, f.Limit = false, 0, 0, 0
+	f.AllRows, f.Before, f.AsOf, f.After, f.Limit = false, 0, 0, 0, 0
 	return f == Filter{}
 }
 
 // List returns the rows that match, newest first, at most Limit. It shows the log
 // as it was at one instant: a call that ends meanwhile is shown by its intent.
 func (l *Log) List(ctx context.Context, v *metadata.View, f Filter) ([]Row, error) {
+	rows, _, err := l.Page(ctx, v, f)
+	return rows, err
+}
+
+// Page is a List, and tells as of which row it shows the log: given to the pages that
+// follow, they show it as it was at the same instant, each call once.
+func (l *Log) Page(ctx context.Context, v *metadata.View, f Filter) (found []Row, asOf int64, err error) {
 	v.Settle(ctx)
 	head, unfinished := l.snapshot()
+	if f.AsOf > 0 && f.AsOf < head {
+		head = f.AsOf
+		ended, err := l.endedSince(ctx, v, head)
+		if err != nil {
+			return nil, 0, err
+		}
+		unfinished = append(unfinished, ended...)
+	}
+	found, err = l.list(ctx, v, f, head, unfinished)
+	return found, head, err
+}
+
+// Intents of calls that have ended since.
+const selectEndedSince = `SELECT intent_id FROM operations_log WHERE id > $1 AND id <= ` + lastID + ` AND intent_id > 0 AND intent_id <= $1`
+
+func (l *Log) endedSince(ctx context.Context, v *metadata.View, asOf int64) (intents []int64, err error) {
+	rows, err := v.Query(ctx, selectEndedSince, asOf)
+	if err != nil {
+		return nil, fmt.Errorf("read the log: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var id int64
+		if err := rows.Scan(&id); err != nil {
+			return nil, fmt.Errorf("read the log: %w", err)
+		}
+		intents = append(intents, id)
+	}
+	return intents, rows.Err()
+}
+
+func (l *Log) list(ctx context.Context, v *metadata.View, f Filter, head int64, unfinished []int64) ([]Row, error) {
 	upper := head + 1
 	if f.Before > 0 && f.Before < upper {
 		upper = f.Before

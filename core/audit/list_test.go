@@ -242,6 +242,43 @@ func TestACallThatEndsDuringAListingIsShownOnce(t *testing.T) {
 	}
 }
 
+// Whoever pages through the log sees each call once, also one that ends between two
+// pages, whose intent lies behind and whose final row before where the reader is.
+func TestACallThatEndsBetweenTwoPagesIsShownOnce(t *testing.T) {
+	r := begin(t)
+	open := r.stage(audit.Row{CallID: "a", Status: eider.StatusInProgress}, audit.Row{CallID: "b", Status: eider.StatusInProgress}, audit.Row{CallID: "c", Status: eider.StatusInProgress})
+	end := func(n int) {
+		r.stage(audit.Row{CallID: open[n].CallID, Status: eider.StatusSuccess, IntentID: open[n].ID})
+	}
+	r.stage(rows(20)...)
+	end(0)
+	shown := map[string]int{}
+	f := audit.Filter{Limit: 5}
+	for n := 0; ; n++ {
+		page, asOf, err := r.log.Page(t.Context(), r.store.View(), f)
+		if must(t, err); f.AsOf != 0 && asOf != f.AsOf {
+			t.Errorf("page %d shows the log as of row %d, the first as of %d", n, asOf, f.AsOf)
+		}
+		for _, row := range page {
+			shown[row.CallID]++
+		}
+		if len(page) < f.Limit {
+			break
+		}
+		f.Before, f.AsOf = page[len(page)-1].ID, asOf
+		if n == 1 {
+			end(1)
+			r.stage(rows(3)...)
+			r.stage(audit.Row{CallID: "later", Status: eider.StatusSuccess})
+		}
+	}
+	for call, want := range map[string]int{"a": 1, "b": 1, "c": 1, "later": 0} {
+		if shown[call] != want {
+			t.Errorf("the call %s is shown %d times", call, shown[call])
+		}
+	}
+}
+
 // Rows that an older version wrote have no hash of their request's id, and are
 // found all the same.
 func TestRequestIsFoundAmongRowsOfAnOlderVersion(t *testing.T) {

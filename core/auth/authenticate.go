@@ -57,6 +57,25 @@ func (k *Keys) Standing(ctx context.Context, tx *metadata.Tx, actor eider.Actor)
 	return nil
 }
 
+// Pass returns what refuses an actor, who was just let in, once the key is revoked or
+// replaced or has expired: what goes on without end asks again and again.
+func (k *Keys) Pass(actor eider.Actor) func(context.Context, *metadata.View) error {
+	root := k.root.Load()
+	return func(ctx context.Context, v *metadata.View) error {
+		switch actor.Type {
+		case eider.ActorRoot:
+			if k.root.Load() != root {
+				return wrongKey()
+			}
+		case eider.ActorKey:
+			if key, err := k.table.Get(ctx, v, actor.ID); err != nil || !key.Live(time.Now()) {
+				return wrongKey()
+			}
+		}
+		return nil
+	}
+}
+
 // Used notes that the actor's key, if it is one, was used.
 func (k *Keys) Used(actor eider.Actor) {
 	if actor.Type != eider.ActorKey {

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/eiderdb/eider"
@@ -35,6 +36,7 @@ type Audit struct {
 	slowest  func(context.Context) (int64, error)
 	pipeline *operation.Pipeline
 	logger   *slog.Logger
+	pass     func(eider.Actor) func(context.Context, *operation.View) error
 	cutOp    *operation.Handle[archiveRange, operation.Nothing]
 
 	// Now tells by which clock a month is over, Most how many rows an archive has.
@@ -109,7 +111,7 @@ func (a *Audit) Declare(r *core.Registry) error {
 	operation.Stream(r.Operations, operation.Spec{
 		Name: "tail_operations", Route: "GET /operations/tail", Role: eider.Admin, Target: "operation", Slow: true,
 		Summary:     "Follow the log as server-sent events",
-		Description: "Each row is an event named operation, whose id is the row's. Last-Event-ID goes on behind a row, without gap or duplicate.",
+		Description: "Each row is an event named operation, whose id is the row's. Last-Event-ID goes on behind a row, without gap or duplicate. The stream ends when its key is revoked or expires.",
 		Answers:     []schema.Answer{{Status: 200, Doc: "Rows as they are written, until the client leaves", Media: []schema.Media{schema.Text("text/event-stream")}}},
 	}, a.tail)
 	operation.Read(r.Operations, operation.Spec{
@@ -123,6 +125,7 @@ func (a *Audit) Declare(r *core.Registry) error {
 func (a *Audit) Provision(_ context.Context, k *core.Kernel) error {
 	a.log, a.signer, a.dir, a.space, a.stopping = k.Audit, k.Signer, k.AuditDir, k.Space, k.Stopping
 	a.files, a.slowest, a.pipeline, a.logger = k.Files, k.Slowest, k.Pipeline, k.Log
+	a.pass = k.Keys.Pass
 	a.archive = filepath.Join(k.Dir, "archive")
 	return a.sweepExports()
 }
@@ -177,20 +180,19 @@ func (a *Audit) page(ctx context.Context, v *operation.View, in filter, f audit.
 	f.From, f.To, f.Text, f.AllRows = in.From, in.To, in.Text, in.AllRows
 	f.Limit = in.Limit + 1 // one more tells whether there is a next page
 	if in.Cursor != "" {
-		before, err := readCursor(in.Cursor)
-		if err != nil {
+		var err error
+		if f.Before, f.AsOf, err = readCursor(in.Cursor); err != nil {
 			return page{}, err
 		}
-		f.Before = before
 	}
-	rows, err := a.log.List(ctx, v, f)
+	rows, asOf, err := a.log.Page(ctx, v, f)
 	if err != nil {
 		return page{}, err
 	}
 	out := page{Operations: []audit.Operation{}}
 	if len(rows) > in.Limit {
 		rows = rows[:in.Limit]
-		out.NextCursor = writeCursor(rows[in.Limit-1].ID)
+		out.NextCursor = writeCursor(rows[in.Limit-1].ID, asOf)
 	}
 	for i := range rows {
 		out.Operations = append(out.Operations, rows[i].API())
@@ -198,18 +200,28 @@ func (a *Audit) page(ctx context.Context, v *operation.View, in filter, f audit.
 	return out, nil
 }
 
-func writeCursor(id int64) string {
-	return base64.RawURLEncoding.EncodeToString([]byte(strconv.FormatInt(id, 10)))
+// A cursor is the last row of a page, and the newest that there was at the first
+// page: all show the log as it was then, or a call that ends between two of them
+// would be on none. Cursors of older versions are without.
+func writeCursor(id, asOf int64) string {
+	return base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "%d %d", id, asOf))
 }
 
-func readCursor(text string) (int64, error) {
+func readCursor(text string) (before, asOf int64, err error) {
 	raw, err := base64.RawURLEncoding.DecodeString(text)
 	if err == nil {
-		if id, err := strconv.ParseInt(string(raw), 10, 64); err == nil && id > 0 {
-			return id, nil
+		first, second, both := strings.Cut(string(raw), " ")
+		before, err = strconv.ParseInt(first, 10, 64)
+		if err == nil && both {
+			if asOf, err = strconv.ParseInt(second, 10, 64); asOf < before {
+				before = 0
+			}
+		}
+		if err == nil && before > 0 {
+			return before, asOf, nil
 		}
 	}
-	return 0, eider.Errorf(eider.InvalidCursor, "this cursor does not belong to this list")
+	return 0, 0, eider.Errorf(eider.InvalidCursor, "this cursor does not belong to this list")
 }
 
 type getOperation struct {

@@ -38,9 +38,10 @@ func (a *Audit) tail(ctx context.Context, v *operation.View, in tailOperations) 
 		}
 	}
 	f := audit.Filter{ProjectID: in.ProjectID, Operation: in.Operation, Status: in.Status, Actor: in.Actor, AllRows: true, After: after}
+	pass := a.pass(operation.From(ctx).Actor)
 	return &operation.Content{
 		Type: "text/event-stream", Length: -1, Headers: map[string]string{"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-		Write: func(ctx context.Context, w io.Writer) error { return a.sendTail(ctx, v, f, w) },
+		Write: func(ctx context.Context, w io.Writer) error { return a.sendTail(ctx, v, f, pass, w) },
 	}, nil
 }
 
@@ -61,7 +62,7 @@ func (a *Audit) resume(ctx context.Context, v *operation.View, text string) (int
 	return after, nil
 }
 
-func (a *Audit) sendTail(ctx context.Context, v *operation.View, f audit.Filter, w io.Writer) error {
+func (a *Audit) sendTail(ctx context.Context, v *operation.View, f audit.Filter, pass func(context.Context, *operation.View) error, w io.Writer) error {
 	if _, err := io.WriteString(w, "retry: 1000\n: rows of the log follow\n\n"); err != nil {
 		return err
 	}
@@ -69,9 +70,22 @@ func (a *Audit) sendTail(ctx context.Context, v *operation.View, f audit.Filter,
 	defer beat.Stop()
 	for {
 		grown := a.log.Grown()
-		last, err := a.log.Walk(ctx, v, f, func(page []audit.Row) error { return sendEvents(w, page) })
+		refused := pass(ctx, v)
+		if refused != nil {
+			_, err := io.WriteString(w, ": the key is not valid any more\n\n")
+			return err
+		}
+		last, err := a.log.Walk(ctx, v, f, func(page []audit.Row) error {
+			if refused = pass(ctx, v); refused != nil {
+				return refused
+			}
+			return sendEvents(w, page)
+		})
 		if ctx.Err() != nil {
 			return nil // a client that leaves is how a tail ends
+		}
+		if refused != nil {
+			continue
 		}
 		if err != nil {
 			return err
