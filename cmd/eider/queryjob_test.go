@@ -3,6 +3,8 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -70,6 +72,10 @@ func TestManyRowsOfAJobAreAFile(t *testing.T) {
 			file.JSON["size_bytes"] != result["file_size_bytes"] || file.JSON["tags"].(map[string]any)["type"] != "query_result" {
 			t.Errorf("%s: the file is %s, the result %v", accept, file.Body, result)
 		}
+		apptest.Eventually(t, "what a rebuild needs stands beside the file", func() bool {
+			text, err := os.ReadFile(filepath.Join(s.Dir, "files", file.Text("path")+".json"))
+			return err == nil && strings.Contains(string(text), `"id":"`+id+`"`)
+		})
 		kept := s.Want(200, keys["read"], "GET /projects/p/files/"+id+"/download", "")
 		plain := s.Want(200, keys["read"], "POST /projects/p/query", body, "Accept: "+accept)
 		want, got := string(plain.Body), string(kept.Body)

@@ -255,8 +255,9 @@ func TestDisasterWalkThrough(t *testing.T) {
 	says(1, "no metadata.duckdb", "check")
 	says(0, "brought back: 1 projects, 2 files", "rebuild")
 	says(1, "checksum_mismatch", "check", "--deep")
+	says(1, gone[len(s.Dir)+1:]+".json\n", "check", "--deep") // the rebuild could not bring it back
 	says(0, "dry run", "repair", "--deep")
-	says(0, "2 repaired, 0 failed", "repair", "--deep", "--yes")
+	says(0, "3 repaired, 0 failed", "repair", "--deep", "--yes")
 	says(0, "consistent", "check", "--deep")
 	s2 := apptest.Start(t, s.Dir, options(), nil)
 	if got := s2.Want(200, s2.Root, "GET /projects/sales/files/"+whole+"/download", ""); string(got.Body) != "bytes that stay" {

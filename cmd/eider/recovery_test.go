@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -238,4 +239,147 @@ func TestDamagedUploadsAreFoundAndRepaired(t *testing.T) {
 	s.Stop()
 	s = apptest.Start(t, s.Dir, options(), nil) // nothing of it is reserved, or left
 	wantFindings(t, s.Want(200, s.Root, "GET /health/consistency?deep=true", ""))
+}
+
+// What is lost beside the bytes of a file or in a project's folder costs nobody the file
+// or the project: it is written again from the register, from which it came.
+func TestLostSidecarsAreFoundAndWrittenAgain(t *testing.T) {
+	t.Parallel()
+	s := start(t, nil)
+	key := project(t, s, "lost")
+	project(t, s, "empty")
+	project(t, s, "other")
+	beside, id := map[string]string{}, map[string]string{}
+	for _, name := range []string{"lost", "empty", "garbage", "other", "sums", "folder"} {
+		file, path := stored(t, s, key, "lost", name, name)
+		beside[name], id[name] = path+".json", file
+	}
+	made := s.Want(200, key, "POST /projects/lost/files/prepare", `{"filename":"upload"}`)
+	up := s.Want(200, key, "PUT "+made.Text("upload_url"), "bytes", raw)
+	beside["upload"] = filepath.Join(s.Dir, "files", up.Text("staging_path")+".json")
+	for _, p := range []string{"lost", "empty", "other"} {
+		path := s.Want(200, s.Root, "GET /projects/"+p, "").Text("db_path")
+		beside["project "+p] = filepath.Join(s.Dir, filepath.Dir(filepath.Dir(path)), "project.json")
+	}
+	was := map[string]string{}
+	apptest.Eventually(t, "sidecars are written", func() bool {
+		for name, path := range beside {
+			text, err := os.ReadFile(path)
+			if was[name] = string(text); err != nil || !strings.Contains(was[name], `"log_id":`) {
+				return false
+			}
+		}
+		return true
+	})
+	other := was["other"]
+	for name, path := range beside {
+		remove(t, path)
+		switch strings.TrimPrefix(name, "project ") {
+		case "empty":
+			overwrite(t, path, "")
+		case "garbage":
+			overwrite(t, path, "{bad")
+		case "other":
+			overwrite(t, path, strings.Replace(other, "other", "another", 1))
+		case "sums":
+			overwrite(t, path, "{}")
+		case "folder":
+			overwrite(t, filepath.Join(path, "x"), "x")
+		}
+	}
+	rel := func(name string) string { return strings.TrimPrefix(beside[name], s.Dir+"/") }
+	shallow := []string{"orphan_file " + rel("folder")}
+	for _, name := range []string{"lost", "empty", "folder", "upload", "project lost", "project empty"} {
+		shallow = append(shallow, "checksum_mismatch "+rel(name))
+	}
+	wantFindings(t, s.Want(200, s.Root, "GET /health/consistency", ""), shallow...)
+	deep := slices.Clone(shallow)
+	for _, name := range []string{"garbage", "sums", "project other"} {
+		deep = append(deep, "checksum_mismatch "+rel(name))
+	}
+	wantFindings(t, s.Want(200, s.Root, "POST /admin/repair", `{"deep":true}`), deep...)
+	wantFindings(t, s.Want(200, s.Root, "GET /health/consistency?deep=true", ""), deep...)
+	if done := s.Want(200, s.Root, "POST /admin/repair", `{"dry_run":false,"deep":true}`); done.JSON["repaired"] != float64(len(deep)) {
+		t.Errorf("the repair says %s", done.Body)
+	}
+	wantFindings(t, s.Want(200, s.Root, "GET /health/consistency?deep=true", ""))
+	withoutLog := regexp.MustCompile(`,"log_id":\d+`)
+	for name, path := range beside {
+		text, err := os.ReadFile(path)
+		if err != nil || name != "other" && withoutLog.ReplaceAllString(string(text), "") != withoutLog.ReplaceAllString(was[name], "") {
+			t.Errorf("%s has %s\nand had %s (%v)", name, text, was[name], err)
+		}
+	}
+	for name := range id {
+		if a := s.Want(200, key, "GET /projects/lost/files/"+id[name]+"/download", ""); string(a.Body) != name {
+			t.Errorf("%s holds %s", name, a.Body)
+		}
+	}
+	s.Want(201, key, "POST /projects/lost/files", `{"upload_key":"`+made.Text("upload_key")+`"}`)
+}
+
+// Nothing but what the server keeps may lie in its folders, and links are moved as
+// what they are: what they lead to is touched by nobody.
+func TestWhatIsNotTheServersIsFoundAndMovedAside(t *testing.T) {
+	t.Parallel()
+	s := start(t, nil)
+	key := project(t, s, "p")
+	file, path := stored(t, s, key, "p", "kept", "kept")
+	folder := filepath.Dir(filepath.Dir(s.Want(200, s.Root, "GET /projects/p", "").Text("db_path")))
+	fan := strings.TrimPrefix(filepath.Dir(path), s.Dir+"/")
+	uid := filepath.Dir(fan)
+	outside := t.TempDir()
+	overwrite(t, filepath.Join(outside, "lock"), "")
+	overwrite(t, filepath.Join(outside, "aa", "01a20000-0000-7000-8000-0000000000aa"), "theirs")
+
+	const nobody = "01a20000-0000-7000-8000-0000000000ab"
+	strays := []string{
+		"files/stray", "files/zz", "files/" + nobody + "/long", uid + "/zz/" + nobody, fan + "/odd name", fan + "/" + filepath.Base(path) + ".bak",
+	}
+	for _, stray := range strays {
+		if stray == "files/zz" {
+			overwrite(t, filepath.Join(s.Dir, stray, "aa", "foo"), stray)
+			continue
+		}
+		overwrite(t, filepath.Join(s.Dir, stray), stray)
+	}
+	alone := uid + "/ab/" + nobody + ".json"
+	overwrite(t, filepath.Join(s.Dir, alone), alone)
+	strays = append(strays, alone)
+	links := []string{"files/link", "files/" + nobody[:35] + "c", uid + "/ln", fan + "/" + nobody[:34] + fan[len(fan)-2:], "duckdb/link", folder + "/link"}
+	for _, link := range links {
+		if err := os.Symlink(outside, filepath.Join(s.Dir, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	overwrite(t, filepath.Join(s.Dir, "duckdb", "stray"), "stray")
+	overwrite(t, filepath.Join(s.Dir, folder, "stray"), "stray")
+
+	shallow := []string{"orphan_database duckdb/stray", "orphan_database duckdb/link"}
+	for _, path := range append(strays, links[:4]...) {
+		shallow = append(shallow, "orphan_file "+path)
+	}
+	wantFindings(t, s.Want(200, s.Root, "GET /health/consistency", ""), shallow...)
+	deep := append(shallow, "orphan_database "+folder+"/stray", "orphan_database "+folder+"/link")
+	wantFindings(t, s.Want(200, s.Root, "GET /health/consistency?deep=true", ""), deep...)
+	if done := s.Want(200, s.Root, "POST /admin/repair", `{"dry_run":false,"deep":true}`); done.JSON["repaired"] != float64(len(deep)) {
+		t.Errorf("the repair says %s", done.Body)
+	}
+	wantFindings(t, s.Want(200, s.Root, "GET /health/consistency?deep=true", ""))
+	kept, linked := 0, 0
+	filepath.WalkDir(filepath.Join(s.Dir, "lost+found"), func(path string, d os.DirEntry, err error) error {
+		if d.Type()&os.ModeSymlink != 0 {
+			linked++
+		} else if d.Type().IsRegular() {
+			kept++
+		}
+		return err
+	})
+	if kept != len(strays)+2 || linked != len(links) {
+		t.Errorf("lost+found holds %d files and %d links", kept, linked)
+	}
+	if entries, err := os.ReadDir(outside); err != nil || len(entries) != 2 {
+		t.Errorf("behind the links is %v (%v)", entries, err)
+	}
+	s.Want(200, key, "GET /projects/p/files/"+file+"/download", "")
 }

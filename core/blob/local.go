@@ -8,7 +8,6 @@
 package blob
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,10 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
-	"syscall"
-	"time"
 
 	"github.com/eiderdb/eider/core/disk"
 )
@@ -54,16 +50,23 @@ type Key struct {
 // check refuses a key that could not have come from the server.
 func (k Key) check() error {
 	for _, name := range []string{k.Project, k.ID} {
-		if len(name) < 8 || len(name) > 64 {
+		if !isName(name) {
 			return fmt.Errorf("blob: %q names no blob", name)
-		}
-		for _, c := range name {
-			if (c < '0' || c > '9') && (c < 'a' || c > 'z') && c != '-' {
-				return fmt.Errorf("blob: %q names no blob", name)
-			}
 		}
 	}
 	return nil
+}
+
+func isName(s string) bool {
+	if len(s) < 8 || len(s) > 64 {
+		return false
+	}
+	for _, c := range s {
+		if (c < '0' || c > '9') && (c < 'a' || c > 'z') && c != '-' {
+			return false
+		}
+	}
+	return true
 }
 
 // Sums is what is known of whole bytes: their length, and their hashes in
@@ -173,11 +176,16 @@ func (l *Local) Settle(k Key) (Sums, bool, error) {
 }
 
 // Gone reports whether there are no bytes of the blob, neither whole nor in part.
-func (l *Local) Gone(k Key) (bool, error) {
+func (l *Local) Gone(k Key) (bool, error) { return l.lacks(k, suffixes[:2]) }
+
+// Absent reports whether there is nothing of the blob, not even what told of its bytes.
+func (l *Local) Absent(k Key) (bool, error) { return l.lacks(k, suffixes) }
+
+func (l *Local) lacks(k Key, any []string) (bool, error) {
 	if err := k.check(); err != nil {
 		return false, err
 	}
-	for _, suffix := range []string{"", partSuffix} {
+	for _, suffix := range any {
 		_, err := os.Lstat(l.path(k) + suffix)
 		if err == nil {
 			return false, nil
@@ -266,63 +274,6 @@ func (l *Local) swap(k Key, from, to string) error {
 	}
 	for _, dir := range []string{filepath.Dir(to), filepath.Dir(from)} {
 		if err := l.files.SyncDir(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-	}
-	return nil
-}
-
-// Walk visits the blobs, whatever their state, none of whose files was touched
-// since before.
-func (l *Local) Walk(ctx context.Context, before time.Time, visit func(Key) error) error {
-	return l.each(ctx, l.root, func(project string) error {
-		return l.each(ctx, filepath.Join(l.root, project), func(fan string) error {
-			return l.walkFolder(ctx, project, fan, before, visit)
-		})
-	})
-}
-
-// each visits the names in a folder.
-func (l *Local) each(ctx context.Context, dir string, visit func(name string) error) error {
-	entries, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("read the folder %s: %w", filepath.Base(dir), errors.Unwrap(err))
-	}
-	for _, e := range entries {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if err := visit(e.Name()); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// walkFolder visits the blobs of one folder: each once, however many files it has.
-func (l *Local) walkFolder(ctx context.Context, project, fan string, before time.Time, visit func(Key) error) error {
-	dir := filepath.Join(l.root, project, fan)
-	fresh := map[string]bool{} // by id; true: touched since
-	err := l.each(ctx, dir, func(name string) error {
-		id, _, _ := strings.Cut(name, ".")
-		info, err := os.Lstat(filepath.Join(dir, name))
-		if err == nil {
-			fresh[id] = fresh[id] || info.ModTime().After(before)
-		}
-		return nil // it has gone meanwhile
-	})
-	if err != nil {
-		return err
-	}
-	for id, touched := range fresh {
-		k := Key{project, id}
-		if touched || k.check() != nil {
-			continue
-		}
-		if err := visit(k); err != nil {
 			return err
 		}
 	}

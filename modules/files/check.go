@@ -2,9 +2,11 @@ package files
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -21,22 +23,56 @@ const findBatch = 2000
 // check compares the rows of files with their bytes. The folders are read before the
 // rows, so that bytes whose row came or went meanwhile are no orphans.
 func (f *Files) check(ctx context.Context, s check.Scope, tell func(check.Finding)) error {
-	stray := map[blob.Key]bool{}
-	err := f.blobs.Walk(ctx, time.Now().Add(time.Hour), func(k blob.Key) error {
-		stray[k] = true
-		return nil
+	there := found{blobs: map[blob.Key]bool{}, others: map[string]bool{}}
+	err := f.blobs.Look(ctx, blob.Survey{
+		Blob: func(k blob.Key, is blob.State) error {
+			there.blobs[k] = is.Whole && !is.Described
+			return nil
+		},
+		Other: func(path string) error {
+			there.others[path] = true
+			return nil
+		},
 	})
 	if err != nil {
 		return err
 	}
-	owners := f.owners()
-	if err := errors.Join(f.findRows(ctx, s, owners, stray, tell), f.findUploads(ctx, s, owners, tell)); err != nil {
+	l := &looking{f: f, scope: s, there: there, owners: f.owners(), tell: tell}
+	if err := errors.Join(l.findRows(ctx), l.findUploads(ctx)); err != nil {
 		return err
 	}
-	if err := f.findStray(ctx, stray, tell); err != nil {
+	if err := f.findStray(ctx, there, tell); err != nil {
 		return err
 	}
-	return f.findMiscounted(ctx, owners, tell)
+	return f.findMiscounted(ctx, l.owners, tell)
+}
+
+// found is what lies in the folder of files and has no row so far.
+type found struct {
+	blobs  map[blob.Key]bool // true: whole, and nothing that tells of them stands beside them
+	others map[string]bool   // by path
+}
+
+// claim takes out what a row names, and reports whether nothing tells of it. Where a
+// folder that leads to it is none of ours, such as a link, the row needs it all the same.
+func (there found) claim(k blob.Key) (bare bool) {
+	bare = there.blobs[k]
+	delete(there.blobs, k)
+	if len(there.others) > 0 {
+		for path := blob.Path(k); path != "."; path = filepath.Dir(path) {
+			delete(there.others, path)
+		}
+	}
+	return bare
+}
+
+// looking is a check under way.
+type looking struct {
+	f      *Files
+	scope  check.Scope
+	there  found
+	owners map[string]eider.Project
+	tell   func(check.Finding)
 }
 
 // owners returns the projects that have their files, by uid: those of a
@@ -92,20 +128,17 @@ func (f *Files) seen(ctx context.Context, statement string, args ...any) (all []
 	return all, rows.Err()
 }
 
-func (f *Files) findRows(ctx context.Context, s check.Scope, owners map[string]eider.Project, stray map[blob.Key]bool, tell func(check.Finding)) error {
+func (l *looking) findRows(ctx context.Context) error {
 	for after := ""; ; {
-		page, err := f.seen(ctx, selectPage, after)
+		page, err := l.f.seen(ctx, selectPage, after)
 		if err != nil {
 			return err
 		}
-		checks := f.newChecks()
+		checks := l.f.newChecks()
 		for _, one := range page {
 			after = one.ID
-			delete(stray, one.key())
-			if _, ok := owners[one.ProjectUID]; ok {
-				if err := f.findBytes(ctx, s, one, checks, tell); err != nil {
-					return err
-				}
+			if err := l.findBytes(ctx, one, checks); err != nil {
+				return err
 			}
 		}
 		checks.keep()
@@ -117,47 +150,39 @@ func (f *Files) findRows(ctx context.Context, s check.Scope, owners map[string]e
 
 // findUploads looks for the bytes of uploads that are complete: they were acknowledged,
 // as those of files. There are few of them, and no word of earlier looks is kept.
-func (f *Files) findUploads(ctx context.Context, s check.Scope, owners map[string]eider.Project, tell func(check.Finding)) error {
+func (l *looking) findUploads(ctx context.Context) error {
 	var whole []row
 	at := now()
-	f.sessions.Scan(metadata.Range[session]{Order: byExpiry}, func(one *session) bool {
+	l.f.sessions.Scan(metadata.Range[session]{Order: byExpiry}, func(one *session) bool {
 		if one.Uploaded && !one.expiredAt(at) {
 			whole = append(whole, one.row)
+		} else {
+			l.there.claim(one.key())
 		}
 		return true
 	})
 	for _, one := range whole {
-		if _, ok := owners[one.ProjectUID]; !ok {
-			continue
-		}
-		if err := f.findBytes(ctx, s, seen{row: one, intact: true}, nil, tell); err != nil {
+		if err := l.findBytes(ctx, seen{row: one, intact: true}, nil); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// findBytes looks for the bytes of a file or an upload, and reads them where the check
-// is deep.
-func (f *Files) findBytes(ctx context.Context, s check.Scope, one seen, checks *checks, tell func(check.Finding)) error {
-	if err := ctx.Err(); err != nil {
+// findBytes looks for the bytes of a file or an upload, reads them where the check is
+// deep, and looks for what stands beside them.
+func (l *looking) findBytes(ctx context.Context, one seen, checks *checks) error {
+	f := l.f
+	bare := l.there.claim(one.key())
+	if _, ok := l.owners[one.ProjectUID]; !ok || ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if told, err := l.confirm(ctx, one.row, f.lookAt); told || err != nil {
 		return err
 	}
-	found, err := check.Confirm(ctx, func() (struct{}, bool) { return struct{}{}, f.quiet(one.row) }, func() (*check.Finding, error) {
-		wrong, err := f.lookAt(one.row)
-		if wrong == nil || err != nil || !f.stands(ctx, one.row) {
-			return nil, err
-		}
-		return wrong, nil
-	})
-	if found != nil {
-		tell(*found)
-	}
-	if found != nil || err != nil {
-		return err
-	}
-	if s.Deep {
-		if one.intact, err = f.intact(ctx, one.row, s.Pace); err != nil {
+	if l.scope.Deep {
+		var err error
+		if one.intact, err = f.intact(ctx, one.row, l.scope.Pace); err != nil {
 			return err
 		}
 		if checks != nil {
@@ -165,9 +190,30 @@ func (f *Files) findBytes(ctx context.Context, s check.Scope, one seen, checks *
 		}
 	}
 	if !one.intact && f.quiet(one.row) && f.stands(ctx, one.row) { // bytes never change: once is enough
-		tell(*f.damaged(one.row, check.ChecksumMismatch, "the file's bytes are not those that were registered"))
+		l.tell(*f.damaged(one.row, check.ChecksumMismatch, "the file's bytes are not those that were registered"))
+		return nil
 	}
-	return nil
+	if !bare && !l.scope.Deep {
+		return nil
+	}
+	_, err := l.confirm(ctx, one.row, f.lookBeside)
+	return err
+}
+
+// confirm tells what look finds wrong with a file, unless that is an operation under
+// way.
+func (l *looking) confirm(ctx context.Context, r row, look func(row) (*check.Finding, error)) (told bool, err error) {
+	wrong, err := check.Confirm(ctx, func() (struct{}, bool) { return struct{}{}, l.f.quiet(r) }, func() (*check.Finding, error) {
+		wrong, err := look(r)
+		if wrong == nil || err != nil || !l.f.stands(ctx, r) {
+			return nil, err
+		}
+		return wrong, nil
+	})
+	if wrong != nil {
+		l.tell(*wrong)
+	}
+	return wrong != nil, err
 }
 
 // lookAt compares the row with what is in its place.
@@ -180,6 +226,35 @@ func (f *Files) lookAt(r row) (*check.Finding, error) {
 		return f.damaged(r, check.SizeDrift, fmt.Sprintf("the file has %d bytes, the register says %d", size, r.SizeBytes)), nil
 	}
 	return nil, err
+}
+
+// lookBeside looks for what tells of the file, from which its row could be made again.
+func (f *Files) lookBeside(r row) (*check.Finding, error) {
+	there, err := f.blobs.IsDescribed(r.key())
+	if err != nil {
+		return nil, err
+	}
+	if !there {
+		return f.undescribed(r, "what stands beside the file's bytes, to make its row again, is missing or empty"), nil
+	}
+	text, err := f.blobs.Described(r.key())
+	var is sidecar
+	if err == nil && json.Unmarshal(text, &is) == nil && is.tellsOf(r) {
+		return nil, nil
+	}
+	return f.undescribed(r, "what stands beside the file's bytes, to make its row again, cannot be read or is not of this file"), nil
+}
+
+func (f *Files) undescribed(r row, detail string) *check.Finding {
+	return &check.Finding{
+		Kind: check.ChecksumMismatch, Severity: check.Warning, Resource: filesDir + "/" + blob.Path(r.key()) + ".json",
+		Detail: detail + fmt.Sprintf(" (file %s, project %s)", r.ID, r.ProjectID),
+		Repair: "write it again from the register; the file stays as it is",
+		Fix: func(ctx context.Context) error {
+			_, err := f.describeOp.Do(ctx, f.pipeline, repairer, r.ProjectID, damagedFile{ID: r.ID, Kind: check.ChecksumMismatch})
+			return err
+		},
+	}
 }
 
 // quiet reports whether no call is about to change the file. Whoever did before has
@@ -220,45 +295,6 @@ func (f *Files) damaged(r row, kind check.Kind, detail string) *check.Finding {
 			return err
 		},
 	}
-}
-
-// findStray tells of bytes that no row names. Uploads that are under way have a
-// session or an unfinished call.
-func (f *Files) findStray(ctx context.Context, stray map[blob.Key]bool, tell func(check.Finding)) error {
-	var batch []blob.Key
-	flush := func() error {
-		lost, err := f.withoutRow(ctx, batch)
-		batch = nil
-		for _, k := range lost {
-			if gone, err := f.blobs.Gone(k); err == nil && !gone {
-				f.tellStray(k, tell)
-			}
-		}
-		return err
-	}
-	for k := range stray {
-		if batch = append(batch, k); len(batch) == sweepBatch {
-			if err := flush(); err != nil {
-				return err
-			}
-		}
-	}
-	if len(batch) == 0 {
-		return nil
-	}
-	return flush()
-}
-
-func (f *Files) tellStray(k blob.Key, tell func(check.Finding)) {
-	tell(check.Finding{
-		Kind: check.OrphanFile, Severity: check.Warning, Resource: filesDir + "/" + blob.Path(k),
-		Detail: "no file and no upload has these bytes",
-		Repair: "move them to lost+found",
-		Fix: func(ctx context.Context) error {
-			_, err := f.strayOp.Do(ctx, f.pipeline, repairer, "", orphans{[]blob.Key{k}})
-			return err
-		},
-	})
 }
 
 // One statement sees one instant, so the difference is right whatever is uploaded

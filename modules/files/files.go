@@ -81,9 +81,12 @@ type Files struct {
 	expireOp *operation.Handle[expireFiles, expired]
 	orphanOp *operation.Handle[orphans, swept]
 	forgetOp *operation.Handle[purgedFiles, swept]
-	strayOp  *operation.Handle[orphans, operation.Nothing]
+	strayOp  *operation.Handle[stray, operation.Nothing]
 	dropOp   *operation.Handle[damagedFile, operation.Nothing]
 	countOp  *operation.Handle[miscount, operation.Nothing]
+
+	describeOp *operation.Handle[damagedFile, operation.Nothing]
+	describing sync.RWMutex // the follower writes many sidecars at a time, a repair alone
 
 	sweptAt time.Time // when the job last looked for bytes without a row
 

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"time"
 
 	"github.com/eiderdb/eider"
 	"github.com/eiderdb/eider/core/blob"
@@ -28,9 +27,15 @@ func (f *Files) rebuild(ctx context.Context, r *check.Rebuild) error {
 		return err
 	}
 	var all []blob.Key
-	err = f.blobs.Walk(ctx, time.Now().Add(time.Hour), func(k blob.Key) error {
-		all = append(all, k)
-		return nil
+	err = f.blobs.Look(ctx, blob.Survey{
+		Blob: func(k blob.Key, _ blob.State) error {
+			all = append(all, k)
+			return nil
+		},
+		Other: func(path string) error {
+			r.Lose(filesDir + "/" + path + ": it is none of the server's, or not where the server keeps it")
+			return nil
+		},
 	})
 	if err != nil {
 		return err

@@ -24,85 +24,28 @@ const lostDir = "lost+found"
 func (f *Files) declareRepairs(r *core.Registry) {
 	f.strayOp = operation.Effect(r.Operations, operation.Spec{
 		Name: "repair", ID: "repair_orphan_file", Route: operation.Internal + " /repair/orphan_file", Role: eider.Admin, Target: "file", Frees: true,
-	}, operation.Steps[orphans, *lostBlobs, operation.Nothing]{
-		Intent: f.pickStray, Claims: func(*lostBlobs) []metadata.Claim { return nil },
-		Effect: f.lose, Applied: f.areLost, Undo: f.unlose, Outcome: f.tellLost,
-		Revert: func(context.Context, *operation.Tx, *lostBlobs) error { return nil },
-	})
+	}, f.straySteps())
 	f.dropOp = operation.Effect(r.Operations, operation.Spec{
 		Name: "repair", ID: "repair_damaged_file", Route: operation.Internal + " " + base + "/repair", Role: eider.Admin, Target: "file",
 		Deleted: true, Locked: true, Frees: true,
 	}, operation.Steps[damagedFile, *damagePlan, operation.Nothing]{
-		Intent: f.pickDamaged, Claims: func(plan *damagePlan) []metadata.Claim {
-			return []metadata.Claim{
-				{Resource: fileResource(plan.ID), Exclusive: true}, {Resource: uploadResource(plan.ID), Exclusive: true},
-				{Resource: operation.ProjectResource(plan.Blob.Project)},
-			}
-		},
+		Intent: f.pickDamaged, Claims: claimDamaged,
 		Effect: f.setAside, Applied: f.isSetAside, Undo: f.bringBack, Outcome: f.forgetDamaged,
+		Revert: func(context.Context, *operation.Tx, *damagePlan) error { return nil },
+	})
+	f.describeOp = operation.Effect(r.Operations, operation.Spec{
+		Name: "repair", ID: "repair_file_sidecar", Route: operation.Internal + " " + base + "/sidecar", Role: eider.Admin, Target: "file",
+		Deleted: true, Locked: true, Frees: true,
+	}, operation.Steps[damagedFile, *damagePlan, operation.Nothing]{
+		Intent: f.pickDamaged, Claims: claimDamaged,
+		Effect: f.describeAgain, Applied: func(context.Context, *damagePlan) (bool, error) { return false, nil }, // the next check goes on
+		Undo: func(context.Context, *damagePlan) error { return nil }, Outcome: f.tellDescribed,
 		Revert: func(context.Context, *operation.Tx, *damagePlan) error { return nil },
 	})
 	f.countOp = operation.Write(r.Operations, operation.Spec{
 		Name: "repair", ID: "repair_file_counters", Route: operation.Internal + " " + base + "/counters", Role: eider.Admin, Target: "project",
 		Deleted: true, Locked: true, Frees: true,
 	}, f.recount)
-}
-
-// lostBlobs are moved to a folder of lost+found.
-type lostBlobs struct {
-	Blobs []blob.Key `json:"blobs"`
-	To    string     `json:"to"` // relative to the data folder
-}
-
-// pickStray takes what find told. A blob's name is given out once, so that bytes
-// without a row never get one.
-func (f *Files) pickStray(ctx context.Context, _ *operation.Tx, in orphans) (*lostBlobs, error) {
-	call := operation.From(ctx)
-	if len(in.Blobs) == 1 {
-		call.Resource(in.Blobs[0].ID)
-	}
-	return &lostBlobs{in.Blobs, filepath.Join(lostDir, "files."+call.ID)}, nil
-}
-
-func (plan *lostBlobs) place(dir string, k blob.Key) string {
-	return filepath.Join(dir, plan.To, k.Project+"."+k.ID)
-}
-
-func (f *Files) lose(_ context.Context, plan *lostBlobs) error {
-	if err := f.files.MkdirAll(filepath.Join(f.dir, plan.To), 0o700); err != nil {
-		return disk.Refusal(err)
-	}
-	for _, k := range plan.Blobs {
-		if err := f.blobs.Trash(k, plan.place(f.dir, k)); err != nil {
-			return disk.Refusal(err)
-		}
-	}
-	return nil
-}
-
-func (f *Files) areLost(_ context.Context, plan *lostBlobs) (bool, error) {
-	for _, k := range plan.Blobs {
-		if gone, err := f.blobs.Gone(k); err != nil || !gone {
-			return false, err
-		}
-	}
-	return true, nil
-}
-
-func (f *Files) unlose(_ context.Context, plan *lostBlobs) error {
-	var failed []error
-	for _, k := range plan.Blobs {
-		failed = append(failed, f.blobs.Untrash(k, plan.place(f.dir, k)))
-	}
-	return errors.Join(failed...)
-}
-
-func (f *Files) tellLost(ctx context.Context, _ *operation.Tx, plan *lostBlobs) (operation.Nothing, error) {
-	call := operation.From(ctx)
-	call.Detail("finding", check.OrphanFile)
-	call.Detail("blobs", plan.Blobs)
-	call.Detail("kept_as", plan.To)
-	return operation.Nothing{}, nil
 }
 
 // damagedFile names a file, or a complete upload, whose bytes are missing or not what
@@ -121,6 +64,13 @@ type damagePlan struct {
 	Upload bool `json:"upload,omitempty"`
 
 	row row
+}
+
+func claimDamaged(plan *damagePlan) []metadata.Claim {
+	return []metadata.Claim{
+		{Resource: fileResource(plan.ID), Exclusive: true}, {Resource: uploadResource(plan.ID), Exclusive: true},
+		{Resource: operation.ProjectResource(plan.Blob.Project)},
+	}
 }
 
 func (f *Files) pickDamaged(ctx context.Context, tx *operation.Tx, in damagedFile) (*damagePlan, error) {
@@ -212,6 +162,23 @@ func (f *Files) forgetDamaged(ctx context.Context, tx *operation.Tx, plan *damag
 	return operation.Nothing{}, errors.Join(
 		f.usage.Add(ctx, tx, found.ProjectUID, usage.Amounts{Files: -1, Bytes: -found.SizeBytes}),
 		f.rows.Delete(ctx, tx, plan.ID))
+}
+
+// describeAgain writes what stands beside a file's bytes, as the register has it.
+func (f *Files) describeAgain(ctx context.Context, plan *damagePlan) error {
+	if _, err := f.blobs.Size(plan.Blob); err != nil {
+		return disk.Refusal(err)
+	}
+	f.describing.Lock()
+	defer f.describing.Unlock()
+	head := f.audit.Head().ID // before the row is read: up to there it is true
+	return disk.Refusal(f.writeSidecar(ctx, plan.ID, head))
+}
+
+func (f *Files) tellDescribed(ctx context.Context, _ *operation.Tx, plan *damagePlan) (operation.Nothing, error) {
+	operation.From(ctx).Detail("finding", plan.Kind)
+	operation.From(ctx).Detail("written", filesDir+"/"+blob.Path(plan.Blob)+".json")
+	return operation.Nothing{}, nil
 }
 
 // miscount is what usage lacks.

@@ -2,8 +2,10 @@ package files
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io/fs"
+	"strings"
 	"time"
 
 	"github.com/eiderdb/eider"
@@ -44,11 +46,34 @@ var describes = map[string]bool{"register_file": true, "update_file": true, "exp
 func (f *Files) writeSidecars(ctx context.Context, rows []audit.Row) error {
 	newest := map[string]int64{}
 	for _, r := range rows {
-		if r.ResourceType == "file" && r.Status == eider.StatusSuccess && describes[r.Operation] {
+		if r.Status != eider.StatusSuccess {
+			continue
+		}
+		if r.ResourceType == "file" && describes[r.Operation] {
 			newest[r.ResourceID] = r.ID
 		}
+		if id := resultIn(r); id != "" {
+			newest[id] = r.ID
+		}
 	}
-	return audit.Each(ctx, newest, f.writeSidecar)
+	return audit.Each(ctx, newest, func(ctx context.Context, id string, logID int64) error {
+		f.describing.RLock()
+		defer f.describing.RUnlock()
+		return f.writeSidecar(ctx, id, logID)
+	})
+}
+
+// resultIn returns the id of the file that holds the rows of a query, "" where there is
+// none: its row is about the project.
+func resultIn(r audit.Row) string {
+	if r.Operation != "query" || !strings.Contains(r.Details, `"file_id"`) {
+		return ""
+	}
+	var told struct {
+		FileID string `json:"file_id"`
+	}
+	_ = json.Unmarshal([]byte(r.Details), &told)
+	return told.FileID
 }
 
 func (f *Files) writeSidecar(ctx context.Context, id string, logID int64) error {
@@ -86,4 +111,20 @@ func describe(r row, sums blob.Sums, logID int64) sidecar {
 func (s sidecar) staged(of session, whole bool) sidecar {
 	s.Staged, s.Partial, s.DeclaredSize, s.DeclaredSHA256 = true, !whole, of.DeclaredSize, of.DeclaredSHA256
 	return s
+}
+
+// soon is by when a file has a sidecar that tells all of it, whatever keeps the
+// follower busy: beside one that the server makes stand only its sums at first.
+const soon = time.Minute
+
+// tellsOf reports whether the row could be made again of this, as far as a row never
+// changes.
+func (s sidecar) tellsOf(r row) bool {
+	if s.Size != r.SizeBytes || s.SHA256 != r.ChecksumSHA256 {
+		return false
+	}
+	if s.ID == "" {
+		return time.Since(r.CreatedAt) < soon
+	}
+	return s.ID == r.ID && s.ProjectUID == r.ProjectUID && s.ProjectID == r.ProjectID
 }

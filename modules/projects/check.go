@@ -2,16 +2,19 @@ package projects
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/eiderdb/eider"
 	"github.com/eiderdb/eider/core/check"
+	"github.com/eiderdb/eider/core/disk"
 	"github.com/eiderdb/eider/core/metadata"
 	"github.com/eiderdb/eider/core/operation"
 	"github.com/eiderdb/eider/core/projectdb"
@@ -48,15 +51,16 @@ func (p *Projects) find(ctx context.Context, s check.Scope, tell func(check.Find
 		return true
 	})
 	for _, e := range entries {
-		if folder := projectsDir + "/" + e.Name(); !known[folder] && !strings.Contains(plans.String(), strings.TrimPrefix(e.Name(), ".new-")) {
-			p.tellOrphan(folder, tell)
+		if folder := projectsDir + "/" + e.Name(); !known[folder] && !planned(plans.String(), e.Name()) {
+			p.tellOrphan(folder, "no project has this folder", tell)
 		}
 	}
 	for _, project := range all {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := p.confirm(ctx, project.UID, p.lookAt, tell); err != nil {
+		look := func(now eider.Project) (*check.Finding, error) { return p.lookBeside(now, s.Deep) }
+		if err := errors.Join(p.confirm(ctx, project.UID, p.lookAt, tell), p.confirm(ctx, project.UID, look, tell)); err != nil {
 			return err
 		}
 	}
@@ -64,6 +68,13 @@ func (p *Projects) find(ctx context.Context, s check.Scope, tell func(check.Find
 		return p.findDeep(ctx, all, tell)
 	}
 	return nil
+}
+
+// planned reports whether a call under way has the folder: by its name, or as the call
+// whose id is in it.
+func planned(plans, name string) bool {
+	name = strings.TrimPrefix(name, ".new-")
+	return len(name) > 8 && strings.Contains(plans, name) // a few letters are in every plan
 }
 
 // keepsDatabase reports whether a project in this state has its database in its
@@ -102,13 +113,13 @@ func (p *Projects) confirm(ctx context.Context, uid string, look func(eider.Proj
 	return err
 }
 
-func (p *Projects) tellOrphan(folder string, tell func(check.Finding)) {
+func (p *Projects) tellOrphan(folder, detail string, tell func(check.Finding)) {
 	if there, err := p.folders.exists(folder); err != nil || !there {
 		return // it was on its way
 	}
 	tell(check.Finding{
 		Kind: check.OrphanDatabase, Severity: check.Warning, Resource: folder,
-		Detail: "no project has this folder",
+		Detail: detail,
 		Repair: "move it to lost+found",
 		Fix: func(ctx context.Context) error {
 			_, err := p.orphanOp.Do(ctx, p.pipeline, repairer, "", orphanFolder{folder})
@@ -130,6 +141,43 @@ func (p *Projects) lookAt(project eider.Project) (*check.Finding, error) {
 		return nil, err
 	}
 	return p.drifted(project, check.SizeDrift, fmt.Sprintf("the database has %d bytes, the register says %d", size, project.SizeBytes)), nil
+}
+
+// lookBeside looks for project.json, from which the project's row could be made again.
+func (p *Projects) lookBeside(project eider.Project, deep bool) (*check.Finding, error) {
+	path := p.folders.path(folderOf(project), sidecarFile)
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		if there, err := p.folders.exists(project.DBPath); err != nil || !there {
+			return nil, nil // the database is missing, which is another finding
+		}
+		return p.undescribed(project, "it is missing"), nil
+	case err != nil:
+		return nil, fmt.Errorf("look for %s of project %s: %w", sidecarFile, project.ID, errors.Unwrap(err))
+	case !info.Mode().IsRegular() || info.Size() == 0:
+		return p.undescribed(project, "it is no file, or empty"), nil
+	case !deep:
+		return nil, nil
+	}
+	text, err := os.ReadFile(path)
+	var is sidecar
+	if err == nil && json.Unmarshal(text, &is) == nil && is.UID == project.UID && is.ID == project.ID && is.CreatedAt.Equal(project.CreatedAt) {
+		return nil, nil
+	}
+	return p.undescribed(project, "it cannot be read, or is not of this project"), nil
+}
+
+func (p *Projects) undescribed(project eider.Project, detail string) *check.Finding {
+	return &check.Finding{
+		Kind: check.ChecksumMismatch, Severity: check.Warning, Resource: filepath.Join(folderOf(project), sidecarFile),
+		Detail: "what would make the row of project " + project.ID + " again does not do: " + detail,
+		Repair: "write it again from the register; the project stays as it is",
+		Fix: func(ctx context.Context) error {
+			_, err := p.describeOp.Do(ctx, p.pipeline, repairer, project.ID, projectPath{project.ID})
+			return err
+		},
+	}
 }
 
 // far reports whether two sizes differ by more than folding a log explains.
@@ -177,12 +225,34 @@ func (p *Projects) findDeep(ctx context.Context, all []eider.Project, tell func(
 	for _, project := range all {
 		_, err := os.Stat(p.folders.path(project.DBPath))
 		if ctx.Err() == nil && err == nil && keepsDatabase(project) {
+			p.findInFolder(project, tell)
 			work <- project
 		}
 	}
 	close(work)
 	wg.Wait()
 	return ctx.Err()
+}
+
+// ours are the names in a project's folder.
+var ours = map[string]bool{sidecarFile: true, sidecarFile + disk.NewSuffix: true, lockFile: true, "db": true, "in": true, "out": true}
+
+// findInFolder tells of what is in a project's folder beside what the server keeps
+// there. What is in db is its worker's.
+func (p *Projects) findInFolder(project eider.Project, tell func(check.Finding)) {
+	folder := folderOf(project)
+	if info, err := os.Lstat(p.folders.path(folder)); err != nil || !info.IsDir() {
+		return
+	}
+	entries, err := os.ReadDir(p.folders.path(folder))
+	if err != nil {
+		return // it has gone meanwhile
+	}
+	for _, e := range entries {
+		if !ours[e.Name()] {
+			p.tellOrphan(filepath.Join(folder, e.Name()), "it is none of the server's", tell)
+		}
+	}
 }
 
 func (p *Projects) lookInside(ctx context.Context, project eider.Project) *check.Finding {

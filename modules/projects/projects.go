@@ -11,6 +11,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/eiderdb/eider"
@@ -58,6 +59,9 @@ type Projects struct {
 	orphanOp  *operation.Handle[orphanFolder, operation.Nothing]
 	replaceOp *operation.Handle[projectPath, operation.Nothing]
 	measureOp *operation.Handle[projectPath, operation.Nothing]
+
+	describeOp *operation.Handle[projectPath, operation.Nothing]
+	describing sync.RWMutex // the follower writes many sidecars at a time, a repair alone
 }
 
 // New returns the module.

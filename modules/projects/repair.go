@@ -40,6 +40,17 @@ func (p *Projects) declareRepairs(r *core.Registry) {
 		Intent: p.pickMissing, Claims: claimProject, Effect: p.replace, Applied: p.isReplaced, Undo: p.unreplace, Outcome: p.lockReplaced,
 		Revert: func(context.Context, *operation.Tx, projectPlan) error { return nil },
 	})
+	p.describeOp = operation.Effect(r.Operations, operation.Spec{
+		Name: "repair", ID: "repair_project_sidecar", Route: operation.Internal + " /projects/{id}/repair/sidecar", Role: eider.Admin,
+		Target: "project", Locked: true, Deleted: true, Frees: true,
+	}, operation.Steps[projectPath, projectPlan, operation.Nothing]{
+		Intent: p.pickUndescribed, Claims: func(plan projectPlan) []metadata.Claim {
+			return []metadata.Claim{{Resource: operation.ProjectResource(plan.UID)}}
+		},
+		Effect: p.describeAgain, Applied: func(context.Context, projectPlan) (bool, error) { return false, nil }, // the next check goes on
+		Undo: func(context.Context, projectPlan) error { return nil }, Outcome: p.tellDescribed,
+		Revert: func(context.Context, *operation.Tx, projectPlan) error { return nil },
+	})
 	p.measureOp = operation.Effect(r.Operations, operation.Spec{
 		Name: "repair", ID: "repair_drift", Route: operation.Internal + " /projects/{id}/repair/drift", Role: eider.Admin,
 		Target: "project", Locked: true, Deleted: true, Frees: true,
@@ -78,9 +89,13 @@ func (p *Projects) pickOrphan(ctx context.Context, _ *operation.Tx, in orphanFol
 	return lostPlan{in.Folder, lostPath(call, in.Folder)}, nil
 }
 
+// longestName leaves room for the id of a call: names have 255 bytes at most.
+const longestName = 200
+
 // lostPath is a place in lost+found that no other call names.
 func lostPath(call *operation.Call, folder string) string {
-	return filepath.Join(lostDir, strings.TrimPrefix(filepath.Base(folder), ".")+"."+call.ID)
+	name := strings.TrimPrefix(filepath.Base(folder), ".")
+	return filepath.Join(lostDir, name[:min(len(name), longestName)]+"."+call.ID)
 }
 
 // lose moves the folder, under its lock if it has one: a worker of a server that was
@@ -90,13 +105,18 @@ func (p *Projects) lose(_ context.Context, plan lostPlan) error {
 }
 
 func (f folders) lose(from, to string) error {
-	there, err := f.exists(from)
-	if err != nil || !there {
-		return err
+	info, err := os.Lstat(f.path(from))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
 	}
-	locked, err := f.exists(filepath.Join(from, lockFile))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		locked = false // no folder
+	if err != nil {
+		return fmt.Errorf("look at %s: %w", filepath.Base(from), errors.Unwrap(err))
+	}
+	locked := false
+	if info.IsDir() { // a link is not followed: what it leads to is not ours to lock
+		if locked, err = f.exists(filepath.Join(from, lockFile)); err != nil {
+			return err
+		}
 	}
 	if locked {
 		lock, err := disk.Lock(f.path(from, lockFile))
@@ -264,4 +284,35 @@ func (p *Projects) recordMeasured(ctx context.Context, tx *operation.Tx, plan *m
 	call.Detail("table_count", []int64{found.TableCount, m.Tables})
 	call.Detail("bucket_count", []int64{found.BucketCount, m.Buckets})
 	return operation.Nothing{}, operation.Emit(ctx, tx, eider.MeasuredProject{UID: plan.UID, Size: m.Size, Tables: m.Tables, Buckets: m.Buckets, Rows: m.Rows})
+}
+
+func (p *Projects) pickUndescribed(ctx context.Context, tx *operation.Tx, _ projectPath) (projectPlan, error) {
+	call := operation.From(ctx)
+	found, err := p.rows.Get(ctx, tx, call.Project.UID)
+	call.Resource(found.ID)
+	return projectPlan{Call: call.ID, UID: found.UID, ID: found.ID, Folder: folderOf(found.Project)}, err
+}
+
+// describeAgain writes project.json as the register has it. What is no file there is
+// moved out of the way.
+func (p *Projects) describeAgain(ctx context.Context, plan projectPlan) error {
+	path := filepath.Join(plan.Folder, sidecarFile)
+	info, err := os.Lstat(p.folders.path(path))
+	if err == nil && info.IsDir() {
+		if err := p.folders.move(path, filepath.Join(lostDir, sidecarFile+"."+plan.Call)); err != nil {
+			return refusal(err)
+		}
+	}
+	p.describing.Lock()
+	defer p.describing.Unlock()
+	head := p.audit.Head().ID // before the row is read: up to there it is true
+	return refusal(p.writeSidecar(ctx, plan.UID, head))
+}
+
+func (p *Projects) tellDescribed(ctx context.Context, _ *operation.Tx, plan projectPlan) (operation.Nothing, error) {
+	call := operation.From(ctx)
+	call.Resource(plan.ID)
+	call.Detail("finding", "checksum_mismatch")
+	call.Detail("written", filepath.Join(plan.Folder, sidecarFile))
+	return operation.Nothing{}, nil
 }

@@ -48,7 +48,11 @@ func (p *Projects) writeSidecars(ctx context.Context, rows []audit.Row) error {
 			newest[r.ProjectUID] = r.ID
 		}
 	}
-	return audit.Each(ctx, newest, p.writeSidecar)
+	return audit.Each(ctx, newest, func(ctx context.Context, uid string, logID int64) error {
+		p.describing.RLock()
+		defer p.describing.RUnlock()
+		return p.writeSidecar(ctx, uid, logID)
+	})
 }
 
 func (p *Projects) writeSidecar(ctx context.Context, uid string, logID int64) error {
