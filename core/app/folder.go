@@ -27,13 +27,14 @@ const (
 	rootKeyFile  = "root.key"
 	templateFile = ".template.duckdb"
 	auditDir     = "audit"
+	archiveDir   = "archive"
 	signingFile  = "signing.key"
 	urlKeysFile  = "url.keys"
 	// AdminSocket is where commands reach a running server.
 	AdminSocket = "admin.sock"
 )
 
-var dataFolders = []string{"duckdb", "files", "plugins", "backups", "archive", trashFolder, "lost+found", auditDir}
+var dataFolders = []string{"duckdb", "files", "plugins", "backups", archiveDir, trashFolder, "lost+found", auditDir}
 
 // openFolder makes the data folder, takes its lock and begins to watch its room.
 func (a *App) openFolder() error {

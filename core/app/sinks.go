@@ -108,7 +108,7 @@ func (a *App) openSinks() error {
 		a.file = &audit.File{Path: filepath.Clean(path), MaxSize: int64(s.FileMaxSize), Keep: s.FileKeep, Files: a.options.Files}
 	}
 	f := a.followers
-	f.Archive, f.Signer, f.Hold = a.Settings.path("archive"), a.signs, time.Duration(s.SinkHold)
+	f.Archive, f.Signer, f.Hold = a.Settings.path(archiveDir), a.signs, time.Duration(s.SinkHold)
 	f.Strict = audit.Strict{Lag: time.Duration(s.StrictLag)}
 	for _, sink := range a.sinks() {
 		f.Declared = append(f.Declared, sink.Name)

@@ -31,11 +31,14 @@ func (a *App) backUpBefore(ctx context.Context, engine *duckdb.Engine) error {
 	at := time.Now().UTC()
 	id := migrationBackup + at.Format("20060102T150405.000")
 	final := a.Settings.path("backups", id)
-	w, err := backup.NewWriter(a.options.Files, a.Settings.path("backups", ".new-"+id))
+	w, err := backup.NewWriter(a.options.Files, a.Settings.path("backups", ".new-"+id), nil)
 	if err != nil {
 		return fmt.Errorf("back the metadata up before a migration: %w", err)
 	}
 	err = engine.Snapshot(ctx, func(suffix string, r io.Reader) error { return w.Put(ctx, backup.Metadata+suffix, r, "") })
+	if err == nil {
+		err = w.LinkFolder(ctx, a.Settings.Top.DataDir, archiveDir)
+	}
 	if err == nil {
 		_, err = w.Finish(backup.Manifest{ID: id, CreatedAt: at, Version: a.options.Version, LogID: head.ID, LogHash: hex.EncodeToString(head.Hash)}, final)
 	}

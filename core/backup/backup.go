@@ -22,8 +22,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
+	"github.com/eiderdb/eider/core/check"
 	"github.com/eiderdb/eider/core/disk"
 )
 
@@ -59,24 +61,29 @@ type Entry struct {
 	Of string `json:"of,omitempty"`
 }
 
+// ErrDamaged says that bytes are not those that they should be.
+var ErrDamaged = errors.New("the bytes are not what they should be")
+
 // Writer builds a backup in a folder that must not exist.
 type Writer struct {
 	files *disk.FS
 	dir   string
+	pace  *check.Pace
 	made  map[string]bool
 	list  []Entry
 	has   map[string]bool
 }
 
-// NewWriter makes the folder. What an earlier try has left there is removed.
-func NewWriter(files *disk.FS, dir string) (*Writer, error) {
+// NewWriter makes the folder. What an earlier try has left there is removed. What is
+// only read is read at the pace; nil does not bound it.
+func NewWriter(files *disk.FS, dir string, pace *check.Pace) (*Writer, error) {
 	if err := files.RemoveAll(dir); err != nil {
 		return nil, err
 	}
 	if err := files.Mkdir(dir, 0o700); err != nil {
 		return nil, err
 	}
-	return &Writer{files: files, dir: dir, made: map[string]bool{dir: true}, has: map[string]bool{}}, nil
+	return &Writer{files: files, dir: dir, pace: pace, made: map[string]bool{dir: true}, has: map[string]bool{}}, nil
 }
 
 // Path returns where a file of the backup is.
@@ -122,7 +129,7 @@ func (w *Writer) Drop(name string) error {
 
 // Add lists a file that was written otherwise.
 func (w *Writer) Add(ctx context.Context, name string) error {
-	e, err := measure(ctx, w.dir, name)
+	e, err := measure(ctx, w.dir, name, w.pace)
 	if err == nil {
 		w.add(e)
 	}
@@ -135,7 +142,8 @@ func (w *Writer) add(e Entry) {
 }
 
 // Link takes a file that never changes into the backup, as a hard link; as a copy
-// where there can be none. A checksum that the caller knows saves reading it.
+// where there can be none. A checksum that the caller knows saves reading it; a copy
+// that has another is ErrDamaged, and not taken.
 func (w *Writer) Link(ctx context.Context, name, from string, known Entry) error {
 	if err := w.folder(w.Path(name)); err != nil {
 		return err
@@ -157,7 +165,51 @@ func (w *Writer) Link(ctx context.Context, name, from string, known Entry) error
 		return errors.Join(err, openErr)
 	}
 	defer file.Close()
-	return w.Put(ctx, name, file, known.Of)
+	if err := w.Put(ctx, name, file, known.Of); err != nil {
+		return err
+	}
+	if copied := w.list[len(w.list)-1]; known.SHA256 != "" && (copied.SHA256 != known.SHA256 || copied.Size != known.Size) {
+		return errors.Join(ErrDamaged, w.Drop(name))
+	}
+	return nil
+}
+
+// LinkMeasured is Link for a file that is read first: where it is not what is known of
+// it, it is ErrDamaged, and not taken.
+func (w *Writer) LinkMeasured(ctx context.Context, name, from string, known Entry) error {
+	found, err := measure(ctx, filepath.Dir(from), filepath.Base(from), w.pace)
+	if err != nil {
+		return err
+	}
+	if found.Size != known.Size || found.SHA256 != known.SHA256 {
+		return ErrDamaged
+	}
+	return w.Link(ctx, name, from, known)
+}
+
+// LinkFolder takes all that stands in a folder of files that never change, but for what
+// is still being written: that begins with a point, or ends like what replaces a file.
+func (w *Writer) LinkFolder(ctx context.Context, root, name string) error {
+	return filepath.WalkDir(filepath.Join(root, name), func(path string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err = errors.Join(err, ctx.Err()); err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		if base := d.Name(); strings.HasPrefix(base, ".") || strings.HasSuffix(base, disk.NewSuffix) {
+			return nil
+		}
+		rel, err := filepath.Rel(root, path)
+		if err != nil {
+			return err
+		}
+		err = w.Link(ctx, rel, path, Entry{})
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // it has gone meanwhile
+		}
+		return err
+	})
 }
 
 // Finish writes the list and the manifest, syncs all folders, and renames the
@@ -254,7 +306,7 @@ func Contents(dir string, m Manifest, visit func(Entry) error) error {
 // says, with the reason.
 func Check(ctx context.Context, dir string, m Manifest) (wrong []string, err error) {
 	err = Contents(dir, m, func(e Entry) error {
-		found, err := measure(ctx, dir, e.Path)
+		found, err := measure(ctx, dir, e.Path, nil)
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
@@ -270,9 +322,15 @@ func Check(ctx context.Context, dir string, m Manifest) (wrong []string, err err
 	return wrong, err
 }
 
-func measure(ctx context.Context, dir, name string) (Entry, error) {
-	sum, n, err := disk.Sum(ctx, filepath.Join(dir, name))
-	return Entry{Path: name, Size: n, SHA256: sum}, err
+func measure(ctx context.Context, dir, name string, pace *check.Pace) (Entry, error) {
+	file, err := os.Open(filepath.Join(dir, name))
+	if err != nil {
+		return Entry{}, err
+	}
+	defer file.Close()
+	sum := sha256.New()
+	n, err := pace.Copy(ctx, sum, disk.Until(ctx, file))
+	return Entry{Path: name, Size: n, SHA256: hex.EncodeToString(sum.Sum(nil))}, err
 }
 
 type counted struct {

@@ -14,16 +14,21 @@ import (
 
 	"github.com/eiderdb/eider"
 	"github.com/eiderdb/eider/core/backup"
+	"github.com/eiderdb/eider/core/check"
 	"github.com/eiderdb/eider/core/disk"
 	"github.com/eiderdb/eider/core/metadata"
 	"github.com/eiderdb/eider/core/operation"
 	"github.com/eiderdb/eider/core/projectdb"
 )
 
+// archiveDir is where closed months of the log are.
+const archiveDir = "archive"
+
 // maker makes one backup:
 //
 //	link the storage files that are there
 //	copy the metadata, make one file of it, verify the chain in it
+//	link the archives of the log
 //	copy the projects' databases, each with its worker held
 //	link the storage files that have come meanwhile
 //	write list and manifest, rename
@@ -40,7 +45,7 @@ type maker struct {
 
 func (m *maker) run(ctx context.Context) (err error) {
 	r := m.recovery
-	if m.w, err = backup.NewWriter(r.kernel.Files, r.fresh(m.plan.ID)); err != nil {
+	if m.w, err = backup.NewWriter(r.kernel.Files, r.fresh(m.plan.ID), check.NewPace(int64(r.settings.CheckRate))); err != nil {
 		return err
 	}
 	if err := m.remember(); err != nil {
@@ -54,6 +59,10 @@ func (m *maker) run(ctx context.Context) (err error) {
 	manifest := backup.Manifest{ID: m.plan.ID, CreatedAt: m.plan.CreatedAt, Version: r.kernel.Version, Projects: m.plan.Projects, Files: m.plan.Files}
 	if err := m.copyMetadata(ctx, &manifest); err != nil {
 		return err
+	}
+	// Behind the metadata: rows that it does not hold any more are in an archive.
+	if err := m.w.LinkFolder(ctx, r.kernel.Dir, archiveDir); err != nil {
+		return fmt.Errorf("back up the archives of the log: %w", err)
 	}
 	if m.plan.Projects {
 		if err := m.copyProjects(ctx); err != nil {
