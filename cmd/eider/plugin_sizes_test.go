@@ -9,11 +9,13 @@ import (
 	"testing"
 
 	"github.com/eiderdb/eider"
+	"github.com/eiderdb/eider/core/audit"
 	"github.com/eiderdb/eider/core/policy"
 	"github.com/eiderdb/eider/core/telemetry"
 	"github.com/eiderdb/eider/core/usage"
 	"github.com/eiderdb/eider/core/wasm"
 	"github.com/eiderdb/eider/core/wasm/wasmtest"
+	"github.com/eiderdb/eider/sdk"
 )
 
 // hostOf returns a host of the plugins.
@@ -32,16 +34,11 @@ func hostOf(t *testing.T, items ...wasm.Item) *wasm.Host {
 	return h
 }
 
-// What is legal is never too much for the plugins that the binary brings, however large
-// it is and whatever it is made of.
-func TestBuiltInPluginsTakeWhatIsLarge(t *testing.T) {
-	const limit = 60 << 10 // settings have at most 64 KiB
-	h := hostOf(t,
-		wasm.Item{Name: "naming", Path: builtGuest(t, "plugins/naming"), Guests: 1, Config: map[string]any{
-			"table": map[string]any{"pattern": "[a-z][a-z0-9_]*"}, "column": map[string]any{"pattern": "[a-z][a-z0-9_]*", "forbid": "tmp.*"}}},
-		wasm.Item{Name: "quota", Path: builtGuest(t, "plugins/quota"), Guests: 1, Config: map[string]any{"bytes": 1 << 40, "server": map[string]any{"bytes": 1 << 40}}},
-		wasm.Item{Name: "ratelimit", Path: builtGuest(t, "plugins/ratelimit"), Guests: 1, Capabilities: []string{"kv"}, Config: map[string]any{
-			"rules": []any{map[string]any{"rate": 1000}}}})
+// largeQuestions are about what is legal and as large as it may be, whatever it is made
+// of: settings have at most 64 KiB, tables 1,000 columns and statements 1 MB.
+func largeQuestions(t *testing.T) map[string]*policy.Question {
+	t.Helper()
+	const limit = 60 << 10
 	var columns []any
 	for i := range 1000 {
 		columns = append(columns, map[string]any{"name": fmt.Sprintf("a_rather_long_name_of_a_column_%04d", i), "type": "DECIMAL(18,3)", "nullable": false, "description": "number " + fmt.Sprint(i)})
@@ -49,10 +46,13 @@ func TestBuiltInPluginsTakeWhatIsLarge(t *testing.T) {
 	table, err := json.Marshal(map[string]any{"name": "wide", "columns": columns})
 	mustDo(t, err)
 	questions := map[string]*policy.Question{"table": {Operation: "create_table", Input: table, Adds: usage.Amounts{Tables: 1}}}
+	for name, sql := range map[string]string{"lines": strings.Repeat(`SELECT \"a\",\n  `, 1_000_000/16), "letters": strings.Repeat("é", 500_000)} {
+		questions["statement of "+name] = &policy.Question{Operation: "query", Input: []byte(`{"sql":"` + sql + `","mode":"read"}`)}
+	}
 	for name, settings := range map[string]string{
 		"text": `{"a":"` + strings.Repeat("x", limit) + `"}`, "numbers": `{"a":[` + strings.Repeat("1,", limit/2) + `1]}`,
 		"members":  `{"a":{` + strings.Repeat(`"":0,`, limit/5) + `"":0}}`,
-		"brackets": `{"a":` + strings.Repeat("[", limit/2) + strings.Repeat("]", limit/2) + `}`,
+		"brackets": `{"a":[` + strings.Repeat("[],", limit/3) + `[]]}`,
 		"flat":     `{` + strings.Repeat(`"":0,`, limit/5) + `"":0}`, "escapes": `{"a":"` + strings.Repeat(`\"`, limit/2) + `"}`,
 		"names": `{` + strings.Repeat(`"\"":0,`, limit/7) + `"":0}`,
 	} {
@@ -60,11 +60,55 @@ func TestBuiltInPluginsTakeWhatIsLarge(t *testing.T) {
 		questions["settings of "+name] = &policy.Question{Operation: "update_project", Project: p, Input: []byte(`{"settings":` + settings + `}`)}
 		questions["upload with settings of "+name] = &policy.Question{Operation: "upload_file", Project: p, Adds: usage.Amounts{Bytes: 1, Files: 1}}
 	}
+	return questions
+}
+
+// decideAll has every plugin decide about each of the questions.
+func decideAll(t *testing.T, h *wasm.Host, questions map[string]*policy.Question) {
+	t.Helper()
 	for what, q := range questions {
 		for _, p := range h.Ordered() {
 			d, err := p.Decide(t.Context(), q)
 			if err != nil || d.Deny {
 				t.Errorf("%s and a %s: %v, %s", p.Name(), what, err, d.Reason)
+			}
+		}
+	}
+}
+
+// What is legal is never too much for the plugins that the binary brings, however large
+// it is and whatever it is made of.
+func TestBuiltInPluginsTakeWhatIsLarge(t *testing.T) {
+	decideAll(t, hostOf(t,
+		wasm.Item{Name: "naming", Path: builtGuest(t, "plugins/naming"), Guests: 1, Config: map[string]any{
+			"table": map[string]any{"pattern": "[a-z][a-z0-9_]*"}, "column": map[string]any{"pattern": "[a-z][a-z0-9_]*", "forbid": "tmp.*"}}},
+		wasm.Item{Name: "quota", Path: builtGuest(t, "plugins/quota"), Guests: 1, Config: map[string]any{"bytes": 1 << 40, "server": map[string]any{"bytes": 1 << 40}}},
+		wasm.Item{Name: "ratelimit", Path: builtGuest(t, "plugins/ratelimit"), Guests: 1, Capabilities: []string{"kv"}, Config: map[string]any{
+			"rules": []any{map[string]any{"rate": 1000}}}}), largeQuestions(t))
+}
+
+// Nor is it for the same policy and the same sink in any language, one after the other:
+// no guest needs more than the default of fuel and memory, whatever came before.
+func TestTheSDKsTakeWhatIsLarge(t *testing.T) {
+	var policies, sinks []wasm.Item
+	for _, language := range sdk.Languages() {
+		policies = append(policies, wasm.Item{Name: language, Path: builtGuest(t, "sdk/"+language+"/examples/guard"), Guests: 1, Config: map[string]any{"bytes": 1 << 40}})
+		sinks = append(sinks, wasm.Item{Name: language, Path: builtGuest(t, "sdk/"+language+"/examples/notify"), Guests: 1, Config: map[string]any{"url": "http://127.0.0.1/"}})
+	}
+	h := hostOf(t, policies...)
+	for range 2 {
+		decideAll(t, h, largeQuestions(t))
+	}
+	var many []audit.Row
+	for i := range 500 {
+		many = append(many, audit.Row{ID: int64(i + 1), Operation: "query", Status: eider.StatusSuccess, Details: `{"sql":"` + strings.Repeat(`\"x\"\n`, 200) + `"}`})
+	}
+	for _, p := range hostOf(t, sinks...).Ordered() {
+		for round := range 3 {
+			for _, rows := range [][]audit.Row{many} {
+				if r, given, err := p.Give(t.Context(), audit.Batch{Rows: rows, Attempt: 1}); err != nil || !given || r.Retry {
+					t.Errorf("%s and %d rows, round %d: %v %+v, %v", p.Name(), len(rows), round, given, r, err)
+				}
 			}
 		}
 	}

@@ -42,6 +42,7 @@ type guest struct {
 	call  api.Function // eider_decide or eider_deliver
 	rest  api.Function // eider_rest; nil: it needs none
 	calls int          // since it rested
+	taken int          // bytes that it was given since then
 	fuel  tank
 	flat  bool
 	born  int64 // bytes of its memory when it was ready
@@ -183,16 +184,22 @@ func (g *guest) greet() error {
 	return err
 }
 
-// restAfter is how many calls a guest takes before it may rest.
-const restAfter = 1024
+// A guest rests after so many calls, or so many bytes: what a few large events have left
+// behind may be all the memory that another one needs.
+const (
+	restAfter = 1024
+	restBytes = 512 << 10
+)
 
 // tired reports that the guest is to rest before its next call.
-func (g *guest) tired() bool { return g.rest != nil && g.calls >= restAfter }
+func (g *guest) tired() bool {
+	return g.rest != nil && (g.calls >= restAfter || g.taken >= restBytes)
+}
 
 // relax lets the guest do what would be too much for a call, such as collecting its
 // garbage, with the fuel of a start.
 func (g *guest) relax() error {
-	g.calls = 0
+	g.calls, g.taken = 0, 0
 	g.begin(context.Background(), g.v.startFuel(), startWithin)
 	defer func() { g.running = nil }()
 	_, err := g.invoke(g.rest)
@@ -320,6 +327,7 @@ func (g *guest) bytes(answer uint64) ([]byte, error) {
 // memory.
 func (g *guest) exchange(message []byte) ([]byte, error) {
 	g.calls++
+	g.taken += len(message)
 	ptr, err := g.write(message)
 	if err != nil {
 		return nil, err

@@ -137,7 +137,20 @@ func space(s string) string {
 
 // skip returns the length of the value that s begins with, 0 if there is none. It
 // counts brackets and calls nothing of itself, so depth costs no stack.
+//
+// The loops that look at each byte are functions of their own: what a round of a loop
+// costs in fuel grows with all that the function around it keeps in variables.
 func skip(s string) int {
+	if s == "" {
+		return 0
+	}
+	switch s[0] {
+	case '"':
+		return skipString(s)
+	case '{', '[':
+	default:
+		return scalar(s)
+	}
 	depth := 0
 	for i := 0; i < len(s); i++ {
 		switch s[i] {
@@ -147,47 +160,81 @@ func skip(s string) int {
 				return 0
 			}
 			i += n - 1
-			if depth == 0 {
-				return i + 1
-			}
 		case '{', '[':
 			depth++
 		case '}', ']':
-			if depth == 0 {
-				return i
-			}
 			if depth--; depth == 0 {
 				return i + 1
 			}
-		case ',', ' ', '\n', '\t', '\r', ':':
-			if depth == 0 {
-				return i
-			}
+		default:
+			i += plain(s[i:]) - 1
 		}
 	}
-	if depth > 0 {
-		return 0
+	return 0
+}
+
+// What a byte is to who skips a value.
+const (
+	bracket = 1 << iota // or the beginning of a string
+	after               // what may stand behind a value
+	quoting             // what is of meaning in a string
+)
+
+var kinds = [256]byte{
+	'{': bracket, '[': bracket, '}': bracket | after, ']': bracket | after, '"': bracket | quoting,
+	',': after, ':': after, ' ': after, '\n': after, '\t': after, '\r': after, '\\': quoting,
+}
+
+// plain returns how many bytes there are before a bracket or a string.
+//
+//go:noinline
+func plain(s string) int {
+	for i := 0; i < len(s); i++ {
+		if kinds[s[i]]&bracket != 0 {
+			return i
+		}
+	}
+	return len(s)
+}
+
+// scalar returns how many bytes there are before what may stand behind a value.
+//
+//go:noinline
+func scalar(s string) int {
+	for i := 0; i < len(s); i++ {
+		if kinds[s[i]]&after != 0 {
+			return i
+		}
 	}
 	return len(s)
 }
 
 // skipString returns the length of the string that s begins with, 0 if it does not end.
 // Texts are most of what there is to skip: strings.IndexByte does so at a fraction of
-// the fuel of a loop that looks at each byte.
+// the fuel of a loop, unless there are many escapes.
 func skipString(s string) int {
-	for i := 1; i < len(s); {
-		n := strings.IndexByte(s[i:], '"')
-		if n < 0 {
-			return 0
+	n := strings.IndexByte(s[1:], '"')
+	switch {
+	case n < 0:
+		return 0
+	case s[n] != '\\': // what stands before the quote; the first one, if nothing does
+		return n + 2
+	}
+	return closing(s)
+}
+
+// closing is skipString for a string with escapes.
+//
+//go:noinline
+func closing(s string) int {
+	for i := 1; i < len(s); i++ {
+		if kinds[s[i]]&quoting == 0 {
+			continue
 		}
-		i += n + 1
-		escapes := 0
-		for s[i-2-escapes] == '\\' && i-2-escapes > 0 {
-			escapes++
+		if s[i] == '"' {
+			return i + 1
 		}
-		if escapes%2 == 0 {
-			return i
-		}
+		i++
 	}
 	return 0
 }
@@ -205,26 +252,65 @@ func unquote(s string) (text, rest string, ok bool) {
 	if strings.IndexByte(text, '\\') < 0 {
 		return text, rest, true
 	}
-	b := make([]byte, 0, len(text))
-	for i := 0; i < len(text); i++ {
-		if text[i] != '\\' {
-			b = append(b, text[i])
-			continue
-		}
-		i++
-		if at := strings.IndexByte(`"\/bfnrt`, text[i]); at >= 0 {
-			b = append(b, "\"\\/\b\f\n\r\t"[at])
-			continue
-		}
-		r, used := escaped(text[i:])
-		if used == 0 {
-			return "", s, false
-		}
-		b = utf8.AppendRune(b, r)
-		i += used - 1
+	if text, ok = unescape(text); !ok {
+		return "", s, false
 	}
-	return string(b), rest, true
+	return text, rest, true
 }
+
+// unescape returns what a text with escapes stands for.
+func unescape(text string) (string, bool) {
+	var short [64]byte
+	b := short[:]
+	if len(text) > len(short) {
+		b = make([]byte, len(text)) // what it stands for is shorter
+	}
+	n, ok := decode(b, text)
+	return string(b[:n]), ok
+}
+
+// decode writes what a text with escapes stands for.
+func decode(b []byte, text string) (n int, ok bool) {
+	for {
+		plain := copyPlain(b[n:], text)
+		n += plain
+		if text = text[plain:]; text == "" {
+			return n, true
+		}
+		if len(text) == 1 {
+			return 0, false
+		}
+		if c := simple[text[1]]; c != 0 {
+			b[n] = c
+			n++
+			text = text[2:]
+			continue
+		}
+		r, used := escaped(text[1:])
+		if used == 0 {
+			return 0, false
+		}
+		n += utf8.EncodeRune(b[n:], r)
+		text = text[1+used:]
+	}
+}
+
+// copyPlain copies what stands before an escape, and returns how much that is.
+//
+//go:noinline
+func copyPlain(b []byte, text string) int {
+	for i := 0; i < len(text) && i < len(b); i++ {
+		if text[i] == '\\' {
+			return i
+		}
+		b[i] = text[i]
+	}
+	return len(text)
+}
+
+// simple is what letters behind a backslash stand for, 0 for those that need more or
+// stand for nothing.
+var simple = [256]byte{'"': '"', '\\': '\\', '/': '/', 'b': '\b', 'f': '\f', 'n': '\n', 'r': '\r', 't': '\t'}
 
 // escaped reads uXXXX, and the second half behind it if it is the first of two. A
 // half alone is U+FFFD.
@@ -248,6 +334,17 @@ func hex4(s string) (rune, bool) {
 	if len(s) < 5 || s[0] != 'u' {
 		return 0, false
 	}
-	n, err := strconv.ParseUint(s[1:5], 16, 32)
-	return rune(n), err == nil
+	n := digit(s[1])<<12 | digit(s[2])<<8 | digit(s[3])<<4 | digit(s[4])
+	return n, n >= 0
+}
+
+// digit returns what a hexadecimal digit stands for, less than 0 for what is none.
+func digit(c byte) rune {
+	switch {
+	case c >= '0' && c <= '9':
+		return rune(c - '0')
+	case c|0x20 >= 'a' && c|0x20 <= 'f':
+		return rune(c | 0x20 - 'a' + 10)
+	}
+	return -1
 }
