@@ -220,7 +220,12 @@ func TestTheRoutesOfPlugins(t *testing.T) {
 	}
 	wasmtest.Put(t, dir, denies, manifest)
 	newProjectsOf(t, s)
-	oneOfManyMatches(t, s)
+	modes := []string{"off", "warn", "enforce", "dry_run"}
+	oneOfManyMatches(t, s, len(modes), func(n int) (do, body string) { return "PUT /plugins/a/mode", `{"mode":"` + modes[n] + `"}` })
+	oneOfManyMatches(t, s, 2, func(n int) (do, body string) {
+		wasmtest.Put(t, dir, denies, strings.Replace(manifest, "1.0.0", fmt.Sprint(n, ".0.0"), 1))
+		return "POST /plugins/a/reload", ""
+	})
 }
 
 // newProjectsOf: a policy for some projects is asked about the making of those.
@@ -235,17 +240,19 @@ func newProjectsOf(t *testing.T, s *apptest.Server) {
 }
 
 // oneOfManyMatches: of changes under one ETag that come at once one passes, also where
-// all are committed together. What else is written meanwhile makes groups of them.
-func oneOfManyMatches(t *testing.T, s *apptest.Server) {
+// all are committed together, or wait for each other. What else is written meanwhile makes
+// groups of them.
+func oneOfManyMatches(t *testing.T, s *apptest.Server, rounds int, change func(n int) (do, body string)) {
 	t.Helper()
 	const callers = 8
-	for _, mode := range []string{"off", "warn", "enforce", "dry_run"} {
+	for n := range rounds {
+		do, body := change(n)
 		match := "If-Match: " + s.Want(200, s.Root, "GET /plugins/a", "").Header.Get("ETag")
 		passed := make(chan bool)
 		for range callers {
 			go func() {
 				_, err := s.Try(s.Root, "POST /api-keys", `{"description":"beside"}`)
-				a, failed := s.Try(s.Root, "PUT /plugins/a/mode", `{"mode":"`+mode+`"}`, match)
+				a, failed := s.Try(s.Root, do, body, match)
 				if err := errors.Join(err, failed); err != nil || a.Status != 200 && a.Status != 412 {
 					t.Errorf("%v, %s", err, a.Body)
 				}
@@ -259,7 +266,7 @@ func oneOfManyMatches(t *testing.T, s *apptest.Server) {
 			}
 		}
 		if count != 1 {
-			t.Errorf("of %d changes under one ETag to %s %d passed", callers, mode, count)
+			t.Errorf("of %d times %s %s under one ETag %d passed", callers, do, body, count)
 		}
 	}
 }

@@ -84,22 +84,15 @@ func ParseKeys(texts []string) ([]ed25519.PublicKey, error) { return parseKeys(t
 
 // Start loads the plugins and says which policies there are. One that cannot be
 // loaded keeps nobody else down: it cannot decide, and that is all. If ctx ends, it
-// returns at once, and what a load is at, such as a guest that spends the fuel of its
-// start, is left behind: nothing of it comes into effect once the host is closed.
+// returns at once.
 func (h *Host) Start(ctx context.Context) error {
 	for _, p := range h.plugins {
-		if err := ctx.Err(); err != nil {
-			return fmt.Errorf("load the plugins: %w", err)
+		err := p.Load(ctx)
+		if ctx.Err() != nil {
+			return fmt.Errorf("load the plugins: %w", ctx.Err())
 		}
-		loaded := make(chan error, 1)
-		go func() { loaded <- p.Load(ctx) }()
-		select {
-		case err := <-loaded:
-			if err != nil && ctx.Err() == nil {
-				h.Log.Error("a plugin could not be loaded", "plugin", p.Name(), "error", err)
-			}
-		case <-ctx.Done():
-			return fmt.Errorf("load plugin %s: %w", p.Name(), ctx.Err())
+		if err != nil {
+			h.Log.Error("a plugin could not be loaded", "plugin", p.Name(), "error", err)
 		}
 	}
 	return h.refresh()

@@ -103,6 +103,69 @@ func TestNoStopWaitsForALoad(t *testing.T) {
 	}
 }
 
+// A load ends with its caller, whatever it is at; what is left behind comes to nothing, is
+// no failure of the plugin, and keeps nobody from leaving who waits behind it.
+func TestALoadEndsWithItsCaller(t *testing.T) {
+	var log bytes.Buffer
+	held := w.NewHeld(w.Policy(nil, nil))
+	h, _ := hostWith(t, func(o *wasm.Options) {
+		o.Builtin, o.Log = held.Read, slog.New(slog.NewTextHandler(&log, nil))
+	}, wasm.Item{Name: "slow", Path: "builtin:slow", Guests: 1})
+	p := h.Plugin("slow")
+	release := held.Hold()
+	for n, under := range []func(ctx context.Context){func(context.Context) { <-held.Reading }, func(context.Context) {}} {
+		ctx, leave := context.WithCancel(t.Context())
+		left := make(chan error, 1)
+		go func() { left <- p.Reload(ctx) }()
+		under(ctx)
+		leave()
+		finishes(t, "who leaves", func() {
+			if err := <-left; !errors.Is(err, context.Canceled) {
+				t.Errorf("load %d ends with %v", n, err)
+			}
+		})
+	}
+	release()
+	if err := p.Reload(t.Context()); err != nil || p.Figures().LastError != "" {
+		t.Errorf("the load behind them: %v, and the plugin's last error is %q", err, p.Figures().LastError)
+	}
+	if n := strings.Count(log.String(), "a plugin is loaded"); n != 2 { // at the start, and now
+		t.Errorf("it was loaded %d times:\n%s", n, &log)
+	}
+}
+
+// Of loads that are wanted of what a plugin was, one is done: the next finds another.
+func TestALoadIsDoneIfThePluginIsStillTheSame(t *testing.T) {
+	dir := w.Folder(t, w.Policy(nil, nil), versioned("1"))
+	h, _ := host(t, wasm.Item{Name: "x", Path: dir, Guests: 1})
+	p, errOther := h.Plugin("x"), errors.New("another")
+	w.Put(t, dir, w.Policy(nil, nil), versioned("2"))
+	loaded := make(chan error)
+	for range 4 {
+		go func() {
+			_, err := p.ReloadIf(t.Context(), func() error {
+				if v, _ := p.Loaded(); v.Manifest.Version != "1" {
+					return errOther
+				}
+				return nil
+			})
+			loaded <- err
+		}()
+	}
+	done := 0
+	for range 4 {
+		switch err := <-loaded; {
+		case err == nil:
+			done++
+		case !errors.Is(err, errOther):
+			t.Error(err)
+		}
+	}
+	if done != 1 || p.Figures().LastError != "" {
+		t.Errorf("%d loads were done, and the last error is %q", done, p.Figures().LastError)
+	}
+}
+
 // What is no regular file is refused, not waited for.
 func TestAPipeIsNoModule(t *testing.T) {
 	for _, name := range []string{"guest.wasm", "plugin.yaml", "plugin.sig"} {

@@ -3,7 +3,6 @@ package wasm
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -30,7 +29,7 @@ type Plugin struct {
 	current atomic.Pointer[version] // nil: nothing is loaded
 	figures figures
 
-	loading sync.Mutex    // held while it is loaded, which may take long: only loads wait for it
+	loading chan struct{} // holds one while it is loaded, which may take long: only loads wait for it
 	trying  chan struct{} // holds one while a guest is made and asked without effect
 
 	mu     sync.Mutex // never held while anything is read, compiled or asked
@@ -42,7 +41,7 @@ type Plugin struct {
 }
 
 func newPlugin(h *Host, item Item) *Plugin {
-	p := &Plugin{host: h, item: item, mode: item.mode(), trying: make(chan struct{}, 1)}
+	p := &Plugin{host: h, item: item, mode: item.mode(), loading: make(chan struct{}, 1), trying: make(chan struct{}, 1)}
 	if set, ok := h.Modes[item.Name]; ok {
 		p.mode = set
 	}
@@ -51,56 +50,6 @@ func newPlugin(h *Host, item Item) *Plugin {
 
 // Name returns the item's name.
 func (p *Plugin) Name() string { return p.item.Name }
-
-// Load reads the plugin anew and, if it proves itself, puts it in the place of the
-// version before; calls that run there end there. If it does not, the version
-// before stays.
-func (p *Plugin) Load(ctx context.Context) error {
-	p.loading.Lock()
-	defer p.loading.Unlock()
-	v, err := p.host.load(ctx, p.item)
-	if err != nil {
-		kind, wanted := p.host.claimed(p.item)
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		if p.kind == "" {
-			p.kind = kind
-		}
-		p.wanted, p.failed = wanted, err
-		return err
-	}
-	old, err := p.put(v)
-	if err != nil {
-		return errors.Join(err, v.end(context.WithoutCancel(ctx)))
-	}
-	p.host.Log.Info("a plugin is loaded", "plugin", p.item.Name, "version", v.manifest.Version, "sha256", v.sha256)
-	if old != nil {
-		return old.end(context.WithoutCancel(ctx))
-	}
-	return nil
-}
-
-// put puts a version into the place of the one before, which it returns.
-func (p *Plugin) put(v *version) (old *version, err error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closed {
-		return nil, errEnded
-	}
-	if p.kind != "" && p.kind != v.manifest.Kind {
-		p.failed = fmt.Errorf("it is a %s now and was a %s: give it another name, or start the server anew", v.manifest.Kind, p.kind)
-		return nil, p.failed
-	}
-	p.kind, p.failed = v.manifest.Kind, nil
-	return p.current.Swap(v), nil
-}
-
-// Reload is Load for a plugin that runs: what it is asked about may have changed.
-func (p *Plugin) Reload(ctx context.Context) error {
-	err := errors.Join(p.Load(ctx), p.host.refresh())
-	p.host.changed(p.item.Name)
-	return err
-}
 
 // SetMode changes the mode. Modes keep it.
 func (p *Plugin) SetMode(m policy.Mode) {
@@ -143,7 +92,11 @@ func (p *Plugin) Loaded() (Loaded, bool) {
 	if v == nil {
 		return Loaded{}, false
 	}
-	return Loaded{v.manifest, v.sha256, v.manifestSHA256, v.signedBy}, true
+	return v.loaded(), true
+}
+
+func (v *version) loaded() Loaded {
+	return Loaded{v.manifest, v.sha256, v.manifestSHA256, v.signedBy}
 }
 
 // Refused returns why the last load failed, nil if it did not.

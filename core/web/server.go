@@ -79,7 +79,8 @@ func New(c Config, d Deps) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{config: c, log: d.Log, tracer: d.Tracer, metrics: metrics, trusted: trusted, root: newNode(), hub: h}
-	s.base, s.end = context.WithCancel(context.Background())
+	base, end := context.WithCancelCause(context.Background())
+	s.base, s.end = base, func() { end(errStopping) } // the log says so too, where a call is ended by it
 	s.app = fiber.New(fiber.Config{
 		DisableStartupMessage: true, Immutable: true, CaseSensitive: true, StrictRouting: true, UnescapePath: false,
 		StreamRequestBody: true, DisablePreParseMultipartForm: true, BodyLimit: readAhead,
@@ -321,6 +322,9 @@ func (s *Server) serve(c *fiber.Ctx) {
 	x.stream.end = end
 }
 
+// errStopping is why calls end that run for longer than a stop waits.
+var errStopping = eider.Errorf(eider.ShuttingDown, "the server is shutting down")
+
 // explain says why a request was cancelled: its client has left, or the server
 // could wait no longer.
 func (s *Server) explain(x *Exchange, err error) error {
@@ -329,7 +333,7 @@ func (s *Server) explain(x *Exchange, err error) error {
 	case !cancelled || x.ctx.Err() == nil:
 		return err
 	case s.base.Err() != nil:
-		return eider.Errorf(eider.ShuttingDown, "the server is shutting down").Because(err)
+		return errStopping.Because(err)
 	}
 	return eider.Errorf(eider.Cancelled, "the request was cancelled").Because(err)
 }

@@ -15,7 +15,6 @@ import (
 	"github.com/eiderdb/eider"
 	"github.com/eiderdb/eider/core"
 	"github.com/eiderdb/eider/core/audit"
-	"github.com/eiderdb/eider/core/metadata"
 	"github.com/eiderdb/eider/core/operation"
 	"github.com/eiderdb/eider/core/policy"
 	"github.com/eiderdb/eider/core/wasm"
@@ -28,10 +27,11 @@ type Plugins struct {
 	sinks *audit.Followers
 
 	version string // of this binary
+	loads   loads
 }
 
 // New returns the module.
-func New() *Plugins { return &Plugins{} }
+func New() *Plugins { return &Plugins{loads: loads{done: map[string]wasm.Loaded{}}} }
 
 var (
 	_ core.Module      = (*Plugins)(nil)
@@ -61,9 +61,9 @@ func (p *Plugins) Declare(r *core.Registry) error {
 	operation.Effect(r.Operations, operation.Spec{
 		Name: "load_plugin", Route: "POST /plugins/{name}/reload", Role: eider.Admin, Target: "plugin", Ungoverned: true, Frees: true,
 		Slow: true, Tagged: true, Summary: "Load a plugin anew from its files", Errors: []eider.Code{eider.PluginNotFound, eider.PluginRefused, eider.PreconditionFailed},
-		Description: "Calls that run end with the version that they began with. A version that fails its self-test is refused, and the one before stays.",
+		Description: "Calls that run end with the version that they began with. A version that fails its self-test is refused, and the one before stays. A load that ends with the server is interrupted, whatever the next start loads: that is another load, with a row of its own.",
 	}, operation.Steps[reload, loading, Plugin]{
-		Intent: p.plan, Claims: claims, Effect: p.load, Applied: p.loaded, Undo: nothing, Outcome: p.shown, Revert: unchanged,
+		Intent: p.plan, Claims: claims, Effect: p.load, Applied: p.loaded, Undo: p.forget, Outcome: p.shown, Revert: unchanged,
 	})
 	operation.Read(r.Operations, operation.Spec{
 		Name: "test_plugin", Route: "POST /plugins/{name}/test", Role: eider.Admin, Target: "plugin", Ungoverned: true,
@@ -211,59 +211,6 @@ func (p *Plugins) match(ctx context.Context, tx *operation.Tx, found *wasm.Plugi
 		return Plugin{}, err
 	}
 	return out, operation.CheckMatch(ifMatch, out)
-}
-
-type loading struct {
-	Name string `json:"name"`
-}
-
-type reload struct {
-	Name    string `path:"name" json:"-"`
-	IfMatch string `header:"If-Match" json:"-" doc:"Load only if the ETag is still this one"`
-}
-
-func (p *Plugins) plan(ctx context.Context, tx *operation.Tx, in reload) (loading, error) {
-	found, err := p.find(ctx, in.Name)
-	if err != nil {
-		return loading{}, err
-	}
-	_, err = p.match(ctx, tx, found, in.IfMatch)
-	return loading{in.Name}, err
-}
-
-func claims(l loading) []metadata.Claim {
-	return []metadata.Claim{{Resource: "plugin:" + l.Name}}
-}
-
-func (p *Plugins) load(ctx context.Context, l loading) error {
-	found, err := p.find(ctx, l.Name)
-	if err != nil {
-		return err
-	}
-	if err := found.Reload(ctx); err != nil {
-		return eider.Errorf(eider.PluginRefused, "the plugin is refused: %v", err).Because(err)
-	}
-	return nil
-}
-
-// loaded is asked after a crash alone: the start has loaded what there is.
-func (p *Plugins) loaded(context.Context, loading) (bool, error) { return true, nil }
-
-func nothing(context.Context, loading) error { return nil }
-
-func unchanged(context.Context, *operation.Tx, loading) error { return nil }
-
-func (p *Plugins) shown(ctx context.Context, _ *operation.Tx, l loading) (Plugin, error) {
-	found := p.host.Plugin(l.Name)
-	if found == nil { // the settings have changed since the crash
-		return Plugin{Name: l.Name}, nil
-	}
-	out := p.shownAs(found)
-	call := operation.From(ctx)
-	call.Resource(l.Name)
-	call.Detail("version", out.Release)
-	call.Detail("sha256", out.SHA256)
-	return out, nil
 }
 
 type testPlugin struct {
