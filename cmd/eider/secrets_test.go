@@ -54,6 +54,18 @@ func useSecrets(t *testing.T, s *apptest.Server) (all []secret) {
 	rotated := key("rotated key", s.Want(201, first, "POST /projects/p/api-keys/"+made.Text("id")+"/rotate", `{"grace_seconds":60}`).Text("api_key"))
 	key("server-wide key", s.Want(201, s.Root, "POST /api-keys", `{"description":"ops"}`).Text("api_key"))
 
+	// A key where an id, a name or a word belongs: no answer to it is asked for.
+	for _, where := range []string{
+		"DELETE /projects/p/files/", "GET /projects/p/files/", "POST /projects/p/files/upload/", "DELETE /projects/", "POST /projects/p/api-keys/", "DELETE /projects/p/buckets/",
+		"DELETE /projects/p/buckets/b/tables/", "GET /jobs/", "POST /plugins/", "DELETE /projects/p/files?upload_key=",
+	} {
+		suffix := map[bool]string{true: "/rotate"}[strings.HasSuffix(where, "api-keys/")]
+		s.Do(s.Root, where+write+suffix, "", "Idempotency-Key: "+write, "X-Request-ID: "+write, "User-Agent: "+write)
+	}
+	s.Do(first, "POST /projects/p/files", `{"upload_key":"`+write+`"}`, "Idempotency-Key: of a wrong upload")
+	s.Do(first, "POST /projects/p/buckets/"+write+"/tables", `{"name":"t","columns":[{"name":"v","type":"VARCHAR"}]}`, "Idempotency-Key: of a wrong bucket")
+	s.Do(first, "POST /projects", `{"id":"`+write[:60]+`"}`)
+
 	for i, wrong := range []string{rotated[:len(rotated)-1] + "_", "eider_nobody_" + strings.Repeat("w", 40), "password-of-something-else"} {
 		add("wrong key", wrong)
 		s.Want(401, wrong, fmt.Sprintf("GET /projects/p?try=%d", i), "")

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/eiderdb/eider"
+	"github.com/eiderdb/eider/core/auth"
 	"github.com/eiderdb/eider/core/metadata"
 )
 
@@ -191,6 +192,7 @@ func (l *Log) Seal(g *metadata.Group) error {
 		}
 		r.PrevHash = s.head.Hash
 		r.validUTF8()
+		r.redact()
 		r.Hash = r.hash()
 		s.head = Head{r.ID, r.Hash, r.Time, max(s.head.Epoch, epochOf(r))}
 		s.rows = append(s.rows, r)
@@ -226,6 +228,13 @@ func (r *Row) validUTF8() {
 		&r.Operation, &r.ResourceType, &r.ResourceID, &r.Details, &r.Code, &r.Error, &r.Decision,
 	} {
 		*s = strings.ReplaceAll(strings.ToValidUTF8(*s, "\uFFFD"), "\x00", "\uFFFD")
+	}
+}
+
+// redact takes the secrets of keys out of what callers choose.
+func (r *Row) redact() {
+	for _, s := range []*string{&r.RequestID, &r.TraceID, &r.ActorName, &r.SourceIP, &r.ProjectID, &r.ResourceID, &r.Details, &r.Error, &r.Decision} {
+		*s = auth.Redact(*s)
 	}
 }
 

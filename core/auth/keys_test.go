@@ -389,3 +389,18 @@ func TestKeysOfAProjectAreItsIncarnationsAlone(t *testing.T) {
 		t.Errorf("%d keys are left, %d of them u1's", o.Len(), len(o.Of("u1")))
 	}
 }
+
+func TestRedactedTextHoldsNoSecretAndWhoseKeyItWas(t *testing.T) {
+	id, token, _ := newToken()
+	root := NewRootKey()
+	text := `{"a":"` + token + `","b":"x` + root + `y","c":"eider_plugin_sdk"}`
+	got := Redact(text)
+	for _, key := range []string{token, root} {
+		if secret := key[strings.LastIndex(key, "_")+1:]; strings.Contains(got, secret) || strings.Contains(got, secret[:20]) {
+			t.Errorf("%s holds a secret", got)
+		}
+	}
+	if got != `{"a":"eider_`+id+`_redacted","b":"xeider_root_redactedy","c":"eider_plugin_sdk"}` {
+		t.Errorf("it is %s", got)
+	}
+}

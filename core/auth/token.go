@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 )
 
@@ -59,6 +60,18 @@ func idOf(token string) (string, bool) {
 	}
 	id, _, ok := strings.Cut(rest, "_")
 	return id, ok
+}
+
+// forms finds what may be a key, or most of one.
+var forms = regexp.MustCompile(tokenStart + `([0-9A-Za-z]{1,32})_[0-9A-Fa-f]{16,}`)
+
+// Redact returns the text without the secrets of keys in it: people paste a key where
+// an id belongs. The key's id stays, so that it can be revoked.
+func Redact(text string) string {
+	if !strings.Contains(text, tokenStart) {
+		return text
+	}
+	return forms.ReplaceAllString(text, tokenStart+"${1}_redacted")
 }
 
 func hashOf(token string) []byte {

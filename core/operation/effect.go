@@ -9,6 +9,7 @@ import (
 
 	"github.com/eiderdb/eider"
 	"github.com/eiderdb/eider/core/audit"
+	"github.com/eiderdb/eider/core/auth"
 	"github.com/eiderdb/eider/core/metadata"
 	"go.opentelemetry.io/otel/codes"
 )
@@ -163,6 +164,11 @@ func (p *Pipeline) inProgress(tx *Tx, c *Call, plan any, claims []metadata.Claim
 	text, err := json.Marshal(plan)
 	if err != nil {
 		return nil, fmt.Errorf("encode the plan: %w", err)
+	}
+	// The log keeps no secret, also not in a plan; and a call that a crash has cut is
+	// finished by its plan, so nothing is made whose name would not be in it.
+	if !c.Operation.Frees && auth.Redact(string(text)) != string(text) {
+		return nil, eider.Errorf(eider.ValidationFailed, "a name in this request has the form of an API key: keys are secrets, and names are not")
 	}
 	c.unfinished = unfinished{Operation: c.Operation.ID, Plan: text, Claims: claims, Reserved: c.adds}
 	if c.idempotency != nil {

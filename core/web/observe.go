@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/eiderdb/eider/core/auth"
 	"github.com/gofiber/fiber/v2"
 	"github.com/google/uuid"
 	"go.opentelemetry.io/otel/attribute"
@@ -23,10 +24,10 @@ import (
 
 const headerRequestID = "X-Request-Id"
 
-// requestID returns the caller's id if it has 1 to 128 visible ASCII characters,
-// else a new one.
+// requestID returns the caller's id if it has 1 to 128 visible ASCII characters and
+// is no key, else a new one: it goes into the log, spans and answers.
 func requestID(given string) string {
-	if len(given) == 0 || len(given) > 128 {
+	if len(given) == 0 || len(given) > 128 || auth.Redact(given) != given {
 		return uuid.Must(uuid.NewV7()).String()
 	}
 	for i := 0; i < len(given); i++ {
