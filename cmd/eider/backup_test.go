@@ -317,7 +317,7 @@ func TestRestoreThatIsCutShortIsRunAgain(t *testing.T) {
 			if err := a.Open(t.Context()); !errors.Is(err, app.ErrRestoring) || exitCode(err) != 8 {
 				t.Fatalf("after step %d of %d a server started with %v", at, all, err)
 			}
-			if _, err := on(dir, &disk.FS{}).Rebuild(t.Context(), func(string, int, int) {}); err == nil {
+			if _, err := on(dir, &disk.FS{}).Rebuild(t.Context(), false, func(string, int, int) {}); err == nil {
 				t.Fatalf("after step %d of %d a rebuild was made", at, all)
 			}
 			if _, err := on(dir, &disk.FS{}).Restore(t.Context(), filepath.Join(s.Dir, "backups", other), tell); !errors.Is(err, app.ErrRestoring) {

@@ -26,6 +26,7 @@ var exits = []struct {
 	{10, is(audit.ErrBehind), "nothing was changed; if the rows cannot be brought back from a copy, `eider repair --wal` accepts the loss"},
 	{11, is(audit.ErrForked, errBroken), ""},
 	{8, is(app.ErrRestoring, app.ErrRebuilding), "nothing was changed"},
+	{1, is(app.ErrWhole), "nothing was changed; `eider rebuild --yes` does it all the same"},
 	{8, is(duck.ErrCorrupt, app.ErrNoMetadata), "nothing was changed; bring metadata.duckdb back from a backup"},
 	{9, is(duck.ErrWAL), "nothing was changed; `eider repair --wal --dry-run` shows what of it can be read, `eider repair --wal` keeps that"},
 	{12, func(err error) bool {

@@ -11,7 +11,7 @@ import (
 )
 
 func rebuildCommand(f *flags) *cobra.Command {
-	var asJSON bool
+	var asJSON, yes bool
 	c := &cobra.Command{
 		Use: "rebuild", Short: "Make the register of a stopped server again, from its folders", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -25,7 +25,7 @@ func rebuildCommand(f *flags) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			done, err := a.Rebuild(c.Context(), tell)
+			done, err := a.Rebuild(c.Context(), yes, tell)
 			if err != nil {
 				return err
 			}
@@ -52,6 +52,7 @@ the log begins again, in epoch %d
 			return err
 		},
 	}
+	c.Flags().BoolVar(&yes, "yes", false, "also where the metadata can be read: what no folder tells is lost")
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return c
 }

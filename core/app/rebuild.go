@@ -57,7 +57,8 @@ type Rebuilt struct {
 //	log what was brought back; remove the word
 //
 // Killed anywhere it goes on where it stopped: rows that are there are left alone.
-func (a *App) Rebuild(ctx context.Context, tell func(what string, done, of int)) (done Rebuilt, err error) {
+// Metadata that can be read is ErrWhole, unless anyway.
+func (a *App) Rebuild(ctx context.Context, anyway bool, tell func(what string, done, of int)) (done Rebuilt, err error) {
 	if a.Settings.Top.DataDir, err = filepath.Abs(a.Settings.Top.DataDir); err != nil {
 		return done, err
 	}
@@ -67,7 +68,7 @@ func (a *App) Rebuild(ctx context.Context, tell func(what string, done, of int))
 	if err := a.restored(); err != nil {
 		return done, err
 	}
-	word, err := a.beginRebuild()
+	word, err := a.beginRebuild(ctx, anyway)
 	if err != nil {
 		return done, err
 	}
@@ -104,7 +105,7 @@ func (a *App) Rebuild(ctx context.Context, tell func(what string, done, of int))
 }
 
 // beginRebuild moves the old metadata aside, or finds that this was done.
-func (a *App) beginRebuild() (word rebuilding, err error) {
+func (a *App) beginRebuild(ctx context.Context, anyway bool) (word rebuilding, err error) {
 	lock, err := disk.Lock(a.Settings.path(lockFile))
 	if errors.Is(err, disk.ErrLocked) {
 		return word, fmt.Errorf("a server uses the data folder %s; stop it first: %w", a.Settings.Top.DataDir, err)
@@ -116,6 +117,11 @@ func (a *App) beginRebuild() (word rebuilding, err error) {
 	text, err := os.ReadFile(a.Settings.path(rebuildFile))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
+		if !anyway {
+			if err := a.mustBeBroken(ctx); err != nil {
+				return word, err
+			}
+		}
 		at := time.Now().UTC()
 		word = rebuilding{Epoch: audit.NextEpoch(at, 0), At: at, Kept: filepath.Join("lost+found", "metadata-"+at.Format("20060102T150405.000"))}
 		if err := a.writeRebuilding(word); err != nil {
