@@ -46,6 +46,9 @@ func largeQuestions(t *testing.T) map[string]*policy.Question {
 	table, err := json.Marshal(map[string]any{"name": "wide", "columns": columns})
 	mustDo(t, err)
 	questions := map[string]*policy.Question{"table": {Operation: "create_table", Input: table, Adds: usage.Amounts{Tables: 1}}}
+	// What is read of an event may be as large. The example of a policy reads this one.
+	lines := strings.Repeat(`SELECT \"\u00e9\",\n  `, 1_000_000/22)
+	questions["text that is read"] = &policy.Question{Operation: "create_project", Input: []byte(`{"id":"` + lines + `"}`)}
 	for name, sql := range map[string]string{"lines": strings.Repeat(`SELECT \"a\",\n  `, 1_000_000/16), "letters": strings.Repeat("é", 500_000)} {
 		questions["statement of "+name] = &policy.Question{Operation: "query", Input: []byte(`{"sql":"` + sql + `","mode":"read"}`)}
 	}
@@ -103,9 +106,10 @@ func TestTheSDKsTakeWhatIsLarge(t *testing.T) {
 	for i := range 500 {
 		many = append(many, audit.Row{ID: int64(i + 1), Operation: "query", Status: eider.StatusSuccess, Details: `{"sql":"` + strings.Repeat(`\"x\"\n`, 200) + `"}`})
 	}
+	large := []audit.Row{{ID: 1, Operation: "query", Status: eider.StatusSuccess, Details: `{"sql":"` + strings.Repeat(`é\n`, 250_000) + `"}`}}
 	for _, p := range hostOf(t, sinks...).Ordered() {
 		for round := range 3 {
-			for _, rows := range [][]audit.Row{many} {
+			for _, rows := range [][]audit.Row{many, large} {
 				if r, given, err := p.Give(t.Context(), audit.Batch{Rows: rows, Attempt: 1}); err != nil || !given || r.Retry {
 					t.Errorf("%s and %d rows, round %d: %v %+v, %v", p.Name(), len(rows), round, given, r, err)
 				}

@@ -230,21 +230,8 @@ export class Row {
   projectId: string = "";
   resource: Resource = new Resource();
 
-  /** Takes the whole row, as the API shows it. */
-  constructor(public json: Json) {
-    this.id = json.get("id").int();
-    this.callId = json.get("call_id").str();
-    this.timestamp = json.get("timestamp").str();
-    this.operation = json.get("operation").str();
-    this.status = json.get("status").str();
-    const actor = json.get("actor");
-    this.actor.type = actor.get("type").str();
-    this.actor.id = actor.get("id").str();
-    this.actor.name = actor.get("name").str();
-    this.projectId = json.get("project_id").str();
-    this.resource.type = json.get("resource_type").str();
-    this.resource.id = json.get("resource_id").str();
-  }
+  /** The whole row, as the API shows it. */
+  json: Json = new Json();
 }
 
 /** Rows of the log, in the order of their ids. */
@@ -277,12 +264,33 @@ export function readBatch(ptr: usize, len: i32): Batch {
       else if (s.is("attempt")) b.attempt = s.int();
       else if (s.is("checkpoint")) b.checkpoint = new Json(s.raw());
       else if (s.is("rows")) {
-        const items = new Json(s.raw()).items();
-        for (let i = 0; i < items.length; i++) b.rows.push(new Row(items[i]));
+        if (!s.openList()) continue;
+        while (s.item()) b.rows.push(readRow(s));
       } else s.skip();
     }
   }
   return b;
+}
+
+function readRow(s: Scanner): Row {
+  const r = new Row();
+  const from = s.here();
+  if (s.open()) {
+    while (s.next()) {
+      if (s.is("id")) r.id = s.int();
+      else if (s.is("call_id")) r.callId = s.text();
+      else if (s.is("timestamp")) r.timestamp = s.text();
+      else if (s.is("operation")) r.operation = s.text();
+      else if (s.is("status")) r.status = s.text();
+      else if (s.is("actor")) readActor(s, r.actor);
+      else if (s.is("project_id")) r.projectId = s.text();
+      else if (s.is("resource_type")) r.resource.type = s.text();
+      else if (s.is("resource_id")) r.resource.id = s.text();
+      else s.skip();
+    }
+  }
+  r.json = new Json(s.since(from));
+  return r;
 }
 
 /** The answer of a sink. */

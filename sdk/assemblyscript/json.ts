@@ -12,10 +12,14 @@ export class Json {
 
   /** The member of that name; of two of one name the last counts. */
   get(name: string): Json {
-    let found = "";
+    let from = 0, to = 0;
     const walk = new Walk(this.text, true);
-    while (walk.next()) if (walk.name == name) found = walk.value;
-    return new Json(found);
+    while (walk.next()) {
+      if (!walk.is(name)) continue;
+      from = walk.from;
+      to = walk.to;
+    }
+    return new Json(this.text.substring(from, to));
   }
 
   /** The text of a string, "" for any other value. */
@@ -65,7 +69,7 @@ export class Json {
   items(): Json[] {
     const all: Json[] = [];
     const walk = new Walk(this.text, false);
-    while (walk.next()) all.push(new Json(walk.value));
+    while (walk.next()) all.push(new Json(walk.value()));
     return all;
   }
 
@@ -73,29 +77,59 @@ export class Json {
   strings(): string[] {
     const all: string[] = [];
     const walk = new Walk(this.text, false);
-    while (walk.next()) if (walk.value.charCodeAt(0) == QUOTE) all.push(unquote(walk.value));
+    while (walk.next()) if (this.text.charCodeAt(walk.from) == QUOTE) all.push(unquote(walk.value()));
     return all;
   }
 }
 
+const HEX = "0123456789abcdef";
+
 /** Returns a text as a JSON string. */
 export function quote(text: string): string {
-  let out = '"';
-  let from = 0;
+  let size = text.length + 2;
+  for (let i = 0; i < text.length; i++) size += width(text.charCodeAt(i)) - 1;
+  const out = __new(size << 1, idof<string>());
+  put(out, 0, QUOTE);
+  let at = 1;
   for (let i = 0; i < text.length; i++) {
     const c = text.charCodeAt(i);
-    if (c >= 0x20 && c != QUOTE && c != BACKSLASH) continue;
-    out += text.substring(from, i);
-    out += c >= 0x20 ? "\\" + text.charAt(i) : "\\u00" + (c < 0x10 ? "0" : "") + c.toString(16);
-    from = i + 1;
+    const n = width(c);
+    if (n == 1) {
+      put(out, at, c);
+    } else {
+      put(out, at, BACKSLASH);
+      put(out, at + 1, n == 2 ? c : 0x75);
+    }
+    if (n == 6) {
+      put(out, at + 2, 0x30);
+      put(out, at + 3, 0x30);
+      put(out, at + 4, HEX.charCodeAt(c >> 4));
+      put(out, at + 5, HEX.charCodeAt(c & 15));
+    }
+    at += n;
   }
-  return out + text.substring(from) + '"';
+  put(out, at, QUOTE);
+  return changetype<string>(out);
 }
 
-// Walk goes over one level of an object or an array.
+// How much of a JSON string a character takes.
+@inline
+function width(c: i32): i32 {
+  return c < 0x20 ? 6 : c == QUOTE || c == BACKSLASH ? 2 : 1;
+}
+
+@inline
+function put(text: usize, at: i32, c: i32): void {
+  store<u16>(text + (<usize>at << 1), <u16>c);
+}
+
+// Walk goes over one level of an object or an array. It tells where things stand and
+// copies none of them: there may be a lot beside what is looked for.
 class Walk {
-  name: string = "";
-  value: string = "";
+  from: i32 = 0; // of the value
+  to: i32 = 0;
+  private nameFrom: i32 = 0;
+  private nameTo: i32 = 0;
   private at: i32;
   private done: bool;
 
@@ -113,16 +147,34 @@ class Walk {
     if (this.object) {
       const end = skip(s, at);
       if (s.charCodeAt(at) != QUOTE || end == at) return this.end();
-      this.name = unquote(s.substring(at, end));
+      this.nameFrom = at;
+      this.nameTo = end;
       at = space(s, end);
       if (at >= s.length || s.charCodeAt(at) != 0x3a) return this.end();
       at = space(s, at + 1);
     }
     const end = skip(s, at);
     if (end == at) return this.end();
-    this.value = s.substring(at, end);
+    this.from = at;
+    this.to = end;
     this.at = end;
     return true;
+  }
+
+  /** The text of the value. */
+  value(): string {
+    return this.text.substring(this.from, this.to);
+  }
+
+  /** Whether the member has the name. */
+  is(name: string): bool {
+    const s = this.text;
+    const size = this.nameTo - this.nameFrom - 2;
+    if (size < name.length) return false; // escapes only make it longer
+    for (let i = this.nameFrom + 1; i < this.nameTo - 1; i++) {
+      if (s.charCodeAt(i) == BACKSLASH) return unquote(s.substring(this.nameFrom, this.nameTo)) == name;
+    }
+    return size == name.length && s.substr(this.nameFrom + 1, size) == name;
   }
 
   private end(): bool {
@@ -172,21 +224,44 @@ function stringEnd(s: string, at: i32): i32 {
 
 /** Reads a whole string, its quotes included. */
 export function unquote(s: string): string {
-  let out = "";
-  let from = 1;
   const end = s.length - 1;
-  for (let i = 1; i < end; i++) {
-    if (s.charCodeAt(i) != BACKSLASH) continue;
-    out += s.substring(from, i);
-    const c = s.charCodeAt(++i);
-    const plain = "bfnrt".indexOf(String.fromCharCode(c));
-    if (c == 0x75) {
-      out += String.fromCharCode(<i32>parseInt(s.substring(i + 1, i + 5), 16));
-      i += 4;
-    } else {
-      out += plain >= 0 ? "\b\f\n\r\t".charAt(plain) : String.fromCharCode(c);
-    }
-    from = i + 1;
+  let i = 1;
+  while (i < end && s.charCodeAt(i) != BACKSLASH) i++;
+  if (i >= end) return s.substring(1, end);
+  let size = 0;
+  for (i = 1; i < end; i++) {
+    size++;
+    if (s.charCodeAt(i) == BACKSLASH) i += s.charCodeAt(i + 1) == 0x75 ? 5 : 1;
   }
-  return from == 1 ? s.substring(1, end) : out + s.substring(from, end);
+  const out = __new(size << 1, idof<string>());
+  i = 1;
+  for (let at = 0; at < size; at++) {
+    let c = s.charCodeAt(i++);
+    if (c == BACKSLASH) {
+      c = escape(s, i);
+      i += s.charCodeAt(i) == 0x75 ? 5 : 1;
+    }
+    put(out, at, c);
+  }
+  return changetype<string>(out);
+}
+
+// What the letter behind a backslash, and what belongs to it, stands for.
+function escape(s: string, at: i32): i32 {
+  const c = s.charCodeAt(at);
+  switch (c) {
+    case 0x62: return 0x08;
+    case 0x66: return 0x0c;
+    case 0x6e: return 0x0a;
+    case 0x72: return 0x0d;
+    case 0x74: return 0x09;
+    case 0x75: break;
+    default: return c;
+  }
+  let n = 0;
+  for (let i = at + 1; i < at + 5; i++) {
+    const d = s.charCodeAt(i);
+    n = (n << 4) | (d <= 0x39 ? d - 0x30 : (d | 0x20) - 0x57);
+  }
+  return n;
 }

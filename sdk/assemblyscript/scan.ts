@@ -29,6 +29,39 @@ export class Scanner {
     return true;
   }
 
+  /** Enters an array, as open does an object. */
+  openList(): bool {
+    if (this.peek() != 0x5b) {
+      this.skip();
+      return false;
+    }
+    this.at++;
+    return true;
+  }
+
+  /** Goes to the next element; false, and behind the array, after the last. */
+  item(): bool {
+    this.space();
+    if (this.peek() == 0x2c) {
+      this.at++;
+      this.space();
+    }
+    const c = this.peek();
+    if (c != 0 && c != 0x5d && c != 0x7d) return true;
+    if (this.at < this.end) this.at++;
+    return false;
+  }
+
+  /** Where it stands, for `since`. */
+  here(): usize {
+    return this.at;
+  }
+
+  /** The text of what was read since it stood there. */
+  since(from: usize): string {
+    return String.UTF8.decodeUnsafe(from, this.at - from);
+  }
+
   /** Goes to the value of the next member; false, and behind the object, after the last. */
   next(): bool {
     this.space();
@@ -104,7 +137,7 @@ export class Scanner {
   raw(): string {
     const from = this.at;
     this.skip();
-    return String.UTF8.decodeUnsafe(from, this.at - from);
+    return this.since(from);
   }
 
   /** Steps over a value. */
