@@ -60,6 +60,17 @@ func TestExportsHoldEveryRow(t *testing.T) {
 		t.Errorf("the CSV is %v", table)
 	}
 
+	// Callers choose their ids, and an administrator opens the table in a spreadsheet.
+	for _, chosen := range []string{`=HYPERLINK("http://evil","x")`, "+1", "-2+3", "@SUM(1)", "'quoted", "plain"} {
+		s.Want(409, s.Root, "POST /projects", `{"id":"p0"}`, "X-Request-ID: "+chosen)
+		written, err := csv.NewReader(bytes.NewReader(s.Want(200, s.Root, "GET /operations/export?format=csv&status=failed", "").Body)).ReadAll()
+		mustDo(t, err)
+		cell := written[len(written)-1][3]
+		if (cell[0] == '\'') == (chosen == "plain") || strings.TrimPrefix(cell, "'") != chosen {
+			t.Errorf("%s is written as %s", chosen, cell)
+		}
+	}
+
 	path := filepath.Join(t.TempDir(), "o.parquet")
 	file := s.Want(200, s.Root, "GET /operations/export?format=parquet", "")
 	mustDo(t, os.WriteFile(path, file.Body, 0o600))
@@ -82,7 +93,7 @@ func TestExportsHoldEveryRow(t *testing.T) {
 	}
 
 	event := objects(t, s.Want(200, s.Root, "GET /operations/export?format=cloudevents&status=failed", "").Body)[0]
-	if event["specversion"] != "1.0" || event["type"] != "io.eiderdb.operation.create_project" || event["data"].(map[string]any)["hash"] == "" {
+	if event["specversion"] != "1.0" || event["id"] != fmt.Sprintf("0-%v", event["data"].(map[string]any)["id"]) || event["type"] != "io.eiderdb.operation.create_project" || event["data"].(map[string]any)["hash"] == "" {
 		t.Errorf("an event is %v", event)
 	}
 	activity := objects(t, s.Want(200, s.Root, "GET /operations/export?format=ocsf&status=failed", "").Body)[0]

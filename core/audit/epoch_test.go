@@ -128,3 +128,11 @@ func TestCursorsPastTheHeadAreFound(t *testing.T) {
 		t.Errorf("found are %+v", past)
 	}
 }
+
+// Whoever keeps events by their ids must not take one for another of an earlier epoch.
+func TestEventsOfTwoEpochsHaveOtherNames(t *testing.T) {
+	r := audit.Row{ID: 5}
+	if r.CloudEvent(0).ID == r.CloudEvent(70).ID || r.OCSF(0).Metadata.UID == r.OCSF(70).Metadata.UID {
+		t.Errorf("row 5 is %s in both", r.CloudEvent(70).ID)
+	}
+}

@@ -31,11 +31,11 @@ type CloudEvent struct {
 	Data            Operation `json:"data"`
 }
 
-// CloudEvent returns the row as an event. Source and id name it for good: the id
-// is that of the row.
-func (r *Row) CloudEvent() CloudEvent {
+// CloudEvent returns the row, which is in the epoch, as an event. Source and id name
+// it for good: ids of rows are given out again in another epoch.
+func (r *Row) CloudEvent(epoch int64) CloudEvent {
 	e := CloudEvent{
-		SpecVersion: "1.0", ID: fmt.Sprint(r.ID), Source: "/eider/operations", Type: "io.eiderdb.operation." + r.Operation,
+		SpecVersion: "1.0", ID: fmt.Sprintf("%d-%d", epoch, r.ID), Source: "/eider/operations", Type: "io.eiderdb.operation." + r.Operation,
 		Time: r.Time, DataContentType: "application/json", Data: r.Evidence(),
 	}
 	switch {
@@ -146,9 +146,9 @@ var activities = map[string]int{
 
 var activityNames = map[int]string{1: "Create", 2: "Read", 3: "Update", 4: "Delete", ocsfOther: "Other"}
 
-// OCSF returns the row as an event of API activity. What the class has no place
+// OCSF returns the row, which is in the epoch, as an event of API activity. What the class has no place
 // for is unmapped.
-func (r *Row) OCSF() OCSF {
+func (r *Row) OCSF(epoch int64) OCSF {
 	verb, _, _ := strings.Cut(r.Operation, "_")
 	activity := cmp.Or(activities[verb], ocsfOther)
 	shown := r.Evidence()
@@ -169,7 +169,7 @@ func (r *Row) OCSF() OCSF {
 	if r.Status == eider.StatusDenied {
 		o.SeverityID = 3
 	}
-	o.Metadata = ocsfMetadata{Version: ocsfVersion, UID: fmt.Sprint(r.ID), LogName: spec.Name, Sequence: r.ID, Correlation: r.CallID, TraceUID: r.TraceID}
+	o.Metadata = ocsfMetadata{Version: ocsfVersion, UID: fmt.Sprintf("%d-%d", epoch, r.ID), LogName: spec.Name, Sequence: r.ID, Correlation: r.CallID, TraceUID: r.TraceID}
 	o.Metadata.Product.Name, o.Metadata.Product.Vendor = "Eider", "Eider"
 	o.Actor.User.UID, o.Actor.User.Name, o.Actor.User.Type, o.Actor.User.TypeID = r.ActorID, r.ActorName, string(r.ActorType), ocsfOther
 	o.SrcEndpoint.IP = r.SourceIP

@@ -105,7 +105,7 @@ func (a *Audit) Declare(r *core.Registry) error {
 	operation.Stream(r.Operations, operation.Spec{
 		Name: "export_operations", Route: "GET /operations/export", Role: eider.Admin, Target: "operation", Slow: true,
 		Summary: "Export the log, oldest first", Errors: []eider.Code{eider.StorageFull},
-		Description: "Every row up to the newest at the begin, with its hashes. Lines are sent while they are read; a Parquet file has the columns as they are stored.",
+		Description: "Every row up to the newest at the begin, with its hashes. Lines are sent while they are read; a Parquet file has the columns as they are stored. In CSV a text that begins with =, +, -, @, ', a tab or the end of a line has a ' in front, so that no spreadsheet takes it for a formula.",
 		Answers:     exportAnswers,
 	}, a.export)
 	operation.Stream(r.Operations, operation.Spec{

@@ -11,7 +11,9 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/eiderdb/eider"
 	"github.com/eiderdb/eider/core/audit"
@@ -63,7 +65,7 @@ func (a *Audit) export(ctx context.Context, v *operation.View, in exportOperatio
 	}
 	content.Write = func(ctx context.Context, w io.Writer) error {
 		buffered := bufio.NewWriterSize(w, 64<<10)
-		add, flush := lines(in.Format, buffered)
+		add, flush := a.lines(in.Format, buffered)
 		rows := 0
 		_, err := a.log.Walk(ctx, v, f, func(page []audit.Row) error {
 			for i := range page {
@@ -87,7 +89,7 @@ func (a *Audit) export(ctx context.Context, v *operation.View, in exportOperatio
 }
 
 // lines returns what writes a row in a form of lines, and what ends them.
-func lines(format string, w io.Writer) (add func(*audit.Row) error, flush func() error) {
+func (a *Audit) lines(format string, w io.Writer) (add func(*audit.Row) error, flush func() error) {
 	if format == "csv" {
 		c := csv.NewWriter(w)
 		_ = c.Write(csvColumns) // it buffers: an error comes with the flush
@@ -98,9 +100,9 @@ func lines(format string, w io.Writer) (add func(*audit.Row) error, flush func()
 	return func(r *audit.Row) error {
 		switch format {
 		case "cloudevents":
-			return encoder.Encode(r.CloudEvent())
+			return encoder.Encode(r.CloudEvent(a.log.EpochAt(r.ID)))
 		case "ocsf":
-			return encoder.Encode(r.OCSF())
+			return encoder.Encode(r.OCSF(a.log.EpochAt(r.ID)))
 		}
 		return encoder.Encode(r.Evidence())
 	}, func() error { return nil }
@@ -114,11 +116,23 @@ var csvColumns = []string{
 
 func csvRow(r *audit.Row) []string {
 	return []string{
-		strconv.FormatInt(r.ID, 10), r.CallID, r.Time.Format(time.RFC3339Nano), r.RequestID, r.TraceID, string(r.ActorType), r.ActorID, r.ActorName,
-		r.SourceIP, r.ProjectID, r.ProjectUID, r.Operation, r.ResourceType, r.ResourceID, r.Details,
-		strconv.FormatFloat(float64(r.Duration.Microseconds())/1000, 'f', -1, 64), string(r.Status), r.Code, r.Error, r.Decision,
+		strconv.FormatInt(r.ID, 10), text(r.CallID), r.Time.Format(time.RFC3339Nano), text(r.RequestID), text(r.TraceID),
+		text(string(r.ActorType)), text(r.ActorID), text(r.ActorName), text(r.SourceIP), text(r.ProjectID), text(r.ProjectUID),
+		text(r.Operation), text(r.ResourceType), text(r.ResourceID), text(r.Details),
+		strconv.FormatFloat(float64(r.Duration.Microseconds())/1000, 'f', -1, 64), text(string(r.Status)), text(r.Code), text(r.Error), text(r.Decision),
 		strconv.FormatInt(r.IntentID, 10), strconv.FormatInt(r.Count, 10), hex.EncodeToString(r.PrevHash), hex.EncodeToString(r.Hash),
 	}
+}
+
+// text returns a cell that no spreadsheet takes for a formula, whatever a caller has
+// chosen: one that could be taken for it gets an apostrophe in front. So does one
+// that begins with an apostrophe, so that whoever removes one in front of any cell
+// has what is stored.
+func text(cell string) string {
+	if first, _ := utf8.DecodeRuneInString(cell); cell != "" && strings.ContainsRune("=+-@\t\r\n'\uFF1D\uFF0B\uFF0D\uFF20", first) {
+		return "'" + cell
+	}
+	return cell
 }
 
 // exportFile makes the Parquet file of an export and takes its name away, so that
