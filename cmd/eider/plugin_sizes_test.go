@@ -4,8 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/eiderdb/eider"
@@ -115,5 +119,24 @@ func TestTheSDKsTakeWhatIsLarge(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// A statement of 1 MiB may be a row of six times that, since JSON writes some letters by
+// six. A sink that could not take it would stand still until somebody skips it.
+func TestTheWebhookTakesTheLargestRow(t *testing.T) {
+	var got atomic.Int64
+	receiver := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		n, _ := io.Copy(io.Discard, r.Body)
+		got.Store(n)
+	}))
+	t.Cleanup(receiver.Close)
+	at := strings.TrimPrefix(receiver.URL, "http://")
+	h := hostOf(t, wasm.Item{Name: "webhook", Path: builtGuest(t, "plugins/audit-webhook"), Guests: 1, Capabilities: []string{"http"},
+		HTTPHosts: []string{at}, HTTPPrivate: []string{at}, Config: map[string]any{"url": receiver.URL, "secret": "of the receiver"}})
+	row := audit.Row{ID: 1, Operation: "query", Status: eider.StatusSuccess, Details: `{"sql":"` + strings.Repeat(`\u003c`, 1<<20) + `"}`}
+	r, _, err := h.Plugin("webhook").Give(t.Context(), audit.Batch{Rows: []audit.Row{row}, Attempt: 1})
+	if err != nil || r.Retry || got.Load() < 6<<20 {
+		t.Errorf("it says %+v, %v, and has sent %d bytes", r, err, got.Load())
 	}
 }

@@ -206,12 +206,17 @@ func (v *version) startFuel() int64 { return v.manifest.Limits.StartFuel }
 // the most that this comes to. To read a message costs by its size, whatever it says.
 const (
 	fuelPerByte  = 1000
-	fuelForBytes = 100_000_000
+	fuelForBytes = 100_000_000   // of a policy, for which a caller waits
+	fuelForBatch = 1_000_000_000 // of a sink, which must take whatever the log holds
 )
 
 // callFuel returns the fuel of a call that is given so many bytes.
 func (v *version) callFuel(message int) int64 {
-	return v.manifest.Limits.Fuel + min(fuelPerByte*int64(message), fuelForBytes)
+	most := int64(fuelForBytes)
+	if v.manifest.Kind == Sink {
+		most = fuelForBatch
+	}
+	return v.manifest.Limits.Fuel + min(fuelPerByte*int64(message), most)
 }
 
 // compile makes machine code of the module, through what is kept on disk.
