@@ -382,4 +382,18 @@ func TestWhatIsNotTheServersIsFoundAndMovedAside(t *testing.T) {
 		t.Errorf("behind the links is %v (%v)", entries, err)
 	}
 	s.Want(200, key, "GET /projects/p/files/"+file+"/download", "")
+
+	// A link in the place of bytes that the register has is left to people.
+	mustDo(t, os.Rename(path, filepath.Join(outside, "kept")))
+	mustDo(t, os.Symlink(filepath.Join(outside, "kept"), path))
+	wantFindings(t, s.Want(200, s.Root, "GET /health/consistency?deep=true", ""), "orphan_file "+path[len(s.Dir)+1:])
+	mustDo(t, os.Rename(filepath.Join(outside, "kept"), path))
+	mustDo(t, os.Rename(filepath.Dir(path), filepath.Join(outside, "fan")))
+	mustDo(t, os.Symlink(filepath.Join(outside, "fan"), filepath.Dir(path)))
+	done := s.Want(200, s.Root, "POST /admin/repair", `{"dry_run":false,"deep":true}`)
+	wantFindings(t, done, "orphan_file "+fan)
+	if done.JSON["repaired"] != 0.0 || done.List("findings")[0]["status"] != "manual" {
+		t.Errorf("the repair says %s", done.Body)
+	}
+	s.Want(200, key, "GET /projects/p/files/"+file+"/download", "")
 }

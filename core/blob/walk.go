@@ -67,7 +67,7 @@ func (l *Local) lookInto(ctx context.Context, dir string, s Survey) error {
 	err := l.each(ctx, dir, func(e fs.DirEntry) error {
 		id, _, _ := strings.Cut(e.Name(), ".")
 		suffix := e.Name()[len(id):]
-		if e.IsDir() || !isName(id) || !strings.HasSuffix(id, fan) || !slices.Contains(suffixes, suffix) {
+		if !e.Type().IsRegular() || !isName(id) || !strings.HasSuffix(id, fan) || !slices.Contains(suffixes, suffix) {
 			return s.Other(filepath.Join(dir, e.Name()))
 		}
 		info, err := e.Info()

@@ -23,14 +23,14 @@ const findBatch = 2000
 // check compares the rows of files with their bytes. The folders are read before the
 // rows, so that bytes whose row came or went meanwhile are no orphans.
 func (f *Files) check(ctx context.Context, s check.Scope, tell func(check.Finding)) error {
-	there := found{blobs: map[blob.Key]bool{}, others: map[string]bool{}}
+	there := found{blobs: map[blob.Key]bool{}, others: map[string]int{}}
 	err := f.blobs.Look(ctx, blob.Survey{
 		Blob: func(k blob.Key, is blob.State) error {
 			there.blobs[k] = is.Whole && !is.Described
 			return nil
 		},
 		Other: func(path string) error {
-			there.others[path] = true
+			there.others[path] = 0
 			return nil
 		},
 	})
@@ -50,17 +50,19 @@ func (f *Files) check(ctx context.Context, s check.Scope, tell func(check.Findin
 // found is what lies in the folder of files and has no row so far.
 type found struct {
 	blobs  map[blob.Key]bool // true: whole, and nothing that tells of them stands beside them
-	others map[string]bool   // by path
+	others map[string]int    // what is no blob, by path, and for how many rows their bytes are there
 }
 
-// claim takes out what a row names, and reports whether nothing tells of it. Where a
-// folder that leads to it is none of ours, such as a link, the row needs it all the same.
+// claim takes out what a row names, and reports whether nothing tells of it. What is in
+// its place may be a link, or a folder that leads there: then the row needs that.
 func (there found) claim(k blob.Key) (bare bool) {
 	bare = there.blobs[k]
 	delete(there.blobs, k)
 	if len(there.others) > 0 {
 		for path := blob.Path(k); path != "."; path = filepath.Dir(path) {
-			delete(there.others, path)
+			if _, ok := there.others[path]; ok {
+				there.others[path]++
+			}
 		}
 	}
 	return bare

@@ -3,6 +3,7 @@ package files
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"maps"
 	"path/filepath"
@@ -19,9 +20,18 @@ import (
 // an unfinished call.
 func (f *Files) findStray(ctx context.Context, there found, tell func(check.Finding)) error {
 	for _, path := range slices.Sorted(maps.Keys(there.others)) {
-		if left, err := f.files.Exists(filepath.Join(f.dir, filesDir, path)); err == nil && left {
-			f.tellStray(stray{Path: path}, path, "it is none of the server's, or not where the server keeps it", tell)
+		if left, err := f.files.Exists(filepath.Join(f.dir, filesDir, path)); err != nil || !left {
+			continue
 		}
+		if n := there.others[path]; n > 0 {
+			tell(check.Finding{
+				Kind: check.OrphanFile, Severity: check.Warning, Resource: filesDir + "/" + path,
+				Detail: fmt.Sprintf("it is none of the server's, such as a link, and %d files are read through it; backups do not hold them", n),
+				Repair: "put the bytes themselves in its place",
+			})
+			continue
+		}
+		f.tellStray(stray{Path: path}, path, "it is none of the server's, or not where the server keeps it", tell)
 	}
 	var batch []blob.Key
 	flush := func() error {
