@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -27,6 +28,7 @@ func backupCommand(f *flags) *cobra.Command {
 				return json.NewEncoder(c.OutOrStdout()).Encode(made)
 			}
 			_, err := fmt.Fprintf(c.OutOrStdout(), "backup %s: %d files, %d bytes, up to row %d of the log\n", made.ID, made.Entries, made.SizeBytes, made.LogID)
+			printLeftOut(c.OutOrStdout(), made.LeftOut)
 			return err
 		},
 	}
@@ -59,11 +61,18 @@ func backupCommand(f *flags) *cobra.Command {
 				return fmt.Errorf("backup %s is damaged", v.ID)
 			}
 			_, err := fmt.Fprintf(c.OutOrStdout(), "backup %s is whole: %d files, up to row %d of the log\n", v.ID, v.Entries, v.LogID)
+			printLeftOut(c.OutOrStdout(), v.LeftOut)
 			return err
 		},
 	}
 	c.AddCommand(list, verify)
 	return c
+}
+
+func printLeftOut(out io.Writer, files []string) {
+	for _, one := range files {
+		fmt.Fprintf(out, "not in it: %s\n", one)
+	}
 }
 
 func restoreCommand(f *flags) *cobra.Command {

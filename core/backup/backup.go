@@ -49,6 +49,8 @@ type Manifest struct {
 	Entries   int       `json:"entries"`
 	SizeBytes int64     `json:"size_bytes"`
 	Contents  string    `json:"contents_sha256"` // of the list
+	// LeftOut are files that rows name and that are not in it, with the reason.
+	LeftOut []string `json:"left_out,omitempty"`
 }
 
 // Entry is one file of a backup.

@@ -74,6 +74,22 @@ type Source struct {
 	// Rebuild makes the module's rows again; nil where it has none that the folders
 	// tell of.
 	Rebuild func(ctx context.Context, r *Rebuild) error
+	// Stored visits the files of the module's rows, for a backup; nil where it has none.
+	Stored func(ctx context.Context, visit func(Stored) error) error
+}
+
+// Stored is a file that a row has, whole, and that never changes.
+type Stored struct {
+	Path   string // relative to the data folder
+	Size   int64
+	SHA256 string
+	Intact bool // nothing is known against it
+	// Sidecar is what stands beside it, under its name with .json behind it.
+	Sidecar []byte
+	// Has reports whether a row has it now.
+	Has func(context.Context) bool
+	// Found tells the module what reading it again has found.
+	Found func(intact bool)
 }
 
 // Report is what was found.

@@ -130,7 +130,7 @@ func (f *Files) Declare(r *core.Registry) error {
 	r.Follow(audit.Follower{Name: "file_sidecars", Handle: f.writeSidecars})
 	r.Schedule(core.Job{Name: "sweep_files", Every: func() time.Duration { return time.Duration(f.settings.SweepEvery) }, Run: f.sweep})
 	r.Schedule(core.Job{Name: "scrub_files", Every: func() time.Duration { return scrubEvery }, Run: f.scrub})
-	r.Check(check.Source{Name: "files", Find: f.check, Rebuild: f.rebuild})
+	r.Check(check.Source{Name: "files", Find: f.check, Rebuild: f.rebuild, Stored: f.visitStored})
 	r.ProjectFolder(func(p eider.Project) string { return filepath.Join(filesDir, p.UID) })
 	operation.On(r.Operations, f.purged)
 

@@ -88,7 +88,7 @@ func (f *Files) writeSidecar(ctx context.Context, id string, logID int64) error 
 	if err != nil {
 		return err
 	}
-	is := describe(r, blob.Sums{Size: r.SizeBytes, MD5: r.ChecksumMD5, SHA256: r.ChecksumSHA256}, logID)
+	is := describe(r, sumsOf(r), logID)
 	if s.Uploaded {
 		is = is.staged(s, true)
 	}

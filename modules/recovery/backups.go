@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/eiderdb/eider"
 	"github.com/eiderdb/eider/core"
 	"github.com/eiderdb/eider/core/backup"
+	"github.com/eiderdb/eider/core/check"
 	"github.com/eiderdb/eider/core/disk"
 	"github.com/eiderdb/eider/core/metadata"
 	"github.com/eiderdb/eider/core/operation"
@@ -28,6 +30,8 @@ type Backup struct {
 	Entries    int64      `json:"entries"`
 	SizeBytes  int64      `json:"size_bytes" doc:"What is linked and not copied counts, too"`
 	VerifiedAt *time.Time `json:"verified_at"`
+	// LeftOut is told when it is made and when it is verified.
+	LeftOut []string `json:"left_out,omitempty" doc:"Of a backup that was just made: storage files that are missing or damaged, and so not in it"`
 }
 
 // The states of a backup.
@@ -132,6 +136,7 @@ type backupPlan struct {
 
 	manifest backup.Manifest
 	wrong    []string
+	damaged  string // the last backup, if a copy in it was found to be damaged
 }
 
 func (r *Recovery) planBackup(ctx context.Context, tx *operation.Tx, in makeBackup) (*backupPlan, error) {
@@ -212,7 +217,21 @@ func (r *Recovery) keepBackup(ctx context.Context, tx *operation.Tx, plan *backu
 	call.Detail("log_id", m.LogID)
 	call.Detail("size_bytes", m.SizeBytes)
 	call.Detail("entries", m.Entries)
-	return row, r.backups.Put(ctx, tx, row)
+	if len(m.LeftOut) > 0 {
+		call.Detail("left_out", m.LeftOut[:min(len(m.LeftOut), 100)])
+	}
+	if last, err := r.backups.Get(ctx, tx, plan.damaged); err == nil && last.Status == complete {
+		call.Detail("damaged", last.ID)
+		last.Status = damaged
+		if err := r.backups.Put(ctx, tx, last); err != nil {
+			return row, err
+		}
+	}
+	if err := r.backups.Put(ctx, tx, row); err != nil {
+		return row, err
+	}
+	row.LeftOut = m.LeftOut
+	return row, nil
 }
 
 func (r *Recovery) forgetBackup(ctx context.Context, tx *operation.Tx, plan *backupPlan) error {
@@ -247,6 +266,7 @@ type Verified struct {
 	LogID    int64    `json:"log_id"`
 	Entries  int64    `json:"entries"`
 	Problems []string `json:"problems"`
+	LeftOut  []string `json:"left_out,omitempty" doc:"Storage files that were missing or damaged when it was made, and so are not in it"`
 }
 
 func (r *Recovery) planVerify(ctx context.Context, tx *operation.Tx, in backupPath) (*backupPlan, error) {
@@ -271,7 +291,7 @@ func (r *Recovery) verify(ctx context.Context, plan *backupPlan) (err error) {
 		plan.wrong = append(plan.wrong, "contents.ndjson: missing or damaged")
 	}
 	if len(plan.wrong) > 0 {
-		return nil
+		return r.lookAgain(ctx, plan.wrong)
 	}
 	head, err := r.kernel.ExamineCopy(ctx, filepath.Join(dir, backup.Metadata))
 	switch {
@@ -286,8 +306,37 @@ func (r *Recovery) verify(ctx context.Context, plan *backupPlan) (err error) {
 	return nil
 }
 
+// lookAgain reads the storage files whose copies are damaged: a link to them is the same
+// bytes. What it finds is told to their module, and from then on by every check.
+func (r *Recovery) lookAgain(ctx context.Context, wrong []string) error {
+	damaged := map[string]bool{}
+	for _, one := range wrong {
+		path, _, _ := strings.Cut(one, ": ")
+		damaged[path] = true
+	}
+	for _, source := range r.kernel.Checks() {
+		if source.Stored == nil {
+			continue
+		}
+		err := source.Stored(ctx, func(f check.Stored) error {
+			if !damaged[f.Path] {
+				return nil
+			}
+			sum, size, err := disk.Sum(ctx, filepath.Join(r.kernel.Dir, f.Path))
+			if ctx.Err() == nil && !errors.Is(err, os.ErrNotExist) { // missing is another finding
+				f.Found(err == nil && size == f.Size && sum == f.SHA256)
+			}
+			return ctx.Err()
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (r *Recovery) keepVerified(ctx context.Context, tx *operation.Tx, plan *backupPlan) (Verified, error) {
-	out := Verified{ID: plan.ID, Verified: len(plan.wrong) == 0, LogID: plan.manifest.LogID, Entries: int64(plan.manifest.Entries), Problems: append([]string{}, plan.wrong...)}
+	out := Verified{ID: plan.ID, Verified: len(plan.wrong) == 0, LogID: plan.manifest.LogID, Entries: int64(plan.manifest.Entries), Problems: append([]string{}, plan.wrong...), LeftOut: plan.manifest.LeftOut}
 	operation.From(ctx).Detail("verified", out.Verified)
 	row, err := r.backups.Get(ctx, tx, plan.ID)
 	if err != nil {

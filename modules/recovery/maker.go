@@ -1,6 +1,7 @@
 package recovery
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
 	"encoding/json"
@@ -8,8 +9,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/eiderdb/eider"
@@ -26,11 +29,11 @@ const archiveDir = "archive"
 
 // maker makes one backup:
 //
-//	link the storage files that are there
+//	link the storage files that the register has
 //	copy the metadata, make one file of it, verify the chain in it
 //	link the archives of the log
 //	copy the projects' databases, each with its worker held
-//	link the storage files that have come meanwhile
+//	link the storage files that have come meanwhile, and those without a row
 //	write list and manifest, rename
 //
 // So every file that the copied metadata names is in it, unless it came and went
@@ -41,6 +44,8 @@ type maker struct {
 	w        *backup.Writer
 	before   map[string]backup.Entry // what the last backup has, by path
 	last     string                  // its folder
+	doubted  bool                    // a backup is damaged: storage files are read before they are linked
+	leftOut  map[string]string       // storage files that could not be taken, and why
 }
 
 func (m *maker) run(ctx context.Context) (err error) {
@@ -70,9 +75,12 @@ func (m *maker) run(ctx context.Context) (err error) {
 		}
 	}
 	if m.plan.Files {
-		if err := m.linkFiles(ctx); err != nil {
+		if err := errors.Join(m.linkFiles(ctx), m.linkOthers(ctx)); err != nil {
 			return err
 		}
+	}
+	for _, path := range slices.Sorted(maps.Keys(m.leftOut)) {
+		manifest.LeftOut = append(manifest.LeftOut, path+": "+m.leftOut[path])
 	}
 	m.plan.manifest, err = m.w.Finish(manifest, r.final(m.plan.ID))
 	return err
@@ -81,13 +89,14 @@ func (m *maker) run(ctx context.Context) (err error) {
 // remember reads what the newest whole backup holds of databases. One that cannot be
 // read saves nothing, and that is all.
 func (m *maker) remember() error {
-	m.before = map[string]backup.Entry{}
+	m.before, m.leftOut = map[string]backup.Entry{}, map[string]string{}
 	r := m.recovery
 	r.backups.Scan(metadata.Range[Backup]{Order: byNewest, Descending: true}, func(b *Backup) bool {
-		if b.Status == complete && b.Projects {
+		if b.Status == complete && b.Projects && m.last == "" {
 			m.last = r.final(b.ID)
 		}
-		return m.last == ""
+		m.doubted = m.doubted || b.Status == damaged
+		return true
 	})
 	if m.last == "" {
 		return nil
@@ -212,13 +221,21 @@ func (m *maker) state(p eider.Project) string {
 	return fmt.Sprintf("%d bytes of %d", info.Size(), info.ModTime().UnixNano())
 }
 
-// unchanged takes the last backup's copy of a database that is as it was then.
+// unchanged takes the last backup's copy of a database that is as it was then. The copy
+// is read first: one that the disk has lost must not be in every backup from then on.
 func (m *maker) unchanged(ctx context.Context, p eider.Project) bool {
 	known, ok := m.before[p.DBPath]
 	if !ok || known.Of != m.state(p) {
 		return false
 	}
-	return m.w.Link(ctx, p.DBPath, filepath.Join(m.last, p.DBPath), known) == nil
+	err := m.w.LinkMeasured(ctx, p.DBPath, filepath.Join(m.last, p.DBPath), known)
+	if err != nil && ctx.Err() == nil {
+		m.recovery.kernel.Log.Error("a copy in the last backup cannot be used again; the database is copied anew", "backup", filepath.Base(m.last), "file", p.DBPath, "error", err)
+		if errors.Is(err, backup.ErrDamaged) {
+			m.plan.damaged = filepath.Base(m.last)
+		}
+	}
+	return err == nil
 }
 
 // copyHeld copies data, journal and log, in this order, while the worker is held. It
@@ -258,8 +275,78 @@ func (m *maker) copyAnew(ctx context.Context, name, of string) error {
 	return m.w.Put(ctx, name, io.LimitReader(file, info.Size()), of)
 }
 
-// linkFiles links the storage files that are whole and not in the backup yet.
+// linkFiles links the storage files that the register has and the backup has not yet.
 func (m *maker) linkFiles(ctx context.Context) error {
+	for _, source := range m.recovery.kernel.Checks() {
+		if source.Stored == nil {
+			continue
+		}
+		if err := source.Stored(ctx, func(f check.Stored) error { return m.linkFile(ctx, f) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// linkFile links a file, and writes what the register knows of it beside it. Its bytes
+// were read at the upload, and are again by the scrub: they are read here only where
+// something is known against them, or against a backup. What is damaged or missing is
+// left out by name, so that it fails no backup, and is in none.
+func (m *maker) linkFile(ctx context.Context, f check.Stored) error {
+	if m.w.Has(f.Path) || m.leftOut[f.Path] != "" {
+		return ctx.Err()
+	}
+	path := filepath.Join(m.recovery.kernel.Dir, f.Path)
+	link := m.w.Link
+	if m.doubted || !f.Intact {
+		link = m.w.LinkMeasured
+	}
+	err := hasSize(path, f.Size)
+	if err == nil {
+		err = link(ctx, f.Path, path, backup.Entry{Size: f.Size, SHA256: f.SHA256})
+	}
+	switch {
+	case err == nil && !f.Intact:
+		f.Found(true)
+	case err == nil:
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.Is(err, fs.ErrNotExist):
+		if f.Has(ctx) {
+			m.leaveOut(f, "missing", err)
+		}
+		return nil // else it has gone meanwhile
+	case errors.Is(err, backup.ErrDamaged):
+		f.Found(false)
+		m.leaveOut(f, "not what was registered", err)
+		return nil
+	default:
+		if _, _, unread := disk.Sum(ctx, path); unread != nil && ctx.Err() == nil {
+			m.leaveOut(f, "cannot be read", unread)
+			return nil
+		}
+		return fmt.Errorf("back up %s: %w", f.Path, err)
+	}
+	return m.w.Put(ctx, f.Path+".json", bytes.NewReader(f.Sidecar), "")
+}
+
+func hasSize(path string, size int64) error {
+	info, err := os.Lstat(path)
+	if err == nil && (!info.Mode().IsRegular() || info.Size() != size) {
+		err = backup.ErrDamaged
+	}
+	return err
+}
+
+func (m *maker) leaveOut(f check.Stored, why string, err error) {
+	m.leftOut[f.Path] = why
+	m.recovery.kernel.Log.Error("a storage file is not in the backup", "backup", m.plan.ID, "file", f.Path, "why", why, "error", err)
+}
+
+// linkOthers links the whole bytes that no row has: uploads on their way, and what a
+// register that was restored has forgotten. Their checksum stands beside them; those
+// beside which nothing can be read are nobody's.
+func (m *maker) linkOthers(ctx context.Context) error {
 	root := filepath.Join(m.recovery.kernel.Dir, "files")
 	return filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
@@ -272,36 +359,32 @@ func (m *maker) linkFiles(ctx context.Context) error {
 			return err
 		}
 		name, err := filepath.Rel(m.recovery.kernel.Dir, path)
-		if err != nil || strings.Contains(filepath.Base(name), ".") || m.w.Has(name) {
+		if err != nil || strings.Contains(filepath.Base(name), ".") || m.w.Has(name) || m.leftOut[name] != "" {
 			return err // sidecars go with their bytes; what is being uploaded is not whole
 		}
-		return m.linkFile(ctx, name, path)
+		return m.linkOther(ctx, name, path)
 	})
 }
 
-// linkFile links the bytes of a file and what is known of them. Their checksum stands
-// there: they are not read again for every backup.
-func (m *maker) linkFile(ctx context.Context, name, path string) error {
+func (m *maker) linkOther(ctx context.Context, name, path string) error {
 	text, err := os.ReadFile(path + ".json")
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // it is on its way
-	}
 	if err != nil {
-		return err
+		return nil //nolint:nilerr // it is on its way, or nobody's
 	}
 	var known struct {
 		Size   int64  `json:"size_bytes"`
 		SHA256 string `json:"checksum_sha256"`
 	}
-	if err := json.Unmarshal(text, &known); err != nil {
-		return fmt.Errorf("what is known of %s: %w", name, err)
+	if json.Unmarshal(text, &known) != nil || known.SHA256 == "" || hasSize(path, known.Size) != nil {
+		m.recovery.kernel.Log.Warn("bytes without a row are not in the backup: what stands beside them does not tell what they are", "backup", m.plan.ID, "file", name)
+		return nil
 	}
 	err = m.w.Link(ctx, name, path, backup.Entry{Size: known.Size, SHA256: known.SHA256})
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, backup.ErrDamaged) {
 		return nil
 	}
 	if err != nil {
-		return err
+		return fmt.Errorf("back up %s: %w", name, err)
 	}
-	return m.w.Put(ctx, name+".json", strings.NewReader(string(text)), "")
+	return m.w.Put(ctx, name+".json", bytes.NewReader(text), "")
 }
