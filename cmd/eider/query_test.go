@@ -69,8 +69,8 @@ func TestArrowHasTheRowsThatLinesHave(t *testing.T) {
 	t.Parallel()
 	s, keys := startQueries(t, nil)
 	for _, sql := range []string{
-		"SELECT range AS n, CASE WHEN range % 3 > 0 THEN 'row ' || range END AS words, range % 2 = 0 AS even, (range / 4)::DOUBLE AS q FROM range(30000)",
-		"SELECT repeat('x', 9000000) AS words, range AS n FROM range(2)",
+		"SELECT range AS n, CASE WHEN range % 3 > 0 THEN 'row ' || range END AS words, range % 2 = 0 AS even, (range / 4)::DOUBLE AS q FROM range(10000)",
+		"SELECT repeat('x', 4500000) AS words, range AS n FROM range(2)",
 		"SELECT 1 AS n WHERE false",
 	} {
 		lines := s.Want(200, keys["read"], "POST /projects/p/query", statement(sql), "Accept: application/x-ndjson")
