@@ -22,10 +22,25 @@ func auditCommand(f *flags) *cobra.Command {
 		Use: "verify", Short: "Verify the log's chain against its checkpoints", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			var v audit.Verification
-			if err := f.ask(c, "GET", fmt.Sprintf("/operations/verify?from=%d&to=%d&archive=%t", from, to, archive), &v); err != nil {
+			err := f.ask(c, "GET", fmt.Sprintf("/operations/verify?from=%d&to=%d&archive=%t", from, to, archive), &v)
+			refused := errors.Is(err, audit.ErrForked) || errors.Is(err, audit.ErrBehind)
+			if refused {
+				fmt.Fprintf(c.ErrOrStderr(), "%v: walking it as it is\n", err)
+				a, loadErr := f.load(app.Options{})
+				if loadErr != nil {
+					return loadErr
+				}
+				var walkErr error
+				if v, walkErr = a.VerifyRefused(c.Context(), from, to, archive); walkErr != nil {
+					return errors.Join(err, walkErr)
+				}
+			} else if err != nil {
 				return err
 			}
-			return printVerification(c, v, asJSON)
+			if broken := printVerification(c, v, asJSON); broken != nil && !errors.Is(err, audit.ErrBehind) {
+				return broken
+			}
+			return err
 		},
 	}
 	verify.Flags().Int64Var(&from, "from", 0, "first row")

@@ -25,6 +25,32 @@ func loggedFolder(t *testing.T) (string, int64) {
 	return dir, head
 }
 
+// A start refuses a log that does not hold its newest checkpoint. What was done to it
+// is named all the same, and stays as it is.
+func TestAuditVerifyNamesWhatAStartRefuses(t *testing.T) {
+	whole, head := loggedFolder(t)
+	for _, c := range []struct {
+		name       string
+		code       int
+		says       string
+		statements []string
+	}{
+		{"moved", 11, fmt.Sprintf("reordered: row %d is row %d under another id", head+1, head), []string{fmt.Sprintf(`UPDATE operations_log SET id = id + 1 WHERE id >= %d`, head)}},
+		{"altered with its hash", 11, fmt.Sprintf("is broken at row %d (altered)", head), []string{fmt.Sprintf(`UPDATE operations_log SET hash = prev_hash WHERE id = %d`, head)}},
+		{"cut", 10, fmt.Sprintf("truncated: a checkpoint names row %d", head), []string{fmt.Sprintf(`DELETE FROM operations_log WHERE id = %d`, head)}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := copyFolder(t, whole)
+			change(t, dir, c.statements...)
+			for range 2 {
+				if r := runEider(t, "audit", "verify", "--data-dir", dir); r.code != c.code || !strings.Contains(r.message+r.out, c.says) {
+					t.Errorf("it says %s %s, code %d", r.out, r.message, r.code)
+				}
+			}
+		})
+	}
+}
+
 // Each way to change the log behind the server's back is found, over the socket
 // of a server that runs, and on the folder of one that does not.
 func TestAuditVerifyFindsWhatWasChanged(t *testing.T) {
