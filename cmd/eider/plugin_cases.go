@@ -141,6 +141,9 @@ func pluginBench() *cobra.Command {
 func benchmark(c *cobra.Command, s *wasm.Session, e *wasm.Event, calls int) error {
 	took, fuel := make([]time.Duration, calls), make([]int64, calls)
 	for i := range calls {
+		if err := s.Ready(c.Context()); err != nil {
+			return err
+		}
 		begun := time.Now()
 		d, asked, err := s.Ask(c.Context(), e)
 		took[i], fuel[i] = time.Since(begun), d.Fuel

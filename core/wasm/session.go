@@ -52,6 +52,10 @@ func (s *Session) Ask(ctx context.Context, e *Event) (d policy.Decision, asked b
 	return d, true, err
 }
 
+// Ready makes the session's guest where there is none, and lets it rest where it is
+// tired, which calls do by themselves: who measures a call does not mean that.
+func (s *Session) Ready(ctx context.Context) error { return s.ready(ctx) }
+
 // End lets go of the session's guest.
 func (s *Session) End() {
 	if s.guest != nil {
