@@ -13,6 +13,7 @@ import (
 	"github.com/eiderdb/eider"
 	"github.com/eiderdb/eider/core/audit"
 	"github.com/eiderdb/eider/core/disk"
+	"github.com/eiderdb/eider/core/waittest"
 )
 
 // sums returns a checksum of each file in the folder.
@@ -84,7 +85,7 @@ func TestArchivesOfALostLogStayAndAreNotTakenForTheNewOnes(t *testing.T) {
 		}
 		return s.take(t.Context(), b)
 	})
-	eventually(t, "a sink gets the new log from its first row on", func() bool { return len(s.got()) == 42 })
+	waittest.Until(t, "a sink gets the new log from its first row on", func() bool { return len(s.got()) == 42 })
 	must(t, stop())
 
 	must(t, r.store.Close())

@@ -11,6 +11,7 @@ import (
 
 	"github.com/eiderdb/eider/core/audit"
 	"github.com/eiderdb/eider/core/disk"
+	"github.com/eiderdb/eider/core/waittest"
 )
 
 // written returns the ids of the rows in the file and those that were full, oldest
@@ -60,7 +61,7 @@ func TestFileSinkWritesLinesAndBeginsAnotherFileWhenOneIsFull(t *testing.T) {
 	for range 5 {
 		r.stage(rows(30)...)
 		at := r.log.Head().ID
-		eventually(t, "they are written", func() bool { return state(f, audit.FileSink).Cursor == at })
+		waittest.Until(t, "they are written", func() bool { return state(f, audit.FileSink).Cursor == at })
 	}
 	must(t, stop())
 	must(t, s.Close())

@@ -12,6 +12,7 @@ import (
 
 	"github.com/eiderdb/eider/core/audit"
 	"github.com/eiderdb/eider/core/metadata"
+	"github.com/eiderdb/eider/core/waittest"
 )
 
 // sink is a follower that remembers what it was given.
@@ -100,12 +101,12 @@ func TestAFollowerGetsEveryRowInOrderAndResumesWhereItWas(t *testing.T) {
 	r.stage(rows(before)...)
 	first := &sink{}
 	f, stop := r.follow(map[string]*sink{"a": first})
-	eventually(t, "what was there is handled", func() bool { return len(first.got()) == before })
+	waittest.Until(t, "what was there is handled", func() bool { return len(first.got()) == before })
 	for n := range 20 {
 		r.stage(row(n))
 	}
-	eventually(t, "what came is handled", func() bool { return len(first.got()) == before+20 })
-	eventually(t, "the cursor is durable", func() bool { return r.cursor("a") == before+20 })
+	waittest.Until(t, "what came is handled", func() bool { return len(first.got()) == before+20 })
+	waittest.Until(t, "the cursor is durable", func() bool { return r.cursor("a") == before+20 })
 	if slowest, err := f.Slowest(t.Context()); err != nil || slowest != before+20 {
 		t.Errorf("the slowest is at %d, %v", slowest, err)
 	}
@@ -118,7 +119,7 @@ func TestAFollowerGetsEveryRowInOrderAndResumesWhereItWas(t *testing.T) {
 	r.reopen()
 	second, fresh := &sink{}, &sink{}
 	_, stop = r.follow(map[string]*sink{"a": second, "new": fresh})
-	eventually(t, "the rest is handled", func() bool { return len(second.got()) == 5 && len(fresh.got()) == before+25 })
+	waittest.Until(t, "the rest is handled", func() bool { return len(second.got()) == 5 && len(fresh.got()) == before+25 })
 	for name, err := range stop() {
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -126,7 +127,7 @@ func TestAFollowerGetsEveryRowInOrderAndResumesWhereItWas(t *testing.T) {
 	}
 	wantInOrder(t, "the second run", second.got(), before+21, before+25)
 	wantInOrder(t, "one that is new", fresh.got(), 1, before+25)
-	eventually(t, "its cursor is durable", func() bool { return r.cursor("new") == before+25 })
+	waittest.Until(t, "its cursor is durable", func() bool { return r.cursor("new") == before+25 })
 }
 
 // TestAFailingSinkIsTriedAgainAndBlocksNoOther has one that fails, one that
@@ -146,16 +147,16 @@ func TestAFailingSinkIsTriedAgainAndBlocksNoOther(t *testing.T) {
 	}
 	r.stage(rows(10)...)
 	f, stop := r.follow(sinks)
-	eventually(t, "the one that works has all", func() bool { return len(sinks["works"].got()) == 10 })
-	eventually(t, "both that fail are told", func() bool {
+	waittest.Until(t, "the one that works has all", func() bool { return len(sinks["works"].got()) == 10 })
+	waittest.Until(t, "both that fail are told", func() bool {
 		err := f.Failing()
 		return errors.Is(err, broken) && strings.Contains(err.Error(), "panics: panic: broken")
 	})
 	r.stage(rows(10)...)
-	eventually(t, "the one that works has all again", func() bool { return len(sinks["works"].got()) == 20 })
-	eventually(t, "the one that recovers has all", func() bool { return len(sinks["recovers"].got()) == 20 })
-	eventually(t, "the others are tried again", func() bool { return sinks["fails"].tries() >= 3 && sinks["panics"].tries() >= 3 })
-	eventually(t, "no other is told", func() bool {
+	waittest.Until(t, "the one that works has all again", func() bool { return len(sinks["works"].got()) == 20 })
+	waittest.Until(t, "the one that recovers has all", func() bool { return len(sinks["recovers"].got()) == 20 })
+	waittest.Until(t, "the others are tried again", func() bool { return sinks["fails"].tries() >= 3 && sinks["panics"].tries() >= 3 })
+	waittest.Until(t, "no other is told", func() bool {
 		err := f.Failing()
 		return err != nil && err.Error() == "fails: out of order\npanics: panic: broken"
 	})
@@ -196,7 +197,7 @@ func TestAFailureIsToldUntilItIsOver(t *testing.T) {
 	r.stage(row(1))
 	f, stop := r.follow(map[string]*sink{"s": s})
 	close(ready)
-	eventually(t, "it is over", func() bool { return len(s.got()) == 1 && f.Failing() == nil })
+	waittest.Until(t, "it is over", func() bool { return len(s.got()) == 1 && f.Failing() == nil })
 	stop()
 }
 
@@ -215,9 +216,9 @@ func TestPausesGrowBetweenTriesUpToAMinute(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error)
 	go func() { ended <- f.Run(ctx, audit.Follower{Name: "s", Handle: s.handle}, time.Second) }()
-	eventually(t, "the first row is handled", func() bool { return len(s.got()) == 1 })
+	waittest.Until(t, "the first row is handled", func() bool { return len(s.got()) == 1 })
 	r.stage(row(2))
-	eventually(t, "the second is handled", func() bool { return len(s.got()) == 2 })
+	waittest.Until(t, "the second is handled", func() bool { return len(s.got()) == 2 })
 	cancel()
 	must(t, <-ended)
 	want := "[250ms 500ms 1s 2s 4s 8s 16s 32s 1m0s 1m0s 1m0s 250ms]" // a success begins anew
@@ -235,8 +236,8 @@ func TestACursorIsNeverAheadOfWhatWasHandled(t *testing.T) {
 	r.atCommit(func(func() error) error { return fmt.Errorf("%w: %w", metadata.ErrRolledBack, full) })
 	s := &sink{}
 	_, stop := r.follow(map[string]*sink{"s": s})
-	eventually(t, "all is handled", func() bool { return len(s.got()) == 10 })
-	eventually(t, "the cursor is dropped", func() bool { return r.said.count("a write failed") > 0 })
+	waittest.Until(t, "all is handled", func() bool { return len(s.got()) == 10 })
+	waittest.Until(t, "the cursor is dropped", func() bool { return r.said.count("a write failed") > 0 })
 	if err := stop()["s"]; err != nil {
 		t.Error(err)
 	}
@@ -247,7 +248,7 @@ func TestACursorIsNeverAheadOfWhatWasHandled(t *testing.T) {
 	r.reopen()
 	again := &sink{}
 	_, stop = r.follow(map[string]*sink{"s": again})
-	eventually(t, "all comes again", func() bool { return len(again.got()) == 10 })
+	waittest.Until(t, "all comes again", func() bool { return len(again.got()) == 10 })
 	stop()
 	wantInOrder(t, "again", again.got(), 1, 10)
 }
@@ -259,7 +260,7 @@ func TestAStopHandlesWhatIsLeft(t *testing.T) {
 	s := &sink{fail: func(times int, _ []audit.Row) error { return map[bool]error{true: errors.New("not yet")}[times == 1] }}
 	r.stage(rows(audit.FollowBatch + 10)...)
 	_, stop := r.follow(map[string]*sink{"s": s})
-	eventually(t, "the first try has failed", func() bool { return r.said.count("a follower of the log failed") == 1 })
+	waittest.Until(t, "the first try has failed", func() bool { return r.said.count("a follower of the log failed") == 1 })
 	if err := stop()["s"]; err != nil {
 		t.Error(err)
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/eiderdb/eider/core/duck"
 	"github.com/eiderdb/eider/core/metadata"
 	"github.com/eiderdb/eider/core/metadata/duckdb"
+	"github.com/eiderdb/eider/core/waittest"
 	"go.uber.org/goleak"
 )
 
@@ -189,16 +190,6 @@ func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
-	}
-}
-
-// eventually waits for what comes by itself, as long as the test may run.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("never: %s", what)
-		}
 	}
 }
 
@@ -582,7 +573,7 @@ func TestTheKeeperFollowsTheHeadWhileItRuns(t *testing.T) {
 	for n := range 10 {
 		r.stage(row(n), row(n))
 		want := r.log.Head()
-		eventually(t, "the checkpoint names the head", func() bool {
+		waittest.Until(t, "the checkpoint names the head", func() bool {
 			c, err := audit.NewestCheckpoint(r.kept, r.signer)
 			return err == nil && c != nil && c.ID == want.ID && c.Hash == fmt.Sprintf("%x", want.Hash)
 		})

@@ -14,6 +14,7 @@ import (
 	"github.com/eiderdb/eider"
 	"github.com/eiderdb/eider/core/audit"
 	"github.com/eiderdb/eider/core/metadata"
+	"github.com/eiderdb/eider/core/waittest"
 )
 
 // receiver is a sink that takes some rows at a time and remembers each batch.
@@ -96,8 +97,8 @@ func TestSinkIsGivenTheBatchAgainThatItDidNotTakeAndNoOther(t *testing.T) {
 	}}
 	f := r.sinks()
 	stop := run(f, "s", s.take)
-	eventually(t, "all is taken", func() bool { return len(s.got()) == 20 })
-	eventually(t, "the cursor is durable", func() bool { return r.cursor("s") == 20 })
+	waittest.Until(t, "all is taken", func() bool { return len(s.got()) == 20 })
+	waittest.Until(t, "the cursor is durable", func() bool { return r.cursor("s") == 20 })
 	must(t, stop())
 	if got := strings.Join(s.taken(), " "); got != "1-6 7-12 13-18 19-20" || s.tries != 6 {
 		t.Errorf("it took %s in %d tries", got, s.tries)
@@ -125,7 +126,7 @@ func TestSinkDiesAfterTenFailuresAndLivesAgain(t *testing.T) {
 	}}
 	f := r.sinks()
 	stop := run(f, "plugin:s", s.take)
-	eventually(t, "it is dead", func() bool { return slices.Equal(f.Dead(), []string{"plugin:s"}) })
+	waittest.Until(t, "it is dead", func() bool { return slices.Equal(f.Dead(), []string{"plugin:s"}) })
 	if said := r.said.count("a sink is dead"); said != 1 {
 		t.Errorf("it was said %d times", said)
 	}
@@ -140,7 +141,7 @@ func TestSinkDiesAfterTenFailuresAndLivesAgain(t *testing.T) {
 	broken.Lock()
 	isBroken = false
 	broken.Unlock()
-	eventually(t, "it lives", func() bool { s := f.Sink("plugin:s"); return s.State == "following" && s.Behind == 0 && s.Error == "" })
+	waittest.Until(t, "it lives", func() bool { s := f.Sink("plugin:s"); return s.State == "following" && s.Behind == 0 && s.Error == "" })
 	if len(f.Dead()) > 0 {
 		t.Error("it is dead and follows")
 	}
@@ -211,7 +212,7 @@ func TestSinkThatHangsPanicsOrLiesLosesNothing(t *testing.T) {
 	<-hangs
 	r.stage(rows(5)...) // nobody waits for it
 	for name, s := range good {
-		eventually(t, name+" has all", func() bool { return len(s.got()) >= 15 })
+		waittest.Until(t, name+" has all", func() bool { return len(s.got()) >= 15 })
 	}
 	for _, stop := range stops {
 		must(t, stop())
@@ -239,7 +240,7 @@ func TestStrictSinkThatLagsRefusesChanges(t *testing.T) {
 	})
 	must(t, f.Refusal())
 	r.stage(row(1))
-	eventually(t, "changes are refused", func() bool { return eider.CodeOf(f.Refusal()) == eider.AuditSinkBehind })
+	waittest.Until(t, "changes are refused", func() bool { return eider.CodeOf(f.Refusal()) == eider.AuditSinkBehind })
 	if err := f.Refusal(); !strings.Contains(err.Error(), "siem") || strings.Contains(err.Error(), "plugin:") {
 		t.Errorf("refused with %v", err)
 	}
@@ -247,7 +248,7 @@ func TestStrictSinkThatLagsRefusesChanges(t *testing.T) {
 		t.Error("it is not shown as strict")
 	}
 	close(hold)
-	eventually(t, "changes go on", func() bool { return f.Refusal() == nil })
+	waittest.Until(t, "changes go on", func() bool { return f.Refusal() == nil })
 	must(t, stop())
 }
 
@@ -264,7 +265,7 @@ func TestSkippedRowsAreLeftOutAndThoseBehindAreGiven(t *testing.T) {
 		}
 		return s.take(ctx, b)
 	})
-	eventually(t, "it hangs", func() bool { return state(f, "s").Cursor == 4 })
+	waittest.Until(t, "it hangs", func() bool { return state(f, "s").Cursor == 4 })
 	for _, c := range []struct {
 		first, last int64
 		want        eider.Code
@@ -281,8 +282,8 @@ func TestSkippedRowsAreLeftOutAndThoseBehindAreGiven(t *testing.T) {
 	if at := r.cursor("s"); at != 8 {
 		t.Errorf("the cursor is at %d", at)
 	}
-	eventually(t, "it goes on", func() bool { return len(s.got()) == 6 })
-	eventually(t, "it follows", func() bool { return state(f, "s").State == "following" && state(f, "s").Behind == 0 })
+	waittest.Until(t, "it goes on", func() bool { return len(s.got()) == 6 })
+	waittest.Until(t, "it follows", func() bool { return state(f, "s").State == "following" && state(f, "s").Behind == 0 })
 	must(t, stop())
 	if got := strings.Join(s.taken(), " "); got != "1-4 9-10" {
 		t.Errorf("it took %s", got)
@@ -316,7 +317,7 @@ func TestSinkBehindTheCutIsGivenTheArchive(t *testing.T) {
 		}
 		return s.take(ctx, b)
 	})
-	eventually(t, "it has all", func() bool { return int64(len(s.got())) == head })
+	waittest.Until(t, "it has all", func() bool { return int64(len(s.got())) == head })
 	must(t, stop())
 	wantInOrder(t, "new", s.got(), 1, head)
 	for id := int64(1); id <= head; id++ {
@@ -330,13 +331,13 @@ func TestSinkBehindTheCutIsGivenTheArchive(t *testing.T) {
 	f.Archive = t.TempDir()
 	s = &receiver{size: 100}
 	stop = run(f, "lost", s.take)
-	eventually(t, "it says so", func() bool { return strings.Contains(state(f, "lost").Error, "their archive is not there") })
+	waittest.Until(t, "it says so", func() bool { return strings.Contains(state(f, "lost").Error, "their archive is not there") })
 	missing := f.Sink("lost").Batch
 	_, err := r.store.Write(t.Context(), func(tx *metadata.Tx) error {
 		return f.Skip(t.Context(), tx, "lost", missing.FirstID, missing.LastID)
 	})
 	must(t, err)
-	eventually(t, "it goes on", func() bool { return state(f, "lost").Behind == 0 })
+	waittest.Until(t, "it goes on", func() bool { return state(f, "lost").Behind == 0 })
 	must(t, stop())
 	wantInOrder(t, "lost", s.got(), missing.LastID+1, head)
 }
@@ -358,7 +359,7 @@ func TestPausedSinkWaitsAndIsNoFailure(t *testing.T) {
 		}
 		return s.take(ctx, b)
 	})
-	eventually(t, "it is paused", func() bool { return state(f, "s").State == "paused" })
+	waittest.Until(t, "it is paused", func() bool { return state(f, "s").State == "paused" })
 	if slowest, err := f.Slowest(t.Context()); err != nil || slowest != 2 {
 		t.Errorf("it holds the log at %d, %v", slowest, err)
 	}
@@ -373,6 +374,6 @@ func TestPausedSinkWaitsAndIsNoFailure(t *testing.T) {
 	paused = false
 	mu.Unlock()
 	f.Wake("s")
-	eventually(t, "it has all", func() bool { return len(s.got()) == 2 })
+	waittest.Until(t, "it has all", func() bool { return len(s.got()) == 2 })
 	must(t, stop())
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/eiderdb/eider"
 	"github.com/eiderdb/eider/core/audit"
 	"github.com/eiderdb/eider/core/duck"
+	"github.com/eiderdb/eider/core/waittest"
 )
 
 // recorded is a closed register of n rows whose file each case gets a copy of.
@@ -218,7 +219,7 @@ func TestRowFarBehindStopsNobody(t *testing.T) {
 		}
 		s := &sink{}
 		_, stop := c.follow(map[string]*sink{"f": s})
-		eventually(t, "a follower comes to the end", func() bool { return c.cursor("f") == next })
+		waittest.Until(t, "a follower comes to the end", func() bool { return c.cursor("f") == next })
 		stop()
 	}
 	// The last that there may be is no reason to begin anew with others.

@@ -12,6 +12,7 @@ import (
 	"github.com/eiderdb/eider"
 	"github.com/eiderdb/eider/core/audit"
 	"github.com/eiderdb/eider/core/job"
+	"github.com/eiderdb/eider/core/waittest"
 )
 
 func TestJobEndsAsItsCallEnds(t *testing.T) {
@@ -108,7 +109,7 @@ func TestCancelIsNeverMissed(t *testing.T) {
 		ids = append(ids, id)
 	}
 	for _, id := range ids {
-		until(t, "the job ends", func() bool { return r.get(t, id).Status.Ended() })
+		waittest.Until(t, "the job ends", func() bool { return r.get(t, id).Status.Ended() })
 		if end := r.get(t, id); end.Status != job.Cancelled {
 			t.Errorf("the job ended as %s", end.Status)
 		}
@@ -238,7 +239,7 @@ func TestEndThatCannotBeWrittenIsWrittenLater(t *testing.T) {
 	queued := r.begin(t, "queued")
 	r.engine.arm("jobs", false)
 	r.jobs.Cancel(queued)
-	until(t, "an end is refused", r.engine.refused)
+	waittest.Until(t, "an end is refused", r.engine.refused)
 	if now := r.get(t, queued); now.Status.Ended() {
 		t.Errorf("the job is %+v", now)
 	}
@@ -260,7 +261,7 @@ func TestEndedJobsAreForgottenAfterTheirTime(t *testing.T) {
 	r.jobs.Cancel(fresh)
 	r.ends(t, fresh, "cancelled client_closed_request: failed")
 	r.jobs.Forget(r.Store, between)
-	until(t, "the old job is forgotten", func() bool {
+	waittest.Until(t, "the old job is forgotten", func() bool {
 		_, err := r.jobs.Get(context.Background(), r.Store.View(), old)
 		return eider.CodeOf(err) == eider.JobNotFound
 	})

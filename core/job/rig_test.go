@@ -21,6 +21,7 @@ import (
 	"github.com/eiderdb/eider/core/policy"
 	"github.com/eiderdb/eider/core/schema"
 	"github.com/eiderdb/eider/core/usage"
+	"github.com/eiderdb/eider/core/waittest"
 	metricnoop "go.opentelemetry.io/otel/metric/noop"
 	tracenoop "go.opentelemetry.io/otel/trace/noop"
 )
@@ -127,7 +128,7 @@ func (r *rig) get(t *testing.T, id string) job.Job {
 func (r *rig) ends(t *testing.T, id, told string) job.Job {
 	t.Helper()
 	var rows string
-	until(t, "job "+id+" and its call end", func() bool {
+	waittest.Until(t, "job "+id+" and its call end", func() bool {
 		rows = r.rowsOf(t, r.get(t, id).CallID)
 		return r.get(t, id).Status.Ended() && rows != "" && !strings.HasSuffix(rows, string(eider.StatusInProgress))
 	})
@@ -171,7 +172,7 @@ func (r *rig) has(t *testing.T, name string) {
 // goes a moment after it.
 func (r *rig) quiet(t *testing.T) {
 	t.Helper()
-	until(t, "no call is unfinished and no job that ended is in memory", func() bool {
+	waittest.Until(t, "no call is unfinished and no job that ended is in memory", func() bool {
 		return len(r.Audit.Unfinished()) == 0 && r.jobs.Open() == 0
 	})
 }
@@ -326,14 +327,4 @@ func must(t testing.TB, err error) {
 	}
 	t.Helper()
 	t.Fatal(err)
-}
-
-// until waits for a condition.
-func until(t testing.TB, what string, holds func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(time.Minute); !holds(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain until %s", what)
-		}
-	}
 }

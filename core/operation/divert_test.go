@@ -7,6 +7,7 @@ import (
 	"github.com/eiderdb/eider"
 	"github.com/eiderdb/eider/core/operation"
 	"github.com/eiderdb/eider/core/schema"
+	"github.com/eiderdb/eider/core/waittest"
 )
 
 type diverse struct {
@@ -75,6 +76,6 @@ func TestStreamThatIsAnEffectHasTheRulesOfOne(t *testing.T) {
 		t.Fatalf("a read answered %+v, %v", read, err)
 	}
 	read.Content.Ended(0, nil)
-	until(t, "the read has its row", func() bool { rows := r.rows(0); return rows[len(rows)-1].ProjectID == "locked" })
+	waittest.Until(t, "the read has its row", func() bool { rows := r.rows(0); return rows[len(rows)-1].ProjectID == "locked" })
 	r.quiet(t)
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/eiderdb/eider/core/audit"
 	"github.com/eiderdb/eider/core/operation"
 	"github.com/eiderdb/eider/core/usage"
+	"github.com/eiderdb/eider/core/waittest"
 )
 
 // The events of these tests.
@@ -185,7 +186,7 @@ func TestHookThatFailsInAnOutcomeIsRunAgain(t *testing.T) {
 	if _, err := n.do(call{op: "outcome", body: `{"id":"a"}`}); eider.CodeOf(err) != eider.StorageUnavailable {
 		t.Errorf("told %v", err)
 	}
-	until(t, "the call is settled", func() bool { return len(n.Audit.Unfinished()) == 0 })
+	waittest.Until(t, "the call is settled", func() bool { return len(n.Audit.Unfinished()) == 0 })
 	if got := told(n.rows(0)); got != "outcome in_progress, outcome success" || n.thing("a") == "" {
 		t.Errorf("the log got %q, the thing is %q", got, n.thing("a"))
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/eiderdb/eider"
 	"github.com/eiderdb/eider/core/operation"
 	"github.com/eiderdb/eider/core/schema"
+	"github.com/eiderdb/eider/core/waittest"
 	"github.com/eiderdb/eider/core/web"
 )
 
@@ -339,7 +340,7 @@ func TestExpiredKeysAreFreeAndSwept(t *testing.T) {
 	must(t, a.Expire(ctx, expired...))
 	a.want(t, call{op: "answer", key: "used again", body: `{"text":"another"}`}, "", false)
 	must(t, a.Sweep(ctx))
-	until(t, "the old record is swept", func() bool {
+	waittest.Until(t, "the old record is swept", func() bool {
 		n, _, err := a.Records(ctx)
 		return err == nil && n == 2
 	})

@@ -11,6 +11,7 @@ import (
 	"github.com/eiderdb/eider/core/audit"
 	"github.com/eiderdb/eider/core/operation"
 	"github.com/eiderdb/eider/core/usage"
+	"github.com/eiderdb/eider/core/waittest"
 	"pgregory.net/rapid"
 )
 
@@ -42,7 +43,7 @@ func newLife(t testing.TB) *life {
 func (l *life) settled(t testing.TB) {
 	t.Helper()
 	for {
-		until(t, "the calls are settled", func() bool {
+		waittest.Until(t, "the calls are settled", func() bool {
 			return l.shelf.hasCrashed() || len(l.Audit.Unfinished()) == 0 && l.Held() == 0
 		})
 		if !l.shelf.hasCrashed() {
@@ -257,14 +258,14 @@ func TestCallThatCannotBeSettledIsStuck(t *testing.T) {
 	if _, err := l.do(call{op: "put_box", body: `{"id":"a"}`}); !errors.Is(err, errFailed) {
 		t.Fatal(err)
 	}
-	until(t, "it is stuck", func() bool { return len(l.Stuck()) == 1 })
+	waittest.Until(t, "it is stuck", func() bool { return len(l.Stuck()) == 1 })
 	for id, err := range l.Stuck() {
 		if l.Audit.Unfinished()[0].CallID != id || !errors.Is(err, errFailed) {
 			t.Errorf("stuck is %s: %v", id, err)
 		}
 	}
 	l.settled(t)
-	until(t, "it is no longer stuck", func() bool { return len(l.Stuck()) == 0 })
+	waittest.Until(t, "it is no longer stuck", func() bool { return len(l.Stuck()) == 0 })
 }
 
 // A version that does not know an unfinished call fences what it had claimed,
@@ -319,7 +320,7 @@ func TestUnfinishedCallIsSettledByItsOwnDeclaration(t *testing.T) {
 	crash = nil
 	must(t, r.open())
 	r.Recover()
-	until(t, "it is settled", func() bool { return len(r.Audit.Unfinished()) == 0 })
+	waittest.Until(t, "it is settled", func() bool { return len(r.Audit.Unfinished()) == 0 })
 	if got := fmt.Sprint(undone); got != "[upload_raw of upload_raw]" {
 		t.Errorf("undone were %s", got)
 	}
@@ -353,7 +354,7 @@ func TestUnfinishedCallsReserveTheirRoomAgain(t *testing.T) {
 	}
 	ticket.Release()
 	close(release)
-	until(t, "it is settled", func() bool { return len(r.Audit.Unfinished()) == 0 })
+	waittest.Until(t, "it is settled", func() bool { return len(r.Audit.Unfinished()) == 0 })
 	r.quiet(t)
 }
 

@@ -339,16 +339,6 @@ func (l *lines) String() string {
 	return l.text.String()
 }
 
-// until waits for a condition.
-func until(t testing.TB, what string, holds func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(time.Minute); !holds(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain until %s", what)
-		}
-	}
-}
-
 func text(v any) string {
 	b, err := json.Marshal(v)
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/eiderdb/eider/core/projectdb"
 	"github.com/eiderdb/eider/core/projectdb/wire"
 	"github.com/eiderdb/eider/core/projectdb/worker"
+	"github.com/eiderdb/eider/core/waittest"
 )
 
 // occupy keeps the project in use until the returned function is called, and
@@ -81,10 +82,10 @@ func TestRoomIsHadByWhoCameFirst(t *testing.T) {
 				t.Error(p.UID, err)
 			}
 		})
-		waitFor(t, func() bool { return s.Waiting() == i+1 })
+		waittest.Until(t, "they wait", func() bool { return s.Waiting() == i+1 })
 	}
 	giveUp()
-	waitFor(t, func() bool { return s.Waiting() == 3 })
+	waittest.Until(t, "they wait", func() bool { return s.Waiting() == 3 })
 	leave()
 	for _, want := range []string{"a", "c", "d"} {
 		if uid := <-had; uid != want {
@@ -102,20 +103,10 @@ func TestProjectThatCannotMakeRoomIsNotHeldUp(t *testing.T) {
 	leave := occupy(t, s, projects[0])
 	other := make(chan error, 1)
 	go func() { other <- s.Do(t.Context(), projects[1], wire.Request{Op: "ping"}, nil) }()
-	waitFor(t, func() bool { return s.Waiting() == 1 })
+	waittest.Until(t, "they wait", func() bool { return s.Waiting() == 1 })
 	for range 3 {
 		must(t, s.Do(t.Context(), projects[0], wire.Request{Op: "ping"}, nil))
 	}
 	leave()
 	must(t, <-other)
-}
-
-// waitFor waits for a condition.
-func waitFor(t *testing.T, holds func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(time.Minute); !holds(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("waited in vain")
-		}
-	}
 }

@@ -2,7 +2,6 @@ package telemetry
 
 import (
 	"bytes"
-	"context"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -16,6 +15,7 @@ import (
 	"time"
 
 	"github.com/eiderdb/eider/core/telemetry/telemetrytest"
+	"github.com/eiderdb/eider/core/waittest"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
@@ -106,7 +106,7 @@ func TestReceiverThatHangsHoldsNobodyUp(t *testing.T) {
 		o := opened(t, io.Discard, otlp(protocol, receiver.Addr))
 		o.closeWithin = 300 * time.Millisecond
 		endSpans(t, o)
-		eventually(t, protocol+": an export hangs", func() bool { return receiver.Requests() == 1 })
+		waittest.Until(t, protocol+": an export hangs", func() bool { return receiver.Requests() == 1 })
 		endSpans(t, o) // while it hangs
 		count(t, o, "eider_things_total", 1)
 		if err := o.Close(t.Context()); err == nil {
@@ -412,20 +412,5 @@ func TestDiscardReportsNowhere(t *testing.T) {
 	}
 	if err := o.Close(t.Context()); err != nil {
 		t.Error(err)
-	}
-}
-
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-ctx.Done():
-			t.Fatalf("it never happened: %s", what)
-		case <-tick.C:
-		}
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/eiderdb/eider/core/config"
+	"github.com/eiderdb/eider/core/waittest"
 	"go.opentelemetry.io/otel/attribute"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
@@ -98,7 +99,7 @@ func (d *door) shut(t testing.TB) {
 		if err := <-d.served; err != nil {
 			t.Errorf("Serve: %v", err)
 		}
-		eventually(t, "no goroutine of the server is left", func() bool {
+		waittest.Until(t, "no goroutine of the server is left", func() bool {
 			for _, own := range []string{"web.(*hub).run", "web.(*Server).", "web.(*listener).", "fasthttp.(*workerPool).workerFunc"} {
 				if strings.Contains(stacks(), own) {
 					return false
@@ -114,21 +115,6 @@ func stacks() string {
 	buf := make([]byte, 4<<20)
 	_, others, _ := strings.Cut(string(buf[:runtime.Stack(buf, true)]), "\n\n")
 	return others
-}
-
-// eventually waits for a condition.
-func eventually(t testing.TB, what string, holds func() bool) {
-	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	late := time.After(20 * time.Second)
-	for !holds() {
-		select {
-		case <-tick.C:
-		case <-late:
-			t.Fatalf("it never came that %s", what)
-		}
-	}
 }
 
 // wire is a connection on which a test writes what it wants.

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/eiderdb/eider"
+	"github.com/eiderdb/eider/core/waittest"
 )
 
 // waiting is a route that waits for its context to end, and tells how it did.
@@ -70,7 +71,7 @@ func TestContextEndsWhenTheClientLeaves(t *testing.T) {
 			if err := <-route.ended; !errors.Is(err, context.Canceled) {
 				t.Errorf("the context ended with %v", err)
 			}
-			eventually(t, "the request is counted as left", func() bool { return d.counted(t)["GET /wait 499"] == 1 })
+			waittest.Until(t, "the request is counted as left", func() bool { return d.counted(t)["GET /wait 499"] == 1 })
 			if strings.Contains(d.log.String(), "level=ERROR") {
 				t.Errorf("a client that left is an error in the log: %s", d.log)
 			}
@@ -92,7 +93,7 @@ func TestConnectionIsWatchedRequestByRequest(t *testing.T) {
 			t.Fatalf("answered %d %q", a.StatusCode, a.body)
 		}
 	}
-	eventually(t, "nothing is watched between requests", func() bool { return d.watching() == 0 })
+	waittest.Until(t, "nothing is watched between requests", func() bool { return d.watching() == 0 })
 	w.send("GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
 	<-route.begun
 	if n := d.watching(); n != 1 {
@@ -100,7 +101,7 @@ func TestConnectionIsWatchedRequestByRequest(t *testing.T) {
 	}
 	w.Close()
 	<-route.ended
-	eventually(t, "nothing is watched after all", func() bool { return d.watching() == 0 })
+	waittest.Until(t, "nothing is watched after all", func() bool { return d.watching() == 0 })
 }
 
 func (d *door) watching() int {

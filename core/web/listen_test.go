@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/eiderdb/eider/core/waittest"
 	"golang.org/x/sys/unix"
 )
 
@@ -298,7 +299,7 @@ func TestFullListenerLeavesTheOtherOpen(t *testing.T) {
 	if err := taken[0].Close(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the place of one that has left is free", func() bool {
+	waittest.Until(t, "the place of one that has left is free", func() bool {
 		w := d.dial(t)
 		w.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
 		return w.answer("GET").StatusCode == 200

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/eiderdb/eider/core/telemetry"
+	"github.com/eiderdb/eider/core/waittest"
 	"github.com/google/uuid"
 	"go.opentelemetry.io/otel/codes"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric/metricdata"
@@ -66,7 +67,7 @@ func TestSpanContinuesTheCallersTrace(t *testing.T) {
 	}
 	d.do(t, "GET", "/fail")
 	d.do(t, "GET", "/secret/path")
-	eventually(t, "all spans have ended", func() bool { return len(d.spans.Ended()) == 4 })
+	waittest.Until(t, "all spans have ended", func() bool { return len(d.spans.Ended()) == 4 })
 	names := map[string]codes.Code{}
 	for _, span := range d.spans.Ended() {
 		names[span.Name()] = span.Status().Code
@@ -98,7 +99,7 @@ func TestMetricsNameRoutesAndNoPaths(t *testing.T) {
 		"GET /projects/{id} 200": 5, "GET unmatched 404": 5, "OTHER unmatched 405": 5, "DELETE unmatched 405": 1,
 	}
 	var got map[string]int64
-	eventually(t, "all requests are counted", func() bool {
+	waittest.Until(t, "all requests are counted", func() bool {
 		got = d.counted(t)
 		n := int64(0)
 		for _, c := range got {
@@ -123,7 +124,7 @@ func TestMetricsNameRoutesAndNoPaths(t *testing.T) {
 			t.Error("durations have a status")
 		}
 	}
-	eventually(t, "nothing is in flight", func() bool { return d.inFlight(t) == 0 })
+	waittest.Until(t, "nothing is in flight", func() bool { return d.inFlight(t) == 0 })
 }
 
 func TestSourceIPIsTheLastThatNoTrustedProxyWrote(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/eiderdb/eider/core/config"
+	"github.com/eiderdb/eider/core/waittest"
 )
 
 func TestShutdownLetsRequestsEnd(t *testing.T) {
@@ -37,8 +38,8 @@ func TestShutdownLetsRequestsEnd(t *testing.T) {
 		d.shut(t)
 		close(done)
 	}()
-	eventually(t, "it says that it drains", d.Draining)
-	eventually(t, "nobody new is let in", func() bool {
+	waittest.Until(t, "it says that it drains", d.Draining)
+	waittest.Until(t, "nobody new is let in", func() bool {
 		c, err := net.Dial("tcp", addr)
 		if err == nil {
 			c.Close()
@@ -137,7 +138,7 @@ func TestShutdownDoesNotWaitForHalfARequest(t *testing.T) {
 	d.open(t)
 	w := d.dial(t)
 	w.send("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nhalf")
-	eventually(t, "the request is in flight", func() bool { return d.inFlight(t) == 1 })
+	waittest.Until(t, "the request is in flight", func() bool { return d.inFlight(t) == 1 })
 	d.shut(t)
 	if strings.Contains(d.log.String(), "panic") {
 		t.Errorf("the log is %s", d.log)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/eiderdb/eider"
 	"github.com/eiderdb/eider/core/config"
+	"github.com/eiderdb/eider/core/waittest"
 	"go.opentelemetry.io/otel/codes"
 )
 
@@ -81,14 +82,14 @@ func TestStreamThatFailsIsCutVisibly(t *testing.T) {
 		if !errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Errorf("%s: the client sees %v; want an unexpected end", path, err)
 		}
-		eventually(t, "the log has the cause of "+path, func() bool {
+		waittest.Until(t, "the log has the cause of "+path, func() bool {
 			return strings.Contains(d.log.String(), "secret") && strings.Contains(d.log.String(), "an answer was cut")
 		})
 	}
 	if !strings.Contains(d.log.String(), "stack=") {
 		t.Error("a panic leaves no stack in the log")
 	}
-	eventually(t, "the requests are over", func() bool { return d.inFlight(t) == 0 })
+	waittest.Until(t, "the requests are over", func() bool { return d.inFlight(t) == 0 })
 	for _, span := range d.spans.Ended() {
 		if span.Status().Code != codes.Error {
 			t.Errorf("the span %s does not say that its answer was cut", span.Name())
@@ -126,7 +127,7 @@ func TestStreamHasItsRequestUntilItEnds(t *testing.T) {
 	if a := w.answer("GET"); a.body != "done" {
 		t.Errorf("answered %q", a.body)
 	}
-	eventually(t, "the span ends", func() bool { return len(d.spans.Ended()) == 1 })
+	waittest.Until(t, "the span ends", func() bool { return len(d.spans.Ended()) == 1 })
 	if n := d.inFlight(t); n != 0 {
 		t.Errorf("%d requests are in flight after the last", n)
 	}
@@ -169,7 +170,7 @@ func TestStreamEndsWithItsClient(t *testing.T) {
 	if err := <-ended; err == nil {
 		t.Error("the writer did not fail")
 	}
-	eventually(t, "both requests are over", func() bool { return d.inFlight(t) == 0 })
+	waittest.Until(t, "both requests are over", func() bool { return d.inFlight(t) == 0 })
 }
 
 // The deadline is for each write: a long answer to a client that reads may take
@@ -222,7 +223,7 @@ func TestStreamForHEADIsNotWritten(t *testing.T) {
 			t.Errorf("answered %d %q", a.StatusCode, a.body)
 		}
 	}
-	eventually(t, "both requests are over", func() bool { return d.inFlight(t) == 0 && d.counted(t)["HEAD /stream 200"] == 2 })
+	waittest.Until(t, "both requests are over", func() bool { return d.inFlight(t) == 0 && d.counted(t)["HEAD /stream 200"] == 2 })
 }
 
 func TestErrorAfterStreamReplacesIt(t *testing.T) {
@@ -239,5 +240,5 @@ func TestErrorAfterStreamReplacesIt(t *testing.T) {
 	if p := a.problem(t); a.StatusCode != 404 || p.Detail != "it is gone" {
 		t.Errorf("answered %d %s", a.StatusCode, a.body)
 	}
-	eventually(t, "the request is over", func() bool { return d.inFlight(t) == 0 })
+	waittest.Until(t, "the request is over", func() bool { return d.inFlight(t) == 0 })
 }

@@ -17,6 +17,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/eiderdb/eider/core/waittest"
 )
 
 // pair is a certificate for 127.0.0.1 and its key, in files.
@@ -96,17 +98,17 @@ func TestCertificateIsReadAgainWhenItChanges(t *testing.T) {
 		t.Fatalf("the first certificate is number %d", n)
 	}
 	p.renew(t, 2)
-	eventually(t, "the second certificate is shown", func() bool { return d.shown(t) == 2 })
+	waittest.Until(t, "the second certificate is shown", func() bool { return d.shown(t) == 2 })
 
 	p.write(t, p.files.Key, []byte("no key"), 3)
-	eventually(t, "the log says that the pair is not used", func() bool {
+	waittest.Until(t, "the log says that the pair is not used", func() bool {
 		if n := d.shown(t); n != 2 {
 			t.Fatalf("certificate %d is shown beside a broken key", n)
 		}
 		return strings.Contains(d.log.String(), "the new TLS certificate is not used")
 	})
 	p.renew(t, 4)
-	eventually(t, "the fourth certificate is shown", func() bool { return d.shown(t) == 4 })
+	waittest.Until(t, "the fourth certificate is shown", func() bool { return d.shown(t) == 4 })
 }
 
 func TestListenWithABrokenCertificateFails(t *testing.T) {

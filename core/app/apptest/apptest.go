@@ -17,6 +17,7 @@ import (
 	"github.com/eiderdb/eider/core/app"
 	"github.com/eiderdb/eider/core/config"
 	"github.com/eiderdb/eider/core/telemetry"
+	"github.com/eiderdb/eider/core/waittest"
 )
 
 // Server is a running server.
@@ -240,11 +241,5 @@ func (s *Server) Rows(after int64) []string {
 // Eventually waits until ok returns true.
 func Eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
-	for !ok() {
-		if time.Now().After(deadline) {
-			t.Fatalf("it never happened: %s", what)
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
+	waittest.Until(t, what, ok)
 }

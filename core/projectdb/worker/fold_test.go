@@ -16,6 +16,7 @@ import (
 	"github.com/eiderdb/eider/core/projectdb"
 	"github.com/eiderdb/eider/core/projectdb/wire"
 	"github.com/eiderdb/eider/core/projectdb/worker"
+	"github.com/eiderdb/eider/core/waittest"
 )
 
 // size of a file in the project's folder, 0 if there is none.
@@ -27,22 +28,13 @@ func (g *ground) size(name string) int64 {
 	return info.Size()
 }
 
-func (g *ground) eventually(what string, ok func() bool) {
-	g.t.Helper()
-	for begun := time.Now(); !ok(); time.Sleep(2 * time.Millisecond) {
-		if time.Since(begun) > time.Minute {
-			g.t.Fatalf("it never comes that %s", what)
-		}
-	}
-}
-
 func TestLogOfAnOpenDatabaseIsFoldedInButWhileItIsHeld(t *testing.T) {
 	t.Parallel()
 	g := newGround(t, asUngated)
 	g.renew()
 	folded := func() bool { return g.size("db/data.duckdb.wal") == 0 }
 	g.must(g.project, "INSERT INTO sales.notes VALUES (1)")
-	g.eventually("the log is folded in", folded)
+	waittest.Until(t, "the log is folded in", folded)
 
 	held, release, err := g.s.Hold(t.Context(), g.project)
 	must(t, err)
@@ -52,7 +44,7 @@ func TestLogOfAnOpenDatabaseIsFoldedInButWhileItIsHeld(t *testing.T) {
 		t.Errorf("held %t, with %d bytes of log", held(), g.size("db/data.duckdb.wal"))
 	}
 	release()
-	g.eventually("the log is folded in", folded)
+	waittest.Until(t, "the log is folded in", folded)
 	if g.s.Open() != 1 {
 		t.Error("the database was closed")
 	}
@@ -72,7 +64,7 @@ func TestDroppedTablesGiveTheirRoomBack(t *testing.T) {
 		t.Fatalf("a second table, in a file of %d bytes: %v", g.size("db/data.duckdb"), err)
 	}
 	g.must(g.project, "DROP TABLE sales.one")
-	g.eventually("the log is folded in", func() bool { return g.size("db/data.duckdb.wal") == 0 })
+	waittest.Until(t, "the log is folded in", func() bool { return g.size("db/data.duckdb.wal") == 0 })
 	must(t, fill("two"))
 }
 
@@ -86,7 +78,7 @@ func TestChangeThatIsLeftInItsCommitIsWholeOrNotThere(t *testing.T) {
 	g.must(g.project, "CREATE TABLE sales.big (id BIGINT PRIMARY KEY, v BIGINT)")
 	g.must(g.project, fmt.Sprintf("INSERT INTO sales.big SELECT range, 0 FROM range(%d)", rows))
 	for round := 1; round <= 3; round++ {
-		g.eventually("the log is folded in", func() bool { return g.size("db/data.duckdb.wal") == 0 })
+		waittest.Until(t, "the log is folded in", func() bool { return g.size("db/data.duckdb.wal") == 0 })
 		ctx, leave := context.WithCancel(t.Context())
 		var file strings.Builder
 		file.WriteString("id,v\n")
@@ -100,13 +92,13 @@ func TestChangeThatIsLeftInItsCommitIsWholeOrNotThere(t *testing.T) {
 		go func() {
 			done <- g.s.Run(ctx, g.project, wire.Request{Op: "import", Call: fmt.Sprint(round), Args: args}, projectdb.Sinks{}, nil)
 		}()
-		g.eventually("it commits", func() bool { return g.size("db/data.duckdb.wal") > 100<<10 || len(done) > 0 })
+		waittest.Until(t, "it commits", func() bool { return g.size("db/data.duckdb.wal") > 100<<10 || len(done) > 0 })
 		leave()
 		if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
 			t.Fatal(err)
 		}
 		var said string
-		g.eventually("the project is back", func() bool {
+		waittest.Until(t, "the project is back", func() bool {
 			said, err = g.run(g.project, worker.Raw{SQL: "SELECT concat_ws(' ', count(*), count(DISTINCT id), count(DISTINCT v)) AS said FROM sales.big"}, time.Minute)
 			return err == nil
 		})

@@ -13,6 +13,7 @@ import (
 	"github.com/eiderdb/eider/core/projectdb"
 	"github.com/eiderdb/eider/core/projectdb/wire"
 	"github.com/eiderdb/eider/core/projectdb/worker"
+	"github.com/eiderdb/eider/core/waittest"
 )
 
 // told runs a request, and returns what was told of its progress.
@@ -64,7 +65,7 @@ func TestDatabaseThatNobodyUsesIsClosed(t *testing.T) {
 	g.renew()
 	for n := range 2 {
 		g.must(g.project, "INSERT INTO sales.notes VALUES (1)")
-		g.eventually("it is closed", func() bool { return g.s.Open() == 0 })
+		waittest.Until(t, "it is closed", func() bool { return g.s.Open() == 0 })
 		must(t, g.s.CloseProject(t.Context(), g.project.UID)) // its worker may still be about to end
 		file := filepath.Join(g.dir, g.project.Folder, "db/data.duckdb")
 		if _, err := os.Stat(file + ".wal"); !os.IsNotExist(err) {
