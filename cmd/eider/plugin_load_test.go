@@ -32,7 +32,7 @@ func TestAServerStopsWhileAPluginStarts(t *testing.T) {
 	module := spends()
 	dir, plugin := t.TempDir(), wasmtest.Folder(t, module, wasmtest.Manifest)
 	stoppedOnce(t, dir, os.Stderr, []string{`EIDER_PLUGINS_ITEMS=[{name: x, path: "` + plugin + `", start_fuel: 2000000000}]`}, "it loads", func(string) bool {
-		valid, err := filepath.Glob(filepath.Join(dir, "plugins", ".cache", "valid-*")) // before it is compiled
+		valid, err := filepath.Glob(filepath.Join(dir, "plugins", ".cache", "compiled", "*", "valid")) // before it is compiled
 		mustDo(t, err)
 		return len(valid) > 0
 	})

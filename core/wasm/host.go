@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -16,7 +15,6 @@ import (
 	"github.com/eiderdb/eider"
 	"github.com/eiderdb/eider/core/policy"
 	"github.com/eiderdb/eider/core/usage"
-	"github.com/tetratelabs/wazero"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 )
@@ -53,7 +51,7 @@ type Metadata struct {
 // Host holds the plugins of a server.
 type Host struct {
 	Options
-	cache   wazero.CompilationCache
+	codes   *codeCache
 	metrics instruments
 	plugins []*Plugin // in the order of the settings
 
@@ -62,14 +60,11 @@ type Host struct {
 
 // New returns a host with the items, none of which is loaded yet.
 func New(o Options, items []Item) (*Host, error) {
-	if err := os.MkdirAll(o.Cache, 0o700); err != nil {
-		return nil, fmt.Errorf("make the cache of plugins: %w", err)
-	}
-	cache, err := wazero.NewCompilationCacheWithDir(filepath.Join(o.Cache, "compiled"))
+	codes, err := openCodeCache(filepath.Join(o.Cache, "compiled"), o.Log)
 	if err != nil {
-		return nil, fmt.Errorf("open the cache of plugins: %w", err)
+		return nil, err
 	}
-	h := &Host{Options: o, cache: cache}
+	h := &Host{Options: o, codes: codes}
 	if h.metrics, err = newInstruments(o.Meter); err != nil {
 		return nil, err
 	}
@@ -95,6 +90,7 @@ func (h *Host) Start(ctx context.Context) error {
 			h.Log.Error("a plugin could not be loaded", "plugin", p.Name(), "error", err)
 		}
 	}
+	h.codes.start()
 	return h.refresh()
 }
 
@@ -150,10 +146,9 @@ func (h *Host) Healthy() bool {
 	return true
 }
 
-// Close lets go of everything. Calls that run end first. The cache is not closed: that
-// frees nothing which the collector would not, and wazero panics where a load that was
-// left behind compiles after it.
+// Close lets go of everything. Calls that run end first.
 func (h *Host) Close(ctx context.Context) error {
+	h.codes.close()
 	var failed []error
 	for _, p := range h.plugins {
 		failed = append(failed, p.close(ctx))

@@ -176,7 +176,7 @@ func TestModulesOfManyParts(t *testing.T) {
 	}{
 		{"globals", func(m *w.Module) { m.Globals = 9_999 }, ""},
 		{"globals", func(m *w.Module) { m.Globals = 10_001 }, "globals"},
-		{"functions", func(m *w.Module) { m.Funcs = append(m.Funcs, make([]w.Func, 20_000)...) }, ""},
+		{"functions", func(m *w.Module) { m.Funcs = append(m.Funcs, make([]w.Func, 5_000)...) }, ""},
 		{"functions", func(m *w.Module) { m.Funcs = append(m.Funcs, make([]w.Func, 100_001)...) }, "functions"},
 		{"tables", func(m *w.Module) {
 			for range 64 {

@@ -11,11 +11,9 @@ import (
 	"slices"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/eiderdb/eider/core/wasm/fuel"
 	"github.com/tetratelabs/wazero"
-	"github.com/tetratelabs/wazero/experimental"
 )
 
 // version is a plugin as it was loaded once: reloading makes another one.
@@ -34,6 +32,7 @@ type version struct {
 	lines          *lines
 	tried          *lines // of guests that are asked without effect: they take no room from those that answer calls
 
+	code     *code
 	runtime  wazero.Runtime
 	compiled wazero.CompiledModule
 	hasStart bool
@@ -219,64 +218,6 @@ func (v *version) callFuel(message int) int64 {
 	return v.manifest.Limits.Fuel + min(fuelPerByte*int64(message), most)
 }
 
-// compile makes machine code of the module, through what is kept on disk.
-func (v *version) compile(ctx context.Context, module []byte) error {
-	pages := uint32(v.manifest.Limits.Memory / pageSize)
-	metered, err := v.host.meter(ctx, module, pages)
-	if err != nil {
-		return err
-	}
-	if err := checkImports(metered.Imports); err != nil {
-		return err
-	}
-	v.hasStart = metered.HasStart
-	v.runtime = wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfig().
-		WithCompilationCache(v.host.cache).WithMemoryLimitPages(pages).WithDebugInfoEnabled(false))
-	if err := bind(ctx, v.runtime); err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeoutCause(ctx, compileWithin, errors.New("it takes too long"))
-	defer cancel()
-	v.compiled, err = v.runtime.CompileModule(compiling(ctx), metered.Bytes)
-	if err != nil {
-		return fmt.Errorf("compile the module: %w", err)
-	}
-	return bindWASI(ctx, v.runtime, v.compiled)
-}
-
-// compileWithin bounds a compile, as far as its parts do not: it is looked at between
-// two functions.
-const compileWithin = time.Minute
-
-// compiling asks for workers. With one the compiler would not look at the context.
-func compiling(ctx context.Context) context.Context {
-	return experimental.WithCompilationWorkers(ctx, max(2, runtime.GOMAXPROCS(0)))
-}
-
-// meter returns the module with fuel in it. One that was seen before comes from
-// the folder of the cache, which only the server writes to.
-func (h *Host) meter(ctx context.Context, module []byte, pages uint32) (fuel.Module, error) {
-	limits := fuel.Limits{MemoryPages: pages}
-	metered, err := fuel.Rewrite(module, limits)
-	if err != nil {
-		return metered, err
-	}
-	proof := filepath.Join(h.Cache, "valid-"+digest(module))
-	if _, err := os.Stat(proof); err == nil {
-		return metered, nil
-	}
-	// The interpreter validates as the compiler does, and is quicker with it.
-	r := wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfigInterpreter().WithMemoryLimitPages(pages).WithDebugInfoEnabled(false))
-	defer r.Close(ctx)
-	if _, err := r.CompileModule(ctx, module); err != nil {
-		return metered, fmt.Errorf("%w: it is not valid: %w", fuel.ErrModule, err)
-	}
-	if err := os.WriteFile(proof, nil, 0o600); err != nil {
-		h.Log.Warn("the cache of plugins cannot be written", "error", err)
-	}
-	return metered, nil
-}
-
 // checkImports refuses a module that asks for what nobody has.
 func checkImports(imports []fuel.Import) error {
 	for _, i := range imports {
@@ -359,8 +300,12 @@ func (v *version) release(ctx context.Context) error {
 	if v.sender != nil {
 		v.sender.close()
 	}
+	var err error
 	if v.runtime != nil {
-		return v.runtime.Close(ctx)
+		err = v.runtime.Close(ctx)
 	}
-	return nil
+	if v.code != nil {
+		v.host.codes.give(v.code)
+	}
+	return err
 }

@@ -6,7 +6,7 @@
 //  1. Its manifest and module are read, pin and signature checked.
 //  2. The module is compiled as it is, so that it is known to be valid; then its
 //     fuel is written into it (core/wasm/fuel) and the result compiled. The second
-//     is kept on disk, so that the next start takes some milliseconds.
+//     is kept on disk, so that the next start takes some milliseconds, and not for ever.
 //  3. One guest is made and configured, and asked about an event that never was.
 //     What fails until here refuses the plugin, and leaves the one before it.
 //  4. Guests wait in a queue; each call takes the first and puts it back last, unless
