@@ -27,18 +27,24 @@ func (f *Files) rebuild(ctx context.Context, r *check.Rebuild) error {
 		return err
 	}
 	var all []blob.Key
+	var others []string
 	err = f.blobs.Look(ctx, blob.Survey{
 		Blob: func(k blob.Key, _ blob.State) error {
 			all = append(all, k)
 			return nil
 		},
 		Other: func(path string) error {
-			r.Lose(filesDir + "/" + path + ": it is none of the server's, or not where the server keeps it")
+			others = append(others, path)
 			return nil
 		},
 	})
 	if err != nil {
 		return err
+	}
+	for _, path := range others {
+		if !slices.ContainsFunc(all, func(k blob.Key) bool { return blob.Path(k) == path }) { // a link to its bytes
+			r.Lose(filesDir + "/" + path + ": it is none of the server's, or not where the server keeps it")
+		}
 	}
 	back := &bringing{files: f, report: r, owners: owners, there: there, uploads: map[string]sidecar{}}
 	for i, k := range all {
