@@ -86,6 +86,50 @@ func TestKilledBackupLeavesTheOldOnesWhole(t *testing.T) {
 	c.stop(t)
 }
 
+// A target that can only be read is enough to verify a backup. One that cannot be read
+// says nothing about the backup, which stays what it was.
+func TestBackupThatCannotBeReadIsNotDamaged(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "d")
+	c := serve(t, dir, unprivileged)
+	c.Want(201, childKey, "POST /projects", `{"id":"p"}`)
+	id := c.Want(201, childKey, "POST /admin/backups", "").Text("id")
+	folder := filepath.Join(dir, "backups", id)
+	chmod := func(mode, folderMode os.FileMode) {
+		t.Helper()
+		mustDo(t, os.Chmod(filepath.Join(folder, "metadata.duckdb"), mode))
+		mustDo(t, os.Chmod(folder, folderMode))
+	}
+	chmod(0o400, 0o500)
+	if v := c.Want(200, childKey, "POST /admin/backups/"+id+"/verify", ""); v.JSON["verified"] != true {
+		t.Errorf("where it can only be read it verifies as %s", v.Body)
+	}
+	unread := func(what string) {
+		t.Helper()
+		if a := c.Do(childKey, "POST /admin/backups/"+id+"/verify", ""); a.Status != 503 || a.Code() != "storage_unavailable" {
+			t.Errorf("%s it answered %d %s", what, a.Status, a.Body)
+		}
+	}
+	chmod(0o600, 0o700)
+	metadata := filepath.Join(folder, "metadata.duckdb")
+	mustDo(t, os.Rename(metadata, metadata+".away"))
+	mustDo(t, os.Mkdir(metadata, 0o700)) // reading it is an error
+	unread("where the metadata cannot be read")
+	mustDo(t, os.Remove(metadata))
+	mustDo(t, os.Rename(metadata+".away", metadata))
+	mustDo(t, os.Rename(folder, folder+".away"))
+	unread("where its disk is not mounted")
+	mustDo(t, os.Rename(folder+".away", folder))
+	if b := c.Want(200, childKey, "GET /admin/backups", "").List("backups")[0]; b["status"] != "complete" {
+		t.Errorf("the list has %v", b)
+	}
+	mustDo(t, os.Remove(filepath.Join(folder, "contents.ndjson")))
+	if v := c.Want(200, childKey, "POST /admin/backups/"+id+"/verify", ""); v.JSON["verified"] != false {
+		t.Errorf("without its list it verifies as %s", v.Body)
+	}
+	c.stop(t)
+}
+
 // On a disk that is full a backup fails and says so; what is there stays whole.
 func TestBackupOnAFullDiskSaysSo(t *testing.T) {
 	t.Parallel()

@@ -84,9 +84,11 @@ func (a *App) Restore(ctx context.Context, from string, tell func(done, of int))
 		return done, err
 	}
 	done = Restored{Backup: m.ID, LogID: m.LogID, Damaged: []string{}, Projects: m.Projects, Files: m.Files}
-	if done.Damaged, err = backup.Check(ctx, from, m); err != nil {
+	wrong, _, err := backup.Check(ctx, from, m)
+	if err != nil {
 		return done, err
 	}
+	done.Damaged = append(done.Damaged, wrong...)
 	for _, wrong := range done.Damaged {
 		if strings.HasPrefix(wrong, backup.Metadata) {
 			return done, fmt.Errorf("the backup is damaged: %s", wrong)
@@ -203,6 +205,9 @@ func (r *restore) run(ctx context.Context, m backup.Manifest) error {
 func (r *restore) copy(ctx context.Context, e backup.Entry) error {
 	if err := ctx.Err(); err != nil {
 		return err
+	}
+	if slices.Contains(r.done.Damaged, e.Path+backup.Unread) {
+		return nil // as where it is missing
 	}
 	name := e.Path
 	if suffix, ok := strings.CutPrefix(name, backup.Metadata); ok {

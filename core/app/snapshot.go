@@ -10,6 +10,7 @@ import (
 
 	"github.com/eiderdb/eider/core/audit"
 	"github.com/eiderdb/eider/core/backup"
+	"github.com/eiderdb/eider/core/duck"
 	"github.com/eiderdb/eider/core/metadata"
 	"github.com/eiderdb/eider/core/metadata/duckdb"
 )
@@ -52,7 +53,7 @@ func (a *App) backUpBefore(ctx context.Context, engine *duckdb.Engine) error {
 // settleCopy opens a copy of the metadata, folds its log into it, and walks the
 // chain: what it returns is what the copy holds for good.
 func (a *App) settleCopy(ctx context.Context, path string) (head audit.Head, err error) {
-	engine, err := a.openCopy(ctx, path)
+	engine, err := a.openCopy(ctx, path, false)
 	if err != nil {
 		return head, err
 	}
@@ -63,19 +64,25 @@ func (a *App) settleCopy(ctx context.Context, path string) (head audit.Head, err
 	return head, errors.Join(err, engine.Close())
 }
 
-// examineCopy opens a copy of the metadata and walks the chain. It changes nothing
-// in a copy that was settled.
+// examineCopy opens a copy of the metadata that was settled, to read alone, and walks
+// the chain. What is wrong with the copy, and not with reading it, is
+// backup.ErrDamaged.
 func (a *App) examineCopy(ctx context.Context, path string) (head audit.Head, err error) {
-	engine, err := a.openCopy(ctx, path)
-	if err != nil {
-		return head, err
+	engine, err := a.openCopy(ctx, path, true)
+	if err == nil {
+		head, err = verifyCopy(ctx, engine)
+		err = errors.Join(err, engine.Close())
 	}
-	head, err = verifyCopy(ctx, engine)
-	return head, errors.Join(err, engine.Close())
+	if errors.Is(err, duck.ErrCorrupt) || errors.Is(err, duck.ErrWAL) || errors.Is(err, errChain) {
+		err = fmt.Errorf("%w: %w", backup.ErrDamaged, err)
+	}
+	return head, err
 }
 
-func (a *App) openCopy(ctx context.Context, path string) (*duckdb.Engine, error) {
-	return duckdb.Open(ctx, duckdb.Options{Path: path, Threads: 1, MemoryLimit: fmt.Sprintf("%dB", a.Settings.Metadata.Memory), Log: a.telemetry.Log})
+func (a *App) openCopy(ctx context.Context, path string, readOnly bool) (*duckdb.Engine, error) {
+	return duckdb.Open(ctx, duckdb.Options{
+		Path: path, Threads: 1, MemoryLimit: fmt.Sprintf("%dB", a.Settings.Metadata.Memory), ReadOnly: readOnly, Log: a.telemetry.Log,
+	})
 }
 
 // errChain says that the log in a copy does not hold.

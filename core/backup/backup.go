@@ -263,7 +263,7 @@ func Read(dir string) (m Manifest, err error) {
 		return m, fmt.Errorf("%s is no backup: %w", filepath.Base(dir), errors.Unwrap(err))
 	}
 	if err := json.Unmarshal(text, &m); err != nil {
-		return m, fmt.Errorf("the manifest of %s: %w", filepath.Base(dir), err)
+		return m, fmt.Errorf("the manifest of %s: %w: %w", filepath.Base(dir), ErrDamaged, err)
 	}
 	if m.Format != 1 {
 		return m, fmt.Errorf("the manifest of %s has the format %d, this version knows 1", filepath.Base(dir), m.Format)
@@ -283,7 +283,7 @@ func Contents(dir string, m Manifest, visit func(Entry) error) error {
 		return err
 	}
 	if hex.EncodeToString(sum.Sum(nil)) != m.Contents {
-		return errors.New("the list of the backup is not what its manifest says")
+		return fmt.Errorf("the list of the backup is not what its manifest says: %w", ErrDamaged)
 	}
 	if _, err := file.Seek(0, io.SeekStart); err != nil {
 		return err
@@ -304,9 +304,12 @@ func Contents(dir string, m Manifest, visit func(Entry) error) error {
 	}
 }
 
+// Unread ends the word about a file that could not be read.
+const Unread = ": cannot be read"
+
 // Check reads every file of a backup and returns those that are not what the list
-// says, with the reason.
-func Check(ctx context.Context, dir string, m Manifest) (wrong []string, err error) {
+// says, with the reason. Some of them may only be unreadable now: unread is why.
+func Check(ctx context.Context, dir string, m Manifest) (wrong []string, unread, err error) {
 	err = Contents(dir, m, func(e Entry) error {
 		found, err := measure(ctx, dir, e.Path, nil)
 		switch {
@@ -315,13 +318,14 @@ func Check(ctx context.Context, dir string, m Manifest) (wrong []string, err err
 		case errors.Is(err, fs.ErrNotExist):
 			wrong = append(wrong, e.Path+": missing")
 		case err != nil:
-			wrong = append(wrong, e.Path+": cannot be read")
+			unread = err
+			wrong = append(wrong, e.Path+Unread)
 		case found.Size != e.Size || found.SHA256 != e.SHA256:
 			wrong = append(wrong, e.Path+": not what was backed up")
 		}
 		return nil
 	})
-	return wrong, err
+	return wrong, unread, err
 }
 
 func measure(ctx context.Context, dir, name string, pace *check.Pace) (Entry, error) {

@@ -7,13 +7,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/eiderdb/eider"
 	"github.com/eiderdb/eider/core"
 	"github.com/eiderdb/eider/core/backup"
-	"github.com/eiderdb/eider/core/check"
 	"github.com/eiderdb/eider/core/disk"
 	"github.com/eiderdb/eider/core/metadata"
 	"github.com/eiderdb/eider/core/operation"
@@ -100,7 +98,7 @@ func (r *Recovery) declareBackups(reg *core.Registry) {
 	operation.Effect(reg.Operations, operation.Spec{
 		Name: "verify_backup", Route: "POST /admin/backups/{backup}/verify", Role: eider.Admin, Target: "backup", Slow: true, Async: true, Frees: true,
 		Summary:     "Read a backup again, open its metadata and verify the log in it",
-		Description: "Every file is compared with the checksum in the backup's list.", Errors: []eider.Code{eider.NotFound},
+		Description: "Every file is compared with the checksum in the backup's list.", Errors: []eider.Code{eider.NotFound, eider.StorageUnavailable},
 	}, operation.Steps[backupPath, *backupPlan, Verified]{
 		Intent: r.planVerify, Claims: claimBackups, Effect: r.verify, Applied: func(context.Context, *backupPlan) (bool, error) { return false, nil },
 		Undo: func(context.Context, *backupPlan) error { return nil }, Outcome: r.keepVerified,
@@ -258,97 +256,6 @@ func (r *Recovery) listBackups(context.Context, *operation.View, nothing) (backu
 }
 
 type nothing struct{}
-
-// Verified is what reading a backup again has found.
-type Verified struct {
-	ID       string   `json:"id"`
-	Verified bool     `json:"verified"`
-	LogID    int64    `json:"log_id"`
-	Entries  int64    `json:"entries"`
-	Problems []string `json:"problems"`
-	LeftOut  []string `json:"left_out,omitempty" doc:"Storage files that were missing or damaged when it was made, and so are not in it"`
-}
-
-func (r *Recovery) planVerify(ctx context.Context, tx *operation.Tx, in backupPath) (*backupPlan, error) {
-	operation.From(ctx).Resource(in.Backup)
-	row, err := r.backups.Get(ctx, tx, in.Backup)
-	return &backupPlan{ID: row.ID, CreatedAt: row.CreatedAt, Projects: row.Projects, Files: row.Files}, err
-}
-
-// verify reads everything, and opens the metadata, once its bytes are those that
-// were written.
-func (r *Recovery) verify(ctx context.Context, plan *backupPlan) (err error) {
-	dir := r.final(plan.ID)
-	if plan.manifest, err = backup.Read(dir); err != nil {
-		r.kernel.Log.Error("a backup cannot be read", "backup", plan.ID, "error", err)
-		plan.wrong = []string{"manifest.json: missing or damaged"}
-		return nil
-	}
-	if plan.wrong, err = backup.Check(ctx, dir, plan.manifest); ctx.Err() != nil {
-		return ctx.Err()
-	}
-	if err != nil {
-		plan.wrong = append(plan.wrong, "contents.ndjson: missing or damaged")
-	}
-	if len(plan.wrong) > 0 {
-		return r.lookAgain(ctx, plan.wrong)
-	}
-	head, err := r.kernel.ExamineCopy(ctx, filepath.Join(dir, backup.Metadata))
-	switch {
-	case ctx.Err() != nil:
-		return ctx.Err()
-	case err != nil:
-		r.kernel.Log.Error("the metadata in a backup does not hold", "backup", plan.ID, "error", err)
-		plan.wrong = append(plan.wrong, backup.Metadata+": cannot be opened, or its log does not hold")
-	case head.ID != plan.manifest.LogID:
-		plan.wrong = append(plan.wrong, fmt.Sprintf("%s: ends at row %d, the manifest says %d", backup.Metadata, head.ID, plan.manifest.LogID))
-	}
-	return nil
-}
-
-// lookAgain reads the storage files whose copies are damaged: a link to them is the same
-// bytes. What it finds is told to their module, and from then on by every check.
-func (r *Recovery) lookAgain(ctx context.Context, wrong []string) error {
-	damaged := map[string]bool{}
-	for _, one := range wrong {
-		path, _, _ := strings.Cut(one, ": ")
-		damaged[path] = true
-	}
-	for _, source := range r.kernel.Checks() {
-		if source.Stored == nil {
-			continue
-		}
-		err := source.Stored(ctx, func(f check.Stored) error {
-			if !damaged[f.Path] {
-				return nil
-			}
-			sum, size, err := disk.Sum(ctx, filepath.Join(r.kernel.Dir, f.Path))
-			if ctx.Err() == nil && !errors.Is(err, os.ErrNotExist) { // missing is another finding
-				f.Found(err == nil && size == f.Size && sum == f.SHA256)
-			}
-			return ctx.Err()
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (r *Recovery) keepVerified(ctx context.Context, tx *operation.Tx, plan *backupPlan) (Verified, error) {
-	out := Verified{ID: plan.ID, Verified: len(plan.wrong) == 0, LogID: plan.manifest.LogID, Entries: int64(plan.manifest.Entries), Problems: append([]string{}, plan.wrong...), LeftOut: plan.manifest.LeftOut}
-	operation.From(ctx).Detail("verified", out.Verified)
-	row, err := r.backups.Get(ctx, tx, plan.ID)
-	if err != nil {
-		return out, err
-	}
-	row.Status = damaged
-	if out.Verified {
-		at := time.Now().UTC().Truncate(time.Microsecond)
-		row.Status, row.VerifiedAt = complete, &at
-	}
-	return out, r.backups.Put(ctx, tx, row)
-}
 
 func (r *Recovery) removeBackup(_ context.Context, plan *backupPlan) error {
 	if err := r.kernel.Files.RemoveAll(r.final(plan.ID)); err != nil {

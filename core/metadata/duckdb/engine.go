@@ -26,6 +26,7 @@ type Options struct {
 	Threads        int
 	MemoryLimit    string
 	CheckpointSize int64 // bytes of write-ahead log; 0 means 48 MiB
+	ReadOnly       bool  // nothing is written beside the file either
 	// Log is told when a checkpoint that was cut short is put right; nil is slog's
 	// default.
 	Log *slog.Logger
@@ -58,7 +59,7 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 
 func (e *Engine) open(ctx context.Context) error {
 	db, err := duck.Open(ctx, e.options.Path, duck.Options{
-		Threads: e.options.Threads, MemoryLimit: e.options.MemoryLimit, Log: e.options.Log,
+		Threads: e.options.Threads, MemoryLimit: e.options.MemoryLimit, ReadOnly: e.options.ReadOnly, Log: e.options.Log,
 	})
 	if err != nil {
 		return err
