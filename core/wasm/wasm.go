@@ -61,8 +61,8 @@ type Item struct {
 	Config         map[string]any `koanf:"config" doc:"Given to the plugin, as its manifest describes"`
 }
 
-// maxItemFuel is the most that an operator may give. It is spent in seconds, in which the
-// server's own collector of garbage waits for the guest, and everything else for that.
+// maxItemFuel is the most that an operator may give. It is spent in seconds, for which a
+// caller and a stop may have to wait.
 const maxItemFuel = 2_000_000_000
 
 var itemName = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,63}$`)
