@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/eiderdb/eider/core/telemetry"
+	"github.com/eiderdb/eider/core/waittest"
 	w "github.com/eiderdb/eider/core/wasm/wasmtest"
 )
 
@@ -51,7 +52,7 @@ func machineCode(t *testing.T) (bytes int64) {
 // Versions that others have replaced hold no memory with their machine code.
 func TestCodeOfVersionsThatAreReplacedIsGivenBack(t *testing.T) {
 	h, p, folder := caching(t)
-	const least, reloads = 64 << 10, 12 // bytes of each
+	const least, reloads = 64 << 10, 12 // bytes of one
 	for range 4 {                       // what earlier tests have left
 		runtime.GC()
 		runtime.Gosched()
@@ -70,17 +71,12 @@ func TestCodeOfVersionsThatAreReplacedIsGivenBack(t *testing.T) {
 			t.Fatalf("one version takes %d bytes", size(h.codes.dir))
 		}
 	}
-	var is int64
-	for until := time.Now().Add(time.Minute); time.Now().Before(until); runtime.Gosched() {
+	waittest.Until(t, "the code of versions that were replaced is given back", func() bool {
 		runtime.GC() // finalizers run after it
 		h.codes.mu.Lock()
-		used := len(h.codes.used)
-		h.codes.mu.Unlock()
-		if is = machineCode(t); used == 1 && is < before+4*least {
-			return
-		}
-	}
-	t.Errorf("after %d reloads machine code takes %d bytes more than before them, and a version at least %d", reloads, is-before, least)
+		defer h.codes.mu.Unlock()
+		return len(h.codes.used) == 1 && machineCode(t) < before+4*least // reloads made much more
+	})
 }
 
 // On disk there is room for so many bytes and modules that nothing uses. Those that were
@@ -162,11 +158,7 @@ func TestLoadsTidyTheCache(t *testing.T) {
 	if err := p.Reload(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for until := time.Now().Add(time.Minute); count() != 2; runtime.Gosched() { // once its guests have gone
-		if time.Now().After(until) {
-			t.Fatalf("after a load there are %d", count())
-		}
-	}
+	waittest.Until(t, "the guests of what was replaced have gone, and its code with them", func() bool { return count() == 2 })
 	if v := p.current.Load(); v.code.users != 1 {
 		t.Errorf("what is loaded has %d uses", v.code.users)
 	}
