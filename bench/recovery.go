@@ -191,7 +191,7 @@ func (s *server) download(ctx context.Context, path string) (int64, error) {
 }
 
 // benchCheck looks at many projects, behind whose rows there are folders, each with
-// an empty file of the length that the register says.
+// an empty file of the length that the register says, and a sidecar.
 func (b *bench) benchCheck(ctx context.Context) error {
 	dir, err := b.largeFolder(ctx)
 	if err != nil {
@@ -244,7 +244,8 @@ func fillFolders(ctx context.Context, dir string) (err error) {
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(f.Truncate(size), f.Close()); err != nil {
+		sidecar := filepath.Join(filepath.Dir(filepath.Dir(path)), "project.json")
+		if err := errors.Join(f.Truncate(size), f.Close(), os.WriteFile(sidecar, []byte("{}"), 0o600)); err != nil {
 			return err
 		}
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -102,12 +103,20 @@ func restoreCommand(f *flags) *cobra.Command {
 			}
 			fmt.Fprintln(out, "root key and signing key are new: backups do not hold them")
 			if done.Projects && done.Files {
-				return f.repairAll(c, true, true, nil, false)
+				err = f.repairAll(c, true, true, nil, false)
+			} else {
+				err = f.repairHeld(c, done)
 			}
-			return f.repairHeld(c, done)
+			if err == nil && len(done.Damaged) > 0 {
+				err = errLess
+			}
+			return err
 		},
 	}
 }
+
+// errLess says that a restore is finished, and that its backup was not whole.
+var errLess = errors.New("the folder is restored, and lacks what is damaged in the backup")
 
 // repairHeld repairs what a restore can have brought back wrong. What the backup never
 // held is not there yet, and that is no damage: its rows stay.

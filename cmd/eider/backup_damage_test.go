@@ -124,4 +124,11 @@ func TestDamagedCopyIsNotTakenIntoTheNextBackup(t *testing.T) {
 	if _, again := backup(); !os.SameFile(other, again) {
 		t.Error("a whole copy was not linked")
 	}
+	s.Stop()
+	volume := t.TempDir()
+	must(t, os.Mkdir(filepath.Join(volume, "lost+found"), 0o700)) // as that of a new file system
+	r := runEider(t, "restore", filepath.Join(s.Dir, "backups", last), "--data-dir", volume)
+	if r.code != 13 || !strings.Contains(r.out, "damaged in the backup: "+db) {
+		t.Errorf("restoring what is damaged ended with %d: %s%s", r.code, r.out, r.message)
+	}
 }

@@ -242,6 +242,7 @@ func TestDisasterWalkThrough(t *testing.T) {
 	_, flipped := stored(t, s, key, "sales", "flipped", "bytes that will flip")
 	_, gone := stored(t, s, key, "sales", "gone", "bytes that will go")
 	whole, _ := stored(t, s, key, "sales", "whole", "bytes that stay")
+	backup := s.Want(201, s.Root, "POST /admin/backups", `{"projects":false,"files":false}`).Text("id")
 	s.Stop()
 	r := runEider(t, "rebuild", "--data-dir", s.Dir) // there is more in it than folders tell
 	if r.code != 1 || !strings.Contains(r.message, "the metadata can be read") || !strings.Contains(r.message, "nothing was changed") {
@@ -269,6 +270,9 @@ func TestDisasterWalkThrough(t *testing.T) {
 	s2 := apptest.Start(t, s.Dir, options(), nil)
 	if got := s2.Want(200, s2.Root, "GET /projects/sales/files/"+whole+"/download", ""); string(got.Body) != "bytes that stay" {
 		t.Errorf("the file is %q", got.Body)
+	}
+	if v := s2.Want(200, s2.Root, "POST /admin/backups/"+backup+"/verify", ""); v.JSON["verified"] != true {
+		t.Errorf("the backup that was made before verifies as %s", v.Body)
 	}
 	if rows := s2.Rows(0); !slices.Contains(rows, "rebuild success") || !slices.Contains(rows, "repair success") {
 		t.Errorf("the log has %v", rows)

@@ -34,7 +34,7 @@ const (
 	AdminSocket = "admin.sock"
 )
 
-var dataFolders = []string{"duckdb", "files", "plugins", "backups", archiveDir, trashFolder, "lost+found", auditDir}
+var dataFolders = []string{"duckdb", "files", "plugins", "backups", archiveDir, trashFolder, lostFolder, auditDir}
 
 // openFolder makes the data folder, takes its lock and begins to watch its room.
 func (a *App) openFolder() error {
@@ -106,6 +106,9 @@ func (a *App) folders() []string {
 
 // trashFolder is where what shall be deleted is moved, and deleted.
 const trashFolder = "trash"
+
+// lostFolder is where repairs move what nobody knows. A new file system has one, too.
+const lostFolder = "lost+found"
 
 // makeFolders makes what is missing and proves that each folder can be written.
 // The trash must be a folder of its own: through a link the server would delete

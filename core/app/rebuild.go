@@ -123,7 +123,7 @@ func (a *App) beginRebuild(ctx context.Context, anyway bool) (word rebuilding, e
 			}
 		}
 		at := time.Now().UTC()
-		word = rebuilding{Epoch: audit.NextEpoch(at, 0), At: at, Kept: filepath.Join("lost+found", "metadata-"+at.Format("20060102T150405.000"))}
+		word = rebuilding{Epoch: audit.NextEpoch(at, 0), At: at, Kept: filepath.Join(lostFolder, "metadata-"+at.Format("20060102T150405.000"))}
 		if err := a.writeRebuilding(word); err != nil {
 			return word, err
 		}

@@ -281,7 +281,7 @@ func (w *walRepair) copyLog(n int64) error {
 func (w *walRepair) apply(ctx context.Context, report *WALReport) error {
 	settings := &w.app.Settings
 	at := time.Now().UTC()
-	report.Original = settings.path("lost+found", "metadata-"+at.Format("20060102T150405.000"))
+	report.Original = settings.path(lostFolder, "metadata-"+at.Format("20060102T150405.000"))
 	if err := w.files.MkdirAll(report.Original, 0o700); err != nil {
 		return err
 	}

@@ -112,7 +112,13 @@ func (a *App) Restore(ctx context.Context, from string, tell func(done, of int))
 func (a *App) mayRestore(m backup.Manifest) (again bool, err error) {
 	text, err := os.ReadFile(a.Settings.path(restoreFile))
 	if errors.Is(err, fs.ErrNotExist) {
-		if err := disk.MustBeEmpty(a.Settings.Top.DataDir, lockFile, restoreFile+disk.NewSuffix); err != nil {
+		err := disk.MustBeEmpty(a.Settings.Top.DataDir, lockFile, restoreFile+disk.NewSuffix, lostFolder)
+		if err == nil { // a new file system brings one, which is root's
+			if err = disk.MustBeEmpty(a.Settings.path(lostFolder)); errors.Is(err, fs.ErrPermission) {
+				err = nil
+			}
+		}
+		if err != nil {
 			return false, fmt.Errorf("a backup is restored into an empty folder: %w", err)
 		}
 		return false, nil

@@ -79,6 +79,7 @@ func (r *Recovery) Declare(reg *core.Registry) error {
 	reg.Settings.Section("recovery", &r.settings)
 	reg.Check(check.Source{Name: "operations", Find: r.findStuck})
 	reg.Check(check.Source{Name: "usage", Find: r.findMiscounted})
+	reg.Check(check.Source{Name: "backups", Rebuild: r.rebuild})
 	operation.Read(reg.Operations, operation.Spec{
 		Name: "check_consistency", Route: "GET /health/consistency", Role: eider.Admin, Target: "server",
 		Summary: "Compare the register with what is there", Slow: true,
