@@ -33,7 +33,7 @@ func rebuildCommand(f *flags) *cobra.Command {
 			if asJSON {
 				return json.NewEncoder(out).Encode(done)
 			}
-			fmt.Fprintf(out, "brought back: %d projects, %d files, %d uploads\n", done.Counts["projects"], done.Counts["files"], done.Counts["uploads"])
+			fmt.Fprintf(out, "brought back: %d projects, %d files, %d uploads, %d backups\n", done.Counts["projects"], done.Counts["files"], done.Counts["uploads"], done.Counts["backups"])
 			if projects, files := done.Counts["projects_before"], done.Counts["files_before"]; projects+files > 0 {
 				fmt.Fprintf(out, "and before, by tries that were cut short: %d projects, %d files and uploads\n", projects, files)
 			}
