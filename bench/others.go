@@ -64,7 +64,7 @@ func (p *pluginBench) others(ctx context.Context) error {
 	}
 	p.table.note("The guest under Extism is written as its authors write one in Go, with encoding/json, and has no span and no metrics; with a timeout is how " +
 		"Extism ends a guest that does not end by itself, which fuel does here. OPA is a library in Go: its policies run in the process of " +
-		"their host, which can cancel one and cannot bound its memory; its figures with the event parsed before leave out what a call from outside has to do.")
+		"their host; its figures with the event parsed before leave out what a call from outside has to do.")
 	return nil
 }
 

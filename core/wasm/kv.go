@@ -29,7 +29,8 @@ const (
 //
 // A change is seen by all guests at once, and is durable with the next group of
 // writes: with the operation that it was made for, if that writes, else within a
-// second. After a crash that much may be missing.
+// second. After a crash that much may be missing. Of an item that changes more than
+// maxWritten keys in that time the others follow with the groups after.
 type KV struct {
 	Table *metadata.Table[State]
 

@@ -12,12 +12,12 @@ import (
 
 // portion is how much fuel a guest is given at a time. While it lasts nothing can stop
 // the guest's machine code, nor can the garbage collector of the whole process run:
-// some 20 us for what is usual, 8 ms where each unit is sixteen loads that miss every
-// cache, which is the most that was found.
+// some microseconds for what is usual, and 8 ms at the 2 us a unit that were measured where
+// it is sixteen loads that miss every cache, the dearest that was found.
 const portion = 4096
 
-// within is how long a guest may work by the clock, at least. It is far more than its
-// fuel lasts, on a busy machine too: what stops a guest is fuel, the same everywhere.
+// within is how long a guest may work by the clock, at least. It is far more than fuel
+// lasts for what is usual, on a busy machine too: that is stopped by fuel, the same everywhere.
 const within = 10 * time.Second
 
 // tank is the fuel of a call: a portion of it in the guest's counter, the rest here.

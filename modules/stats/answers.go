@@ -20,7 +20,7 @@ type noInput struct{}
 type totals struct {
 	TotalProjects   int64     `json:"total_projects" doc:"Projects that are not purged"`
 	ActiveProjects  int64     `json:"active_projects"`
-	TotalSizeBytes  int64     `json:"total_size_bytes" doc:"Of all databases with their logs, as measured at the last change of each. A log that is folded into its database later makes a small one larger, up to some MB: ?refresh=true of GET /projects/{id}/stats measures that one"`
+	TotalSizeBytes  int64     `json:"total_size_bytes" doc:"Of all databases with their logs, as measured at the last change of each. A log that is folded into its database later makes a small one larger: ?refresh=true of GET /projects/{id}/stats measures that one"`
 	TotalTables     int64     `json:"total_tables"`
 	TotalFiles      int64     `json:"total_files"`
 	TotalFileBytes  int64     `json:"total_file_bytes"`

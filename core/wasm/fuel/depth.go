@@ -4,7 +4,7 @@ package fuel
 // looked at elsewhere, changes the number of operands.
 func depth(op byte) int {
 	switch {
-	case op == opLocalGet, op == 0x3f, op >= opI32Const && op <= 0x44, op == 0xd0: // constants, memory.size, ref.null
+	case op == opLocalGet, op == 0x3f, op >= opI32Const && op <= opF64Const, op == opRefNull: // constants, memory.size, ref.null
 		return 1
 	case op == 0x1a: // drop
 		return -1
