@@ -202,6 +202,8 @@ func TestMovesArePaidFor(t *testing.T) {
 		{"a block of many", round(w.Cat(values, block, w.U(1), end, dropped), 0, wide), 60, 95},
 		{"a reference", round(w.Cat(0xd2, 0, drop), 0), 64, 70},
 		{"growing by nothing", round(w.Cat(w.I32(0), grow, 0, drop), 0), 16, 22},
+		{"16 divisions", round(bytes.Repeat(w.Cat(w.I32(7), w.I32(2), 0x6d, drop), 16), 0), 17, 24},
+		{"16 additions", round(bytes.Repeat(w.Cat(w.I32(7), w.I32(2), add, drop), 16), 0), 4, 8},
 	} {
 		if c.cost < c.least || c.cost > c.most {
 			t.Errorf("%s costs %d a round, not %d to %d", c.name, c.cost, c.least, c.most)
