@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -19,15 +20,31 @@ type bench struct {
 	options
 	dir    string // temporary
 	table  table
-	folder int    // how many were made
-	large  string // the data folder with many projects, once made
+	folder int      // how many were made
+	made   []string // those of the group that runs
+	large  string   // the data folder with many projects, once made
 }
 
-// fresh returns a new folder on the disk that is measured.
+// fresh returns a new folder on the disk that is measured. It is gone when its
+// group has ended, unless it is the large one.
 func (b *bench) fresh(name string) (string, error) {
 	b.folder++
 	path := filepath.Join(b.dir, fmt.Sprintf("%02d-%s", b.folder, name))
+	b.made = append(b.made, path)
 	return path, os.Mkdir(path, 0o700)
+}
+
+// clear removes the folders of a group that has ended: the next ones would
+// else run on a disk that fills.
+func (b *bench) clear() error {
+	var failed []error
+	for _, path := range b.made {
+		if path != b.large {
+			failed = append(failed, os.RemoveAll(path))
+		}
+	}
+	b.made = nil
+	return errors.Join(failed...)
 }
 
 // scale is how much is measured.
@@ -36,11 +53,14 @@ type scale struct {
 	rounds   int           // of what is done some times, for the middle one
 	projects int           // in the large folder
 	most     int           // clients: loads of more are left out
+	files    fileScale
 }
 
 var (
-	whole = scale{lasts: 5 * time.Second, rounds: 5, projects: 100_000, most: 512}
-	quick = scale{lasts: 500 * time.Millisecond, rounds: 1, projects: 10_000, most: 512}
+	whole = scale{lasts: 5 * time.Second, rounds: 5, projects: 100_000, most: 512,
+		files: fileScale{count: 1000, bytes: 2 << 30, slow: 1000}}
+	quick = scale{lasts: 500 * time.Millisecond, rounds: 1, projects: 10_000, most: 512,
+		files: fileScale{count: 300, bytes: 256 << 20, slow: 200}}
 )
 
 // clients returns the numbers of clients that the scale allows.

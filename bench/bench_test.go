@@ -103,7 +103,8 @@ func TestMain(m *testing.M) {
 func TestEveryGroupFillsItsRows(t *testing.T) {
 	var text bytes.Buffer
 	saved := filepath.Join(t.TempDir(), "rows.json")
-	tiny := scale{lasts: 20 * time.Millisecond, rounds: 1, projects: 2000, most: 8}
+	tiny := scale{lasts: 20 * time.Millisecond, rounds: 1, projects: 2000, most: 8,
+		files: fileScale{count: 20, bytes: 8 << 20, slow: 20}}
 	o := options{scale: tiny, only: regexp.MustCompile(""), json: saved, dir: t.TempDir(), out: &text, progress: io.Discard}
 	if err := run(t.Context(), o); err != nil {
 		t.Fatal(err)

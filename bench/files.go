@@ -24,13 +24,6 @@ type fileScale struct {
 	slow  int   // clients that hardly send
 }
 
-func (b *bench) fileScale() fileScale {
-	if b.rounds == 1 {
-		return fileScale{count: 300, bytes: 256 << 20, slow: 200}
-	}
-	return fileScale{count: 1000, bytes: 2 << 30, slow: 1000}
-}
-
 const (
 	smallFile   = 1 << 20
 	fileClients = 16
@@ -56,7 +49,7 @@ func benchFiles(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	f := &fileBench{bench: b, fileScale: b.fileScale(), src: filepath.Join(dir, "src")}
+	f := &fileBench{bench: b, fileScale: b.files, src: filepath.Join(dir, "src")}
 	if err := f.prepare(); err != nil {
 		return err
 	}
@@ -69,7 +62,7 @@ func benchFiles(ctx context.Context, b *bench) error {
 			err = step(ctx)
 		}
 	}
-	return errors.Join(err, f.s.stop(), os.RemoveAll(dir))
+	return errors.Join(err, f.s.stop())
 }
 
 func (f *fileBench) prepare() error {

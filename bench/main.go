@@ -114,7 +114,7 @@ func run(ctx context.Context, o options) (err error) {
 		}
 		fmt.Fprintf(o.progress, "%s ...\n", g.name)
 		b.table.group = g.name
-		if err := g.run(ctx, b); err != nil {
+		if err := errors.Join(g.run(ctx, b), b.clear()); err != nil {
 			failed = append(failed, fmt.Errorf("group %s: %w", g.name, err))
 		}
 	}
