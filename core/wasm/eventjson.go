@@ -105,23 +105,27 @@ func (o *jsonObject) amounts(name string, a *usage.Amounts) {
 func appendJSONText(b []byte, s string) []byte {
 	const hex = "0123456789abcdef"
 	b = append(b, '"')
+	plain := 0 // where what is taken as it stands begins
 	for i := 0; i < len(s); {
 		c := s[i]
-		if c >= utf8.RuneSelf {
-			r, n := utf8.DecodeRuneInString(s[i:])
-			b = utf8.AppendRune(b, r)
-			i += n
+		if c >= ' ' && c < utf8.RuneSelf && c != '"' && c != '\\' {
+			i++
 			continue
 		}
+		b = append(b, s[plain:i]...)
 		switch {
-		case c == '"' || c == '\\':
-			b = append(b, '\\', c)
+		case c >= utf8.RuneSelf:
+			r, n := utf8.DecodeRuneInString(s[i:])
+			b = utf8.AppendRune(b, r)
+			i += n - 1
 		case c < ' ':
 			b = append(b, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
 		default:
-			b = append(b, c)
+			b = append(b, '\\', c)
 		}
 		i++
+		plain = i
 	}
+	b = append(b, s[plain:]...)
 	return append(b, '"')
 }

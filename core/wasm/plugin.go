@@ -11,7 +11,6 @@ import (
 	"github.com/eiderdb/eider/core/policy"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
-	"go.opentelemetry.io/otel/trace"
 )
 
 const errNotLoaded = policy.Unable("it is not loaded")
@@ -23,8 +22,9 @@ var (
 
 // Plugin is an item of the settings and the version of it that is loaded, if any.
 type Plugin struct {
-	host *Host
-	item Item
+	host     *Host
+	item     Item
+	spanName string // of a call
 
 	current atomic.Pointer[version] // nil: nothing is loaded
 	figures figures
@@ -41,7 +41,7 @@ type Plugin struct {
 }
 
 func newPlugin(h *Host, item Item) *Plugin {
-	p := &Plugin{host: h, item: item, mode: item.mode(), loading: make(chan struct{}, 1), trying: make(chan struct{}, 1)}
+	p := &Plugin{host: h, item: item, spanName: "plugin " + item.Name, mode: item.mode(), loading: make(chan struct{}, 1), trying: make(chan struct{}, 1)}
 	if set, ok := h.Modes[item.Name]; ok {
 		p.mode = set
 	}
@@ -157,15 +157,17 @@ var _ policy.Policy = (*Plugin)(nil)
 
 // Decide asks a guest, unless the manifest's expression says that it need not be.
 func (p *Plugin) Decide(ctx context.Context, q *policy.Question) (policy.Decision, error) {
-	ctx, span := p.host.Tracer.Start(ctx, "plugin "+p.item.Name, trace.WithAttributes(attribute.String("eider.plugin", p.item.Name)))
+	ctx, span := p.host.Tracer.Start(ctx, p.spanName)
 	defer span.End()
 	begun := time.Now()
 	d, v, err := p.ask(ctx, eventOf(q))
 	outcome := outcomeOf(d, err)
-	span.SetAttributes(attribute.String("eider.decision", outcome), attribute.Int64("eider.fuel", d.Fuel))
 	if v != nil {
 		d.Version, d.SHA256 = v.manifest.Version, v.sha256
-		span.SetAttributes(attribute.String("eider.plugin_version", v.manifest.Version))
+	}
+	if span.IsRecording() { // nobody pays for the attributes of a span that is not kept
+		span.SetAttributes(attribute.String("eider.plugin", p.item.Name), attribute.String("eider.plugin_version", d.Version),
+			attribute.String("eider.decision", outcome), attribute.Int64("eider.fuel", d.Fuel))
 	}
 	if err != nil {
 		span.SetStatus(codes.Error, "the plugin could not decide")

@@ -1,5 +1,20 @@
-import { Json, quote } from "./json";
-import { Scanner } from "./scan";
+import { Json, NONE, quote } from "./json";
+import { Names, Scanner, end } from "./scan";
+
+// What is read, in the order in which the host writes it. The numbers of the cases below
+// are places in these.
+const EVENT = new Names(["operation", "time_ms", "actor", "resource", "project", "usage", "request", "input"]);
+const ACTOR = new Names(["type", "id", "name", "role", "project_id"]);
+const RESOURCE = new Names(["type", "id"]);
+const PROJECT = new Names(["id", "uid", "name", "status", "settings"]);
+const USAGE = new Names(["project", "server", "adds"]);
+const AMOUNTS = new Names(["projects", "bytes", "files", "tables", "rows"]);
+const REQUEST = new Names(["id", "source_ip", "method", "route"]);
+const BATCH = new Names(["sink", "epoch", "first_id", "last_id", "attempt", "rows", "checkpoint"]);
+const ROW = new Names([
+  "id", "call_id", "timestamp", "request_id", "trace_id", "actor", "source_ip", "project_id", "operation",
+  "resource_type", "resource_id", "details", "duration_ms", "status",
+]);
 
 /** Who asks for an operation. */
 export class Actor {
@@ -75,24 +90,29 @@ export class Event {
   usage: Usage = new Usage();
   request: Request = new Request();
   /** The validated request as an object, null where there is none. */
-  input: Json = new Json();
+  input: Json = NONE;
 }
+
+const scanner = new Scanner(); // messages come one after another
 
 /** Reads the event in memory. */
 export function readEvent(ptr: usize, len: i32): Event {
-  const s = new Scanner(ptr, len);
+  const s = scanner;
+  s.read(ptr, len);
   const e = new Event();
   if (s.open()) {
-    while (s.next()) {
-      if (s.is("operation")) e.operation = s.text();
-      else if (s.is("time_ms")) e.timeMs = s.int();
-      else if (s.is("actor")) readActor(s, e.actor);
-      else if (s.is("resource")) readResource(s, e.resource);
-      else if (s.is("project")) e.project = s.nil() ? null : readProject(s);
-      else if (s.is("usage")) readUsage(s, e.usage);
-      else if (s.is("request")) readRequest(s, e.request);
-      else if (s.is("input")) e.input = new Json(s.raw());
-      else s.skip();
+    for (let m = s.next(EVENT, end); m != end; m = s.next(EVENT, m)) {
+      switch (m) {
+        case 0: e.operation = s.text(); break;
+        case 1: e.timeMs = s.int(); break;
+        case 2: readActor(s, e.actor); break;
+        case 3: readResource(s, e.resource); break;
+        case 4: e.project = s.nil() ? null : readProject(s); break;
+        case 5: readUsage(s, e.usage); break;
+        case 6: readRequest(s, e.request); break;
+        case 7: e.input = new Json(s.raw()); break;
+        default: s.skip();
+      }
     }
   }
   return e;
@@ -100,84 +120,98 @@ export function readEvent(ptr: usize, len: i32): Event {
 
 function readActor(s: Scanner, a: Actor): void {
   if (!s.open()) return;
-  while (s.next()) {
-    if (s.is("type")) a.type = s.text();
-    else if (s.is("id")) a.id = s.text();
-    else if (s.is("name")) a.name = s.text();
-    else if (s.is("role")) a.role = s.text();
-    else if (s.is("project_id")) a.project_id = s.text();
-    else s.skip();
+  for (let m = s.next(ACTOR, end); m != end; m = s.next(ACTOR, m)) {
+    switch (m) {
+      case 0: a.type = s.text(); break;
+      case 1: a.id = s.text(); break;
+      case 2: a.name = s.text(); break;
+      case 3: a.role = s.text(); break;
+      case 4: a.project_id = s.text(); break;
+      default: s.skip();
+    }
   }
 }
 
 function readResource(s: Scanner, r: Resource): void {
   if (!s.open()) return;
-  while (s.next()) {
-    if (s.is("type")) r.type = s.text();
-    else if (s.is("id")) r.id = s.text();
-    else s.skip();
+  for (let m = s.next(RESOURCE, end); m != end; m = s.next(RESOURCE, m)) {
+    switch (m) {
+      case 0: r.type = s.text(); break;
+      case 1: r.id = s.text(); break;
+      default: s.skip();
+    }
   }
 }
 
 function readProject(s: Scanner): Project {
   const p = new Project("", "", "", "", new Json("{}"));
   if (!s.open()) return p;
-  while (s.next()) {
-    if (s.is("id")) p.id = s.text();
-    else if (s.is("uid")) p.uid = s.text();
-    else if (s.is("name")) p.name = s.text();
-    else if (s.is("status")) p.status = s.text();
-    else if (s.is("settings")) p.settings = new Json(s.raw());
-    else s.skip();
+  for (let m = s.next(PROJECT, end); m != end; m = s.next(PROJECT, m)) {
+    switch (m) {
+      case 0: p.id = s.text(); break;
+      case 1: p.uid = s.text(); break;
+      case 2: p.name = s.text(); break;
+      case 3: p.status = s.text(); break;
+      case 4: p.settings = new Json(s.raw()); break;
+      default: s.skip();
+    }
   }
   return p;
 }
 
 function readUsage(s: Scanner, u: Usage): void {
   if (!s.open()) return;
-  while (s.next()) {
-    if (s.is("project")) readAmounts(s, u.project);
-    else if (s.is("server")) readAmounts(s, u.server);
-    else if (s.is("adds")) readAmounts(s, u.adds);
-    else s.skip();
+  for (let m = s.next(USAGE, end); m != end; m = s.next(USAGE, m)) {
+    switch (m) {
+      case 0: readAmounts(s, u.project); break;
+      case 1: readAmounts(s, u.server); break;
+      case 2: readAmounts(s, u.adds); break;
+      default: s.skip();
+    }
   }
 }
 
 function readAmounts(s: Scanner, a: Amounts): void {
   if (!s.open()) return;
-  while (s.next()) {
-    if (s.is("projects")) a.projects = s.int();
-    else if (s.is("bytes")) a.bytes = s.int();
-    else if (s.is("files")) a.files = s.int();
-    else if (s.is("tables")) a.tables = s.int();
-    else if (s.is("rows")) a.rows = s.int();
-    else s.skip();
+  for (let m = s.next(AMOUNTS, end); m != end; m = s.next(AMOUNTS, m)) {
+    switch (m) {
+      case 0: a.projects = s.int(); break;
+      case 1: a.bytes = s.int(); break;
+      case 2: a.files = s.int(); break;
+      case 3: a.tables = s.int(); break;
+      case 4: a.rows = s.int(); break;
+      default: s.skip();
+    }
   }
 }
 
 function readRequest(s: Scanner, r: Request): void {
   if (!s.open()) return;
-  while (s.next()) {
-    if (s.is("id")) r.id = s.text();
-    else if (s.is("source_ip")) r.source_ip = s.text();
-    else if (s.is("method")) r.method = s.text();
-    else if (s.is("route")) r.route = s.text();
-    else s.skip();
+  for (let m = s.next(REQUEST, end); m != end; m = s.next(REQUEST, m)) {
+    switch (m) {
+      case 0: r.id = s.text(); break;
+      case 1: r.source_ip = s.text(); break;
+      case 2: r.method = s.text(); break;
+      case 3: r.route = s.text(); break;
+      default: s.skip();
+    }
   }
 }
 
 /** The answer of a policy. */
 export class Decision {
+  private static readonly allowed: Decision = new Decision("allow", "", "", 0);
+
   private constructor(
-    private verdict: string,
-    private code: string,
-    private reason: string,
-    private retryAfterMs: i64,
+    private readonly verdict: string,
+    private readonly code: string,
+    private readonly reason: string,
+    private readonly retryAfterMs: i64,
   ) {}
 
   /** Lets the operation run. */
   static allow(): Decision {
-    return new Decision("allow", "", "", 0);
+    return Decision.allowed;
   }
 
   /** Lets the operation run and tells the caller and the log. */
@@ -231,7 +265,7 @@ export class Row {
   resource: Resource = new Resource();
 
   /** The whole row, as the API shows it. */
-  json: Json = new Json();
+  json: Json = NONE;
 }
 
 /** Rows of the log, in the order of their ids. */
@@ -253,20 +287,24 @@ export class Batch {
 
 /** Reads the batch in memory. */
 export function readBatch(ptr: usize, len: i32): Batch {
-  const s = new Scanner(ptr, len);
+  const s = scanner;
+  s.read(ptr, len);
   const b = new Batch("", 0, 0, 0, 0, [], new Json("null"));
   if (s.open()) {
-    while (s.next()) {
-      if (s.is("sink")) b.sink = s.text();
-      else if (s.is("epoch")) b.epoch = s.int();
-      else if (s.is("first_id")) b.firstId = s.int();
-      else if (s.is("last_id")) b.lastId = s.int();
-      else if (s.is("attempt")) b.attempt = s.int();
-      else if (s.is("checkpoint")) b.checkpoint = new Json(s.raw());
-      else if (s.is("rows")) {
+    for (let m = s.next(BATCH, end); m != end; m = s.next(BATCH, m)) {
+      switch (m) {
+        case 0: b.sink = s.text(); break;
+        case 1: b.epoch = s.int(); break;
+        case 2: b.firstId = s.int(); break;
+        case 3: b.lastId = s.int(); break;
+        case 4: b.attempt = s.int(); break;
+        case 6: b.checkpoint = new Json(s.raw()); break;
+        case 5:
         if (!s.openList()) continue;
         while (s.item()) b.rows.push(readRow(s));
-      } else s.skip();
+          break;
+        default: s.skip();
+      }
     }
   }
   return b;
@@ -276,17 +314,19 @@ function readRow(s: Scanner): Row {
   const r = new Row();
   const from = s.here();
   if (s.open()) {
-    while (s.next()) {
-      if (s.is("id")) r.id = s.int();
-      else if (s.is("call_id")) r.callId = s.text();
-      else if (s.is("timestamp")) r.timestamp = s.text();
-      else if (s.is("operation")) r.operation = s.text();
-      else if (s.is("status")) r.status = s.text();
-      else if (s.is("actor")) readActor(s, r.actor);
-      else if (s.is("project_id")) r.projectId = s.text();
-      else if (s.is("resource_type")) r.resource.type = s.text();
-      else if (s.is("resource_id")) r.resource.id = s.text();
-      else s.skip();
+    for (let m = s.next(ROW, end); m != end; m = s.next(ROW, m)) {
+      switch (m) {
+        case 0: r.id = s.int(); break;
+        case 1: r.callId = s.text(); break;
+        case 2: r.timestamp = s.text(); break;
+        case 5: readActor(s, r.actor); break;
+        case 7: r.projectId = s.text(); break;
+        case 8: r.operation = s.text(); break;
+        case 9: r.resource.type = s.text(); break;
+        case 10: r.resource.id = s.text(); break;
+        case 13: r.status = s.text(); break;
+        default: s.skip();
+      }
     }
   }
   r.json = new Json(s.since(from));

@@ -13,13 +13,14 @@ export class Json {
   /** The member of that name; of two of one name the last counts. */
   get(name: string): Json {
     let from = 0, to = 0;
-    const walk = new Walk(this.text, true);
+    const walk = WALK;
+    walk.begin(this.text, true);
     while (walk.next()) {
       if (!walk.is(name)) continue;
       from = walk.from;
       to = walk.to;
     }
-    return new Json(this.text.substring(from, to));
+    return from == to ? NONE : new Json(this.text.substring(from, to));
   }
 
   /** The text of a string, "" for any other value. */
@@ -68,7 +69,8 @@ export class Json {
   /** The elements of an array, none for any other value. */
   items(): Json[] {
     const all: Json[] = [];
-    const walk = new Walk(this.text, false);
+    const walk = WALK;
+    walk.begin(this.text, false);
     while (walk.next()) all.push(new Json(walk.value()));
     return all;
   }
@@ -76,7 +78,8 @@ export class Json {
   /** The strings of an array. */
   strings(): string[] {
     const all: string[] = [];
-    const walk = new Walk(this.text, false);
+    const walk = WALK;
+    walk.begin(this.text, false);
     while (walk.next()) if (this.text.charCodeAt(walk.from) == QUOTE) all.push(unquote(walk.value()));
     return all;
   }
@@ -130,10 +133,14 @@ class Walk {
   to: i32 = 0;
   private nameFrom: i32 = 0;
   private nameTo: i32 = 0;
-  private at: i32;
-  private done: bool;
+  private at: i32 = 0;
+  private done: bool = true;
+  private text: string = "";
+  private object: bool = false;
 
-  constructor(private text: string, private object: bool) {
+  begin(text: string, object: bool): void {
+    this.text = text;
+    this.object = object;
     this.at = space(text, 0);
     this.done = this.at >= text.length || text.charCodeAt(this.at) != (object ? 0x7b : 0x5b);
     this.at++;
@@ -174,14 +181,21 @@ class Walk {
     for (let i = this.nameFrom + 1; i < this.nameTo - 1; i++) {
       if (s.charCodeAt(i) == BACKSLASH) return unquote(s.substring(this.nameFrom, this.nameTo)) == name;
     }
-    return size == name.length && s.substr(this.nameFrom + 1, size) == name;
+    const here = changetype<usize>(s) + (<usize>(this.nameFrom + 1) << 1);
+    return size == name.length && memory.compare(here, changetype<usize>(name), <usize>size << 1) == 0;
   }
 
   private end(): bool {
     this.done = true;
+    this.text = ""; // it may be large
     return false;
   }
 }
+
+const WALK = new Walk(); // of one value at a time
+
+/** The value that is not there. */
+export const NONE = new Json();
 
 function space(s: string, at: i32): i32 {
   while (at < s.length) {

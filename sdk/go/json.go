@@ -16,16 +16,44 @@ type JSON string
 // Get returns the member that the names lead to, "" if there is none.
 func (j JSON) Get(names ...string) JSON {
 	for _, name := range names {
-		found := JSON("")
-		j.members(func(key string, value JSON) bool {
-			if key == name {
-				found = value
-			}
-			return true // as encoding/json: of two of one name the last counts
-		})
-		j = found
+		j = j.member(name)
 	}
 	return j
+}
+
+// member compares names as they stand: most have no escapes. As in encoding/json the
+// last counts of two of one name.
+func (j JSON) member(name string) (found JSON) {
+	s := space(string(j))
+	if s == "" || s[0] != '{' {
+		return ""
+	}
+	for s = space(s[1:]); s != "" && s[0] == '"'; {
+		n := skipString(s)
+		if n == 0 {
+			return found
+		}
+		same := s[1:n-1] == name
+		if !same && n-2 > len(name) {
+			text, _, ok := unquote(s[:n]) // escapes only make it longer
+			same = ok && text == name
+		}
+		if s = space(s[n:]); s == "" || s[0] != ':' {
+			return found
+		}
+		s = space(s[1:])
+		end := skip(s)
+		if end == 0 {
+			return found
+		}
+		if same {
+			found = JSON(s[:end])
+		}
+		if s = space(s[end:]); s != "" && s[0] == ',' {
+			s = space(s[1:])
+		}
+	}
+	return found
 }
 
 // Each calls yield with the members of an object or, with "" for the name, the
@@ -129,6 +157,13 @@ func (j JSON) members(yield func(name string, value JSON) bool) {
 }
 
 func space(s string) string {
+	if s != "" && s[0] > ' ' {
+		return s
+	}
+	return spaces(s)
+}
+
+func spaces(s string) string {
 	for s != "" && (s[0] == ' ' || s[0] == '\n' || s[0] == '\t' || s[0] == '\r') {
 		s = s[1:]
 	}

@@ -8,13 +8,14 @@ import (
 
 func TestMembersAreFoundWhereTheyAre(t *testing.T) {
 	const text = JSON(` { "a" : { "b" : [ 1 , "x,]}" , { } ] , "c":-7 } , "n":null,"t":true, "":2.0,
-		"esc":"\u0041\n\ud83e\udd86\ud83e\"","big":9223372036854775807,"e":1e3,"a2":[],"dup":1,"dup":2}`)
+		"esc":"\u0041\n\ud83e\udd86\ud83e\"","big":9223372036854775807,"e":1e3,"a2":[],"dup":1,"dup":2,"d\u0075p\"":3}`)
 	for name, got := range map[string][2]any{
 		"a member of a member":    {string(text.Get("a", "c")), "-7"},
 		"a string with escapes":   {text.Get("esc").String(), "A\n🦆\uFFFD\""},
 		"the empty name":          {string(text.Get("")), "2.0"},
 		"a name that is not":      {string(text.Get("a", "c", "d")), ""},
 		"the last of two":         {string(text.Get("dup")), "2"},
+		"a name with escapes":     {string(text.Get("dup\"")), "3"},
 		"strings of an array":     {strings.Join(text.Get("a", "b").Strings(), "|"), "x,]}"},
 		"null":                    {text.Get("n").Exists(), false},
 		"true":                    {text.Get("t").Bool(), true},

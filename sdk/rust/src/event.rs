@@ -1,4 +1,4 @@
-use crate::json::{quote, Json, Parser};
+use crate::json::{members, quote, Json, Parser};
 
 /// What a policy is asked about, before the operation runs.
 #[derive(Clone, Debug, Default)]
@@ -100,126 +100,98 @@ impl Event {
     /// Reads the text of an event where it stands. A tree of it, taken apart afterwards,
     /// would cost three times as much.
     pub(crate) fn read(text: &str) -> Option<Event> {
-        let (mut e, mut parser) = (Event::default(), Parser::new(text));
-        parser.members(|p, name| {
-            match name {
-                "operation" => e.operation = p.text()?,
-                "time_ms" => e.time_ms = p.int()?,
-                "actor" => e.actor = Actor::read(p)?,
-                "resource" => e.resource = Resource::read(p)?,
-                "project" => e.project = Project::read(p)?,
-                "usage" => e.usage = Usage::read(p)?,
-                "request" => e.request = Request::read(p)?,
-                "input" => e.input = p.value(1)?,
-                _ => drop(p.value(1)?),
-            }
-            Some(())
-        })?;
-        parser.end().map(|_| e)
+        let (mut e, p) = (Event::default(), &mut Parser::new(text));
+        members! { p,
+            "operation" => e.operation = p.text()?,
+            "time_ms" => e.time_ms = p.int()?,
+            "actor" => e.actor = Actor::read(p)?,
+            "resource" => e.resource = Resource::read(p)?,
+            "project" => e.project = Project::read(p)?,
+            "usage" => e.usage = Usage::read(p)?,
+            "request" => e.request = Request::read(p)?,
+            "input" => e.input = p.value(1)?,
+        }
+        p.end().map(|_| e)
     }
 }
 
 impl Actor {
-    fn read(parser: &mut Parser) -> Option<Actor> {
+    fn read(p: &mut Parser) -> Option<Actor> {
         let mut a = Actor::default();
-        parser.members(|p, name| {
-            match name {
-                "type" => a.kind = p.text()?,
-                "id" => a.id = p.text()?,
-                "name" => a.name = p.text()?,
-                "role" => a.role = p.text()?,
-                "project_id" => a.project_id = p.text()?,
-                _ => drop(p.value(2)?),
-            }
-            Some(())
-        })?;
+        members! { p,
+            "type" => a.kind = p.text()?,
+            "id" => a.id = p.text()?,
+            "name" => a.name = p.text()?,
+            "role" => a.role = p.text()?,
+            "project_id" => a.project_id = p.text()?,
+        }
         Some(a)
     }
 }
 
 impl Resource {
-    fn read(parser: &mut Parser) -> Option<Resource> {
+    fn read(p: &mut Parser) -> Option<Resource> {
         let mut r = Resource::default();
-        parser.members(|p, name| {
-            match name {
-                "type" => r.kind = p.text()?,
-                "id" => r.id = p.text()?,
-                _ => drop(p.value(2)?),
-            }
-            Some(())
-        })?;
+        members! { p,
+            "type" => r.kind = p.text()?,
+            "id" => r.id = p.text()?,
+        }
         Some(r)
     }
 }
 
 impl Project {
-    fn read(parser: &mut Parser) -> Option<Option<Project>> {
-        if parser.null() {
+    fn read(p: &mut Parser) -> Option<Option<Project>> {
+        if p.null() {
             return Some(None);
         }
         let mut project = Project::default();
-        parser.members(|p, name| {
-            match name {
-                "id" => project.id = p.text()?,
-                "uid" => project.uid = p.text()?,
-                "name" => project.name = p.text()?,
-                "status" => project.status = p.text()?,
-                "settings" => project.settings = p.value(2)?,
-                _ => drop(p.value(2)?),
-            }
-            Some(())
-        })?;
+        members! { p,
+            "id" => project.id = p.text()?,
+            "uid" => project.uid = p.text()?,
+            "name" => project.name = p.text()?,
+            "status" => project.status = p.text()?,
+            "settings" => project.settings = p.value(2)?,
+        }
         Some(Some(project))
     }
 }
 
 impl Usage {
-    fn read(parser: &mut Parser) -> Option<Usage> {
+    fn read(p: &mut Parser) -> Option<Usage> {
         let mut u = Usage::default();
-        parser.members(|p, name| {
-            match name {
-                "project" => u.project = Amounts::read(p)?,
-                "server" => u.server = Amounts::read(p)?,
-                "adds" => u.adds = Amounts::read(p)?,
-                _ => drop(p.value(2)?),
-            }
-            Some(())
-        })?;
+        members! { p,
+            "project" => u.project = Amounts::read(p)?,
+            "server" => u.server = Amounts::read(p)?,
+            "adds" => u.adds = Amounts::read(p)?,
+        }
         Some(u)
     }
 }
 
 impl Amounts {
-    fn read(parser: &mut Parser) -> Option<Amounts> {
+    fn read(p: &mut Parser) -> Option<Amounts> {
         let mut a = Amounts::default();
-        parser.members(|p, name| {
-            match name {
-                "projects" => a.projects = p.int()?,
-                "bytes" => a.bytes = p.int()?,
-                "files" => a.files = p.int()?,
-                "tables" => a.tables = p.int()?,
-                "rows" => a.rows = p.int()?,
-                _ => drop(p.value(3)?),
-            }
-            Some(())
-        })?;
+        members! { p,
+            "projects" => a.projects = p.int()?,
+            "bytes" => a.bytes = p.int()?,
+            "files" => a.files = p.int()?,
+            "tables" => a.tables = p.int()?,
+            "rows" => a.rows = p.int()?,
+        }
         Some(a)
     }
 }
 
 impl Request {
-    fn read(parser: &mut Parser) -> Option<Request> {
+    fn read(p: &mut Parser) -> Option<Request> {
         let mut r = Request::default();
-        parser.members(|p, name| {
-            match name {
-                "id" => r.id = p.text()?,
-                "source_ip" => r.source_ip = p.text()?,
-                "method" => r.method = p.text()?,
-                "route" => r.route = p.text()?,
-                _ => drop(p.value(2)?),
-            }
-            Some(())
-        })?;
+        members! { p,
+            "id" => r.id = p.text()?,
+            "source_ip" => r.source_ip = p.text()?,
+            "method" => r.method = p.text()?,
+            "route" => r.route = p.text()?,
+        }
         Some(r)
     }
 }

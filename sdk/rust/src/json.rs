@@ -1,7 +1,7 @@
 //! JSON, as far as plugins need it: integers of 64 bits stay exact, and neither
 //! depth nor rubbish ends in a trap.
 
-use std::borrow::Cow;
+use std::convert::TryInto;
 
 /// A JSON value. What is deeper than 64 levels is read as `Null`.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -165,6 +165,55 @@ pub fn quote(text: &str) -> String {
     out
 }
 
+#[inline(always)]
+fn word(b: &[u8], at: usize) -> u64 {
+    b[at..at + 8].try_into().map_or(0, u64::from_le_bytes)
+}
+
+#[inline(always)]
+fn half(b: &[u8], at: usize) -> u32 {
+    b[at..at + 4].try_into().map_or(0, u32::from_le_bytes)
+}
+
+/// Returns where the next quote or backslash stands, looking at eight bytes at a time. A
+/// byte of a word is zero where the word less one in each byte has its high bit set anew.
+fn plain(text: &[u8], mut at: usize) -> Option<usize> {
+    const ONES: u64 = u64::from_le_bytes([1; 8]);
+    let zero = |word: u64| word.wrapping_sub(ONES) & !word & (ONES << 7);
+    while at + 8 <= text.len() {
+        let word = word(text, at);
+        let found = zero(word ^ (ONES * b'"' as u64)) | zero(word ^ (ONES * b'\\' as u64));
+        if found != 0 {
+            return Some(at + found.trailing_zeros() as usize / 8);
+        }
+        at += 8;
+    }
+    let rest = text.get(at..)?;
+    rest.iter().position(|b| matches!(b, b'"' | b'\\')).map(|n| at + n)
+}
+
+/// Reads the members of an object that are known, each by its expression, and steps over
+/// others. They are first looked for as the host writes them: in this order, without
+/// spaces. What stands otherwise is read all the same, more slowly.
+macro_rules! members {
+    ($p:ident, $first:literal => $read_first:expr, $($name:literal => $read:expr,)*) => {
+        if $p.open()? {
+            let known = $p.literal(concat!("\"", $first, "\":"));
+            let _ = known && { $read_first; true } $(&& $p.literal(concat!(",\"", $name, "\":")) && { $read; true })*;
+            let mut first = !known;
+            while let Some(name) = $p.next(first)? {
+                first = false;
+                match name.as_str() {
+                    $first => $read_first,
+                    $($name => $read,)*
+                    _ => drop($p.value(2)?),
+                }
+            }
+        }
+    };
+}
+pub(crate) use members;
+
 /// Reads a text from its front. What is known can be read where it stands, without a
 /// tree in between.
 pub(crate) struct Parser<'a> {
@@ -183,42 +232,50 @@ impl<'a> Parser<'a> {
         (self.at == self.text.len()).then(|| ())
     }
 
-    /// Calls `member` at the value of each member of an object, with its name. Any
-    /// other value is stepped over.
-    pub(crate) fn members(&mut self, mut member: impl FnMut(&mut Self, &str) -> Option<()>) -> Option<()> {
+    /// Enters an object. Any other value is stepped over, and false returned.
+    pub(crate) fn open(&mut self) -> Option<bool> {
         self.space();
-        if self.peek()? != b'{' {
-            return self.value(0).map(drop);
+        if self.one(b'{') {
+            return Some(true);
         }
-        self.at += 1;
-        self.space();
-        let mut first = true;
-        while self.eat("}").is_none() {
-            if !first {
-                self.eat(",")?;
-                self.space();
-            }
-            first = false;
-            let name = self.name()?;
-            self.space();
-            self.eat(":")?;
-            self.space();
-            member(self, &name)?;
-            self.space();
-        }
-        Some(())
+        self.value(0).map(|_| false)
     }
 
-    /// A name of ours has no escapes and is not copied.
-    fn name(&mut self) -> Option<Cow<'a, str>> {
-        let from = self.at + 1;
-        let text = self.text;
-        let length = text.as_bytes().get(from..)?.iter().position(|b| matches!(b, b'"' | b'\\'))?;
-        if self.peek()? == b'"' && text.as_bytes()[from + length] == b'"' {
-            self.at = from + length + 1;
-            return Some(Cow::Borrowed(&text[from..from + length]));
+    /// Goes to the value of the next member and returns its name, None behind the object.
+    /// `first` is whether none was read yet.
+    pub(crate) fn next(&mut self, first: bool) -> Option<Option<String>> {
+        self.space();
+        if self.one(b'}') {
+            return Some(None);
         }
-        self.string().map(Cow::Owned)
+        if !first {
+            self.must(b',')?;
+            self.space();
+        }
+        let name = self.string()?;
+        self.space();
+        self.must(b':')?;
+        self.space();
+        Some(Some(name))
+    }
+
+    /// Steps over the text if it stands here. It is compared in two numbers that overlap
+    /// where they must: a loop, or a call, would cost more than all the rest.
+    #[inline(always)]
+    pub(crate) fn literal(&mut self, text: &'static str) -> bool {
+        let text = text.as_bytes();
+        let size = text.len();
+        let same = match self.text.as_bytes().get(self.at..self.at + size) {
+            None => false,
+            Some(here) if size > 16 => here == text,
+            Some(here) if size >= 8 => word(here, 0) == word(text, 0) && word(here, size - 8) == word(text, size - 8),
+            Some(here) if size >= 4 => half(here, 0) == half(text, 0) && half(here, size - 4) == half(text, size - 4),
+            Some(here) => here == text,
+        };
+        if same {
+            self.at += size;
+        }
+        same
     }
 
     /// Steps over a null, and reports whether there was one.
@@ -236,14 +293,33 @@ impl<'a> Parser<'a> {
 
     /// Reads an integer, 0 of any other value.
     pub(crate) fn int(&mut self) -> Option<i64> {
-        self.value(0).map(|v| v.int().unwrap_or(0))
+        let bytes = self.text.as_bytes();
+        let mut n = 0;
+        for at in self.at..bytes.len().min(self.at + 18) {
+            match bytes[at] {
+                c @ b'0'..=b'9' => n = n * 10 + i64::from(c - b'0'),
+                b',' | b'}' if at > self.at => {
+                    self.at = at;
+                    return Some(n);
+                }
+                _ => break,
+            }
+        }
+        self.value(0).map(|v| v.int().unwrap_or(0)) // below zero, very large, or no integer
     }
 
     fn peek(&self) -> Option<u8> {
         self.text.as_bytes().get(self.at).copied()
     }
 
+    #[inline(always)]
     fn space(&mut self) {
+        if self.peek().map_or(false, |c| c <= b' ') {
+            self.spaces();
+        }
+    }
+
+    fn spaces(&mut self) {
         while matches!(self.peek(), Some(b' ' | b'\n' | b'\t' | b'\r')) {
             self.at += 1;
         }
@@ -251,6 +327,18 @@ impl<'a> Parser<'a> {
 
     fn eat(&mut self, word: &str) -> Option<()> {
         self.text.as_bytes()[self.at..].starts_with(word.as_bytes()).then(|| self.at += word.len())
+    }
+
+    #[inline(always)]
+    fn one(&mut self, byte: u8) -> bool {
+        let there = self.peek() == Some(byte);
+        self.at += usize::from(there);
+        there
+    }
+
+    #[inline(always)]
+    fn must(&mut self, byte: u8) -> Option<()> {
+        self.one(byte).then(|| ())
     }
 
     /// Reads a value that stands so deep.
@@ -272,9 +360,9 @@ impl<'a> Parser<'a> {
         let mut items = Vec::new();
         self.at += 1;
         self.space();
-        while self.eat("]").is_none() {
+        while !self.one(b']') {
             if !items.is_empty() {
-                self.eat(",")?;
+                self.must(b',')?;
             }
             items.push(self.value(depth + 1)?);
             self.space();
@@ -286,14 +374,14 @@ impl<'a> Parser<'a> {
         let mut members = Vec::new();
         self.at += 1;
         self.space();
-        while self.eat("}").is_none() {
+        while !self.one(b'}') {
             if !members.is_empty() {
-                self.eat(",")?;
+                self.must(b',')?;
                 self.space();
             }
             let name = self.string()?;
             self.space();
-            self.eat(":")?;
+            self.must(b':')?;
             members.push((name, self.value(depth + 1)?));
             self.space();
         }
@@ -335,17 +423,25 @@ impl<'a> Parser<'a> {
         }
     }
 
+    #[inline(always)]
     fn string(&mut self) -> Option<String> {
-        self.eat("\"")?;
+        self.must(b'"')?;
+        let end = plain(self.text.as_bytes(), self.at)?;
+        let text = &self.text[self.at..end];
+        if self.text.as_bytes()[end] == b'"' {
+            self.at = end + 1;
+            return Some(text.to_owned());
+        }
+        self.escaped()
+    }
+
+    fn escaped(&mut self) -> Option<String> {
         let mut out = String::new();
         loop {
-            let from = self.at;
-            while !matches!(self.peek()?, b'"' | b'\\') {
-                self.at += 1;
-            }
-            out.push_str(&self.text[from..self.at]);
-            self.at += 1;
-            if self.text.as_bytes()[self.at - 1] == b'"' {
+            let end = plain(self.text.as_bytes(), self.at)?;
+            out.push_str(&self.text[self.at..end]);
+            self.at = end + 1;
+            if self.text.as_bytes()[end] == b'"' {
                 return Some(out);
             }
             self.escape(&mut out)?;
