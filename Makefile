@@ -7,7 +7,7 @@ GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.1.4
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 TORTURE_ROUNDS ?= 200
 
-.PHONY: help run plugins build test race bench lint torture docs check-tools
+.PHONY: help run plugins build test race bench lint torture docs check-tools check-room
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1 \2/p' $(MAKEFILE_LIST) | while read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
@@ -21,10 +21,10 @@ plugins: ## build the built-in plugins, which `make build` embeds
 build: check-tools plugins ## build bin/eider, its plugins within
 	$(GO) build -tags $(TAGS) -ldflags "-X main.version=$(VERSION)" -o bin/eider ./cmd/eider
 
-test: check-tools lint ## everything: linters, unit, integration, end to end, the kernel under -race
+test: check-tools check-room lint ## everything: linters, unit, integration, end to end, the kernel under -race
 	scripts/check-generated
-	$(GO) test -tags $(TAGS) -timeout 20m ./...
-	$(GO) test -tags $(TAGS) -race -timeout 20m ./core/metadata/... ./core/operation/... ./core/audit/... ./core/usage/... ./core/policy/... ./core/job/... ./core/blob/... ./core/web/... ./core/wasm/...
+	$(GO) test -tags $(TAGS) -timeout 40m ./...
+	$(GO) test -tags $(TAGS) -race -timeout 40m ./core/metadata/... ./core/operation/... ./core/audit/... ./core/usage/... ./core/policy/... ./core/job/... ./core/blob/... ./core/web/... ./core/wasm/...
 	@echo "make test: all of it passed"
 
 lint: check-tools ## gofmt, vet, and staticcheck and govulncheck where they can be reached
@@ -41,6 +41,9 @@ torture: check-tools ## kill -9 in a loop, TORTURE_ROUNDS rounds (200)
 
 docs: build ## write what is generated: docs/openapi.json, configs/eider.yaml
 	scripts/generate
+
+check-room:
+	@scripts/check-room
 
 check-tools:
 	@scripts/check-tools
