@@ -39,10 +39,13 @@ type notation struct {
 	quote  string // around dates
 	// DuckDB makes doubles of decimals that have no more digits than this.
 	asDouble int
+	// Before the point of a number stands a digit. DuckDB leaves it out of a decimal
+	// whose digits are all behind the point.
+	zero bool
 }
 
 var (
-	jsonNotation = notation{null: "null", text: appendJSONText, double: appendJSONDouble, quote: `"`, asDouble: 15}
+	jsonNotation = notation{null: "null", text: appendJSONText, double: appendJSONDouble, quote: `"`, asDouble: 15, zero: true}
 	csvNotation  = notation{text: appendField, double: appendDouble}
 )
 
@@ -102,8 +105,9 @@ func (n *notation) cell(column arrow.Array, kind string) cell {
 			unit := math.Pow10(scale) // exact, as the digits are: what is nearest to the quotient is nearest to the decimal
 			return func(buf []byte, row int) []byte { return n.double(buf, float64(int64(a.Value(row).LowBits()))/unit) }
 		}
+		zero := n.zero || width > scale
 		return func(buf []byte, row int) []byte {
-			return appendDecimal(buf, int64(a.Value(row).LowBits()), width, scale)
+			return appendDecimal(buf, int64(a.Value(row).LowBits()), scale, zero)
 		}
 	case *array.Date32:
 		values := a.Date32Values()
@@ -127,9 +131,9 @@ func unsigned[T uint8 | uint16 | uint32 | uint64](values []T) cell {
 	return func(buf []byte, row int) []byte { return strconv.AppendUint(buf, uint64(values[row]), 10) }
 }
 
-// appendDecimal writes the number v * 10^-scale. One whose digits are all behind
-// the point has no 0 before it in DuckDB's text.
-func appendDecimal(buf []byte, v int64, width, scale int) []byte {
+// appendDecimal writes the number v * 10^-scale, where it is below 1 with or without
+// a zero before the point.
+func appendDecimal(buf []byte, v int64, scale int, zero bool) []byte {
 	if scale == 0 {
 		return strconv.AppendInt(buf, v, 10)
 	}
@@ -142,7 +146,7 @@ func appendDecimal(buf []byte, v int64, width, scale int) []byte {
 	if n := len(text) - scale; n > 0 {
 		buf = append(buf, text[:n]...)
 		text = text[n:]
-	} else if width > scale {
+	} else if zero {
 		buf = append(buf, '0')
 	}
 	buf = append(buf, '.')

@@ -1,7 +1,6 @@
 package worker
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -72,46 +71,11 @@ func (t *task) firstRows(ctx context.Context, table *Table, limit int64, p *Prev
 		if size += len(text); size > maxSaid {
 			return tooLong()
 		}
-		p.Rows = append(p.Rows, withoutNaN([]byte(text)))
+		row := []byte(text)
+		if maybeNoJSON(row) {
+			row = lawful(row)
+		}
+		p.Rows = append(p.Rows, row)
 	}
 	return rows.Err()
-}
-
-// noNumbers are what DuckDB writes for doubles for which JSON has no word.
-var noNumbers = []string{"NaN", "-Infinity", "Infinity"}
-
-// withoutNaN makes texts of them, as PostgreSQL does.
-func withoutNaN(text []byte) []byte {
-	if !bytes.Contains(text, []byte("NaN")) && !bytes.Contains(text, []byte("Infinity")) {
-		return text
-	}
-	out, inside := make([]byte, 0, len(text)+16), false
-	for i := 0; i < len(text); i++ {
-		switch c := text[i]; {
-		case inside && c == '\\':
-			out = append(out, c)
-			i++
-		case c == '"':
-			inside = !inside
-		case !inside:
-			word := wordAt(text[i:])
-			if word == "" {
-				break
-			}
-			i += len(word) - 1
-			out = append(append(append(out, '"'), word...), '"')
-			continue
-		}
-		out = append(out, text[i])
-	}
-	return out
-}
-
-func wordAt(text []byte) string {
-	for _, word := range noNumbers {
-		if bytes.HasPrefix(text, []byte(word)) {
-			return word
-		}
-	}
-	return ""
 }

@@ -3,6 +3,7 @@ package worker
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -100,12 +101,11 @@ func (f *jsonForm) rows(batch arrow.RecordBatch) error {
 	if !ok {
 		return fmt.Errorf("rows rendered as %s", batch.Column(0).DataType())
 	}
-	all := texts.ValueBytes()
-	odd := bytes.Contains(all, []byte("NaN")) || bytes.Contains(all, []byte("Infinity"))
+	odd := maybeNoJSON(texts.ValueBytes())
 	for i := range texts.Len() {
 		row := texts.Value(i)
 		if odd {
-			row = string(finite([]byte(row)))
+			row = string(lawful([]byte(row)))
 		}
 		f.add(row)
 		if err := f.out.flushFull(); err != nil {
@@ -145,13 +145,24 @@ func (f *plainForm) rows(batch arrow.RecordBatch) error {
 // numbersWithoutForm are those that JSON does not have.
 var numbersWithoutForm = []string{"NaN", "-NaN", "Infinity", "-Infinity"}
 
-// finite makes texts of the numbers that JSON does not have. DuckDB writes them
-// as they are.
-func finite(row []byte) []byte {
+// tracesOfNoJSON is what stands in what DuckDB renders wherever that is no JSON.
+var tracesOfNoJSON = [][]byte{[]byte("NaN"), []byte("Infinity"), []byte(":."), []byte("-."), []byte("[."), []byte(",.")}
+
+// maybeNoJSON reports whether lawful may have something to do.
+func maybeNoJSON(text []byte) bool {
+	return slices.ContainsFunc(tracesOfNoJSON, func(trace []byte) bool { return bytes.Contains(text, trace) })
+}
+
+// lawful makes JSON (RFC 8259) of what DuckDB takes for it: texts of the numbers that
+// JSON does not have, and a zero before the point where no digit is.
+func lawful(row []byte) []byte {
 	out := make([]byte, 0, len(row)+16)
 next:
 	for len(row) > 0 {
 		n := 1
+		if row[0] == '.' && (len(out) == 0 || out[len(out)-1] < '0' || out[len(out)-1] > '9') {
+			out = append(out, '0')
+		}
 		if row[0] == '"' {
 			n = textLength(row)
 		}

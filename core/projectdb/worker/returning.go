@@ -142,7 +142,7 @@ func (r *returned) cells(batch arrow.RecordBatch) ([]cell, error) {
 			if values.IsNull(row) {
 				return append(buf, "null"...)
 			}
-			return append(buf, finite([]byte(values.Value(row)))...)
+			return append(buf, lawful([]byte(values.Value(row)))...)
 		}
 	}
 	return all, nil
