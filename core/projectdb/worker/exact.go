@@ -29,7 +29,7 @@ var readAsText = map[string][]string{FormatJSON: asText[FormatJSON], FormatCSV: 
 
 // typeParts splits a type as DuckDB writes it: quoted names and values, words, and
 // what is between.
-var typeParts = regexp.MustCompile(`"(?:[^"]|"")*"|'(?:[^']|'')*'|TIMESTAMP WITH TIME ZONE|TIME WITH TIME ZONE|[\pL_][\pL\pN_]*|[^"'\pL_]+`)
+var typeParts = regexp.MustCompile(`"(?:[^"]|"")*"|'(?:[^']|'')*'|TIMESTAMP WITH TIME ZONE|TIME WITH TIME ZONE|DECIMAL\(\d+,\d+\)|[\pL_][\pL\pN_]*|\[\d+\]|[^"'\pL_\[]+|\[`)
 
 // within replaces the types in another by VARCHAR.
 func within(kind string, types []string) string {
@@ -37,12 +37,28 @@ func within(kind string, types []string) string {
 	done := 0
 	for _, at := range typeParts.FindAllStringIndex(kind, -1) {
 		isName := strings.HasPrefix(kind[at[1]:], " ") // of a field, before its type
-		if !isName && slices.Contains(types, kind[at[0]:at[1]]) {
+		part := kind[at[0]:at[1]]
+		if !isName && (slices.Contains(types, part) || slices.Contains(types, fraction) && isFraction(part)) {
 			out.WriteString(kind[done:at[0]] + "VARCHAR")
 			done = at[1]
 		}
 	}
 	return out.String() + kind[done:]
+}
+
+// fixedSize is how a type tells how many values its arrays have.
+var fixedSize = regexp.MustCompile(`^\[\d+\]$`)
+
+// asLists returns the type with lists in place of arrays: DuckDB quotes the texts in
+// the text of a list, and not those of an array. A list of the right length is cast to
+// an array, and so is its text.
+func asLists(kind string) string {
+	return typeParts.ReplaceAllStringFunc(kind, func(part string) string {
+		if fixedSize.MatchString(part) {
+			return "[]"
+		}
+		return part
+	})
 }
 
 // nested reports whether values of the type consist of others.
@@ -52,7 +68,17 @@ func nested(kind string) bool {
 
 func isDecimal(kind string) bool { return decimal.MatchString(kind) }
 
-var decimal = regexp.MustCompile(`^DECIMAL\((\d+),\d+\)$`)
+var decimal = regexp.MustCompile(`^DECIMAL\((\d+),(\d+)\)$`)
+
+// fraction stands for the decimals whose digits are all behind the point, and too many
+// for a DOUBLE. DuckDB writes them into JSON without a digit before the point, which
+// is none of JSON's numbers.
+const fraction = "DECIMAL(n,n)"
+
+func isFraction(kind string) bool {
+	m := decimal.FindStringSubmatch(kind)
+	return m != nil && m[1] == m[2] && wide(kind)
+}
 
 // wide reports whether a decimal may have more digits than a DOUBLE, as which DuckDB
 // reads JSON's numbers.
@@ -67,35 +93,103 @@ func wide(kind string) bool {
 
 // exactly is the expression by which a column is written into a file of the format.
 func exactly(ctx context.Context, conn *duck.Conn, table, format string, c Column) (string, error) {
-	name, other, stays := quote(c.Name), within(c.Type, asText[format]), ""
+	name := quote(c.Name)
 	switch {
-	case format == FormatJSON && wide(c.Type):
-		other, stays = "VARCHAR", fmt.Sprintf(`TRY_CAST(%[1]s::VARCHAR::DOUBLE AS %[2]s) IS NOT DISTINCT FROM %[1]s`, name, c.Type)
-	case other == c.Type, format == FormatJSON && !nested(c.Type): // which is a text there
-		return name, nil
+	case format == FormatCSV:
+		return cast(name, c.Type, asLists(c.Type)), nil
+	case format == FormatJSON && nested(c.Type):
+		return nestedInJSON(ctx, conn, table, c)
 	case format == FormatJSON:
-		other = "VARCHAR"
+		return plainInJSON(ctx, conn, table, c)
 	case c.Type == "HUGEINT", c.Type == "UHUGEINT":
-		stays = fmt.Sprintf(`(%[1]s IS NULL OR TRY_CAST(%[1]s AS DECIMAL(38,0)) IS NOT NULL)`, name)
-	}
-	if stays != "" { // most numbers, such as a sum(), have so few digits that they can stay numbers
-		var all bool
-		err := answer(ctx, conn, &all, fmt.Sprintf(`SELECT coalesce(bool_and(%s), true)::VARCHAR FROM %s`, stays, table))
-		switch {
-		case err != nil:
-			return "", err
-		case all && format == FormatJSON:
-			return name, nil
-		case all:
-			other = "DECIMAL(38,0)"
+		all, err := everywhere(ctx, conn, table, fmt.Sprintf(`(%[1]s IS NULL OR TRY_CAST(%[1]s AS DECIMAL(38,0)) IS NOT NULL)`, name))
+		if err != nil || all {
+			return cast(name, c.Type, "DECIMAL(38,0)"), err
 		}
 	}
-	return "CAST(" + name + " AS " + other + ") AS " + name, nil
+	return cast(name, c.Type, within(c.Type, asText[format])), nil
 }
+
+// cast is the column as one of another type.
+func cast(name, from, to string) string {
+	if to == from {
+		return name
+	}
+	return "CAST(" + name + " AS " + to + ") AS " + name
+}
+
+// everywhere reports whether a condition holds for all rows.
+func everywhere(ctx context.Context, conn *duck.Conn, table, condition string) (all bool, err error) {
+	err = answer(ctx, conn, &all, fmt.Sprintf(`SELECT coalesce(bool_and(%s), true)::VARCHAR FROM %s`, condition, table))
+	return all, err
+}
+
+// plainInJSON writes numbers that JSON cannot tell as texts. Most decimals, such as a
+// sum(), have so few digits that they can stay numbers, and most doubles are finite.
+func plainInJSON(ctx context.Context, conn *duck.Conn, table string, c Column) (string, error) {
+	name := quote(c.Name)
+	stays, number, other := "", name, ""
+	switch {
+	case wide(c.Type):
+		stays = fmt.Sprintf(`TRY_CAST(%[1]s::VARCHAR::DOUBLE AS %[2]s) IS NOT DISTINCT FROM %[1]s`, name, c.Type)
+		number, other = cast(name, c.Type, withDigitBefore(c.Type)), cast(name, c.Type, "VARCHAR")
+	case c.Type == "DOUBLE", c.Type == "FLOAT":
+		stays = fmt.Sprintf(`(%[1]s IS NULL OR isfinite(%[1]s))`, name)
+		other = fmt.Sprintf(`CASE WHEN %[1]s IS NULL OR isfinite(%[1]s) THEN to_json(%[1]s) ELSE to_json(CASE WHEN isnan(%[1]s) THEN 'NaN' WHEN %[1]s > 0 THEN 'Infinity' ELSE '-Infinity' END) END AS %[1]s`, name)
+	default:
+		return name, nil
+	}
+	all, err := everywhere(ctx, conn, table, stays)
+	if err != nil || all {
+		return number, err
+	}
+	return other, nil
+}
+
+// withDigitBefore returns the type of decimals with a digit before the point, or that
+// of texts where there are too many.
+func withDigitBefore(kind string) string {
+	digits := decimal.FindStringSubmatch(kind)[1]
+	switch n, err := strconv.Atoi(digits); {
+	case !isFraction(kind):
+		return kind
+	case err == nil && n < 38:
+		return fmt.Sprintf("DECIMAL(%d,%d)", n+1, n)
+	}
+	return "VARCHAR"
+}
+
+// nestedInJSON writes values that consist of others as JSON has them, where a reader
+// can make those again: numbers that are none of JSON's are texts therein.
+func nestedInJSON(ctx context.Context, conn *duck.Conn, table string, c Column) (string, error) {
+	name, texts := quote(c.Name), []string{fraction}
+	if throughText(FormatJSON, c.Type) {
+		return "CAST(CAST(" + name + " AS " + asLists(c.Type) + ") AS VARCHAR) AS " + name, nil
+	}
+	if doubles := []string{"DOUBLE", "FLOAT"}; within(c.Type, doubles) != c.Type {
+		finite, err := everywhere(ctx, conn, table, fmt.Sprintf(`(%[1]s IS NULL OR NOT regexp_matches(to_json(%[1]s)::VARCHAR, 'NaN|Infinity'))`, name))
+		if err != nil {
+			return "", err
+		}
+		if !finite {
+			texts = append(texts, doubles...)
+		}
+	}
+	return cast(name, c.Type, within(c.Type, texts)), nil
+}
+
+// throughText reports whether a reader of the format can make no values of the type,
+// so that they are read as texts and cast.
+func throughText(format, kind string) bool {
+	return within(kind, readAsText[format]) != kind || format == FormatJSON && nestedKey.MatchString(kind)
+}
+
+// nestedKey finds a MAP with keys that consist of values, of which JSON makes texts.
+var nestedKey = regexp.MustCompile(`MAP\((?:STRUCT\(|MAP\(|UNION\(|[A-Z ]+(?:\(\d+,\d+\))?\[)`)
 
 // readAs is the type as which a field is read that fills a column of the type.
 func readAs(format, kind string) string {
-	if within(kind, readAsText[format]) != kind {
+	if throughText(format, kind) {
 		return "VARCHAR"
 	}
 	return kind

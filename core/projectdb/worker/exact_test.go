@@ -41,7 +41,12 @@ const values = `CREATE TABLE b.more AS SELECT '' AS empty, 'NULL' AS word, 'a"b,
 	12345678901234567890.123456::DECIMAL(38,6) AS dec, 9.99::DECIMAL(18,3) AS price, 9007199254740993::HUGEINT AS total, 5::UHUGEINT AS unsigned,
 	[170141183460469231731687303715884105727::HUGEINT, NULL] AS huge, {'x': 1::UHUGEINT, 'HUGEINT': [INTERVAL '1 day 00:00:00.000001']} AS strange,
 	MAP {'k': '\xAA\x00'::BLOB} AS bytes, [TIMETZ '12:00:00+05:30'] AS zones, TIMESTAMPTZ '2020-01-01 00:00:00.123456+05' AS at, ['', NULL, 'NULL', 'a,b'] AS texts,
-	['10'::BIT] AS bits, '{"a":["\\x41"]}'::JSON AS doc, {'a': '"', 'b c': [[]]::INTEGER[][]} AS deep, 'B,IT'::ENUM('B,IT', 'HUGEINT') AS choice, 'a\x41'::BLOB AS raw, '-inf'::DOUBLE AS least`
+	['10'::BIT] AS bits, '{"a":["\\x41"]}'::JSON AS doc, {'a': '"', 'b c': [[]]::INTEGER[][]} AS deep, 'B,IT'::ENUM('B,IT', 'HUGEINT') AS choice, 'a\x41'::BLOB AS raw, '-inf'::DOUBLE AS least,
+	[' sp ', '''q''']::VARCHAR[2] AS pair, ['NULL', NULL]::VARCHAR[2] AS words, ['a,b', '']::VARCHAR[2] AS commas, [['"', '[']]::VARCHAR[2][] AS pairs, [[NULL, ' ,'], NULL]::VARCHAR[2][2] AS square,
+	{'a': ['{', 'a: b']::VARCHAR[2], 'b[3]': [1, 2]::INTEGER[2]} AS within, MAP {['x', ' ']::VARCHAR[2]: ['NULL']::VARCHAR[1]} AS keyed, [{'a': 'x, y'}, {'a': ' '}]::STRUCT(a VARCHAR)[2] AS structs,
+	{'a': [' sp ', 'NULL']::VARCHAR[2], 'raw': '\xAA'::BLOB} AS mixed, ['B,IT', '[2]']::ENUM('B,IT', '[2]')[2] AS choices, NULL::VARCHAR[2] AS no_pair,
+	-0.5::DECIMAL(16,16) AS half, 0.12345678901234567::DECIMAL(17,17) AS digits, 0.5::DECIMAL(38,38) AS longest, [0.12345678901234567, -0.5]::DECIMAL(17,17)[] AS fractions, {'x': -0.25}::STRUCT(x DECIMAL(38,38)) AS inner_fraction,
+	MAP {0.5::DECIMAL(20,20): [0.25]::DECIMAL(20,20)[1]} AS map_of_fractions, {'x': 0.5::DECIMAL(20,20), 'raw': '\xAA'::BLOB} AS mixed_fraction`
 
 // Every type that a project's table can have comes back from a file as it was, in
 // every format, or the import says what may not.
