@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/eiderdb/eider"
@@ -262,12 +261,7 @@ func (f *Files) undescribed(r row, detail string) *check.Finding {
 // quiet reports whether no call is about to change the file. Whoever did before has
 // changed its row by then.
 func (f *Files) quiet(r row) bool {
-	for _, open := range f.audit.Unfinished() {
-		if strings.Contains(open.Details, r.Blob) {
-			return false
-		}
-	}
-	return true
+	return !underWay(f.audit.Unfinished())[r.key()]
 }
 
 // stands reports whether the file is registered, or the upload complete, and its

@@ -3,7 +3,6 @@ package files
 import (
 	"context"
 	"encoding/json"
-	"regexp"
 	"time"
 
 	"github.com/eiderdb/eider/core/blob"
@@ -12,14 +11,12 @@ import (
 
 // The rows of calls that were about to write bytes. What they planned names them.
 const selectWriters = `
-	SELECT id, details FROM operations_log
+	SELECT id, project_uid, details FROM operations_log
 	WHERE status = 'in_progress' AND operation IN ('upload_file', 'register_file', 'export_table', 'query') AND timestamp BETWEEN $1 AND $2`
 
 // A blob's id tells when it was planned, its row when that was committed: they may
 // be so far apart, and a clock may have been set.
 const aroundRow = time.Hour
-
-var blobID = regexp.MustCompile(`[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}`)
 
 // left returns those of the bytes without a row that a call of this log has left
 // behind. Bytes that it does not know may be files: a register that was restored, cut
@@ -48,18 +45,20 @@ func (f *Files) left(ctx context.Context, lost []blob.Key) ([]blob.Key, error) {
 	}
 	defer rows.Close()
 	epoch := f.audit.EpochAt(f.audit.Head().ID)
-	planned := map[string]bool{}
+	planned := map[blob.Key]bool{}
 	for rows.Next() {
 		var id int64
-		var details string
-		if err := rows.Scan(&id, &details); err != nil {
+		var project, details string
+		if err := rows.Scan(&id, &project, &details); err != nil {
 			return nil, err
 		}
 		if f.audit.EpochAt(id) != epoch {
 			continue
 		}
-		for _, one := range blobID.FindAllString(details, -1) {
-			planned[one] = true
+		for _, one := range plannedBlobs(details) {
+			if one.Project == project { // nobody's call decides about bytes of others
+				planned[one] = true
+			}
 		}
 	}
 	if err := rows.Err(); err != nil {
@@ -67,7 +66,7 @@ func (f *Files) left(ctx context.Context, lost []blob.Key) ([]blob.Key, error) {
 	}
 	var all []blob.Key
 	for _, k := range lost {
-		if planned[k.ID] {
+		if planned[k] {
 			all = append(all, k)
 		}
 	}

@@ -73,17 +73,14 @@ func (f *Files) sweepOrphans(ctx context.Context) error {
 func (f *Files) withoutRow(ctx context.Context, keys []blob.Key) ([]blob.Key, error) {
 	// In this order: a call that ends meanwhile has its row by the time that rows
 	// are read.
-	var plans strings.Builder
-	for _, r := range f.audit.Unfinished() {
-		plans.WriteString(r.Details)
-	}
+	planned := underWay(f.audit.Unfinished())
 	known, err := f.named(ctx, keys)
 	if err != nil {
 		return nil, err
 	}
 	var lost []blob.Key
 	for _, k := range keys {
-		if !known[k.ID] && !strings.Contains(plans.String(), k.ID) {
+		if !known[k.ID] && !planned[k] {
 			lost = append(lost, k)
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/eiderdb/eider"
+	"github.com/eiderdb/eider/core/audit"
 	"github.com/eiderdb/eider/core/check"
 	"github.com/eiderdb/eider/core/disk"
 	"github.com/eiderdb/eider/core/metadata"
@@ -39,7 +40,9 @@ func (p *Projects) find(ctx context.Context, s check.Scope, tell func(check.Find
 	// A call that ends meanwhile has its row by the time that rows are read.
 	var plans strings.Builder
 	for _, r := range p.audit.Unfinished() {
-		plans.WriteString(r.Details)
+		if ofProjects(r) {
+			plans.WriteString(r.Details)
+		}
 	}
 	known := map[string]bool{}
 	var all []eider.Project
@@ -69,6 +72,10 @@ func (p *Projects) find(ctx context.Context, s check.Scope, tell func(check.Find
 	}
 	return nil
 }
+
+// ofProjects reports whether a call may make, move or remove a project's folder. What a
+// tenant's statement names says nothing about folders.
+func ofProjects(r audit.Row) bool { return r.ResourceType == "project" && r.Operation != "query" }
 
 // planned reports whether a call under way has the folder: by its name, or as the call
 // whose id is in it.
