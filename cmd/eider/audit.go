@@ -58,7 +58,13 @@ func printVerification(c *cobra.Command, v audit.Verification, asJSON bool) erro
 			return err
 		}
 	} else if v.Verified {
-		fmt.Fprintf(out, "the log holds: rows %d to %d, %d checked\n", v.FirstID, v.LastID, v.Checked)
+		fmt.Fprintf(out, "the log holds: rows %d to %d, %d checked, checkpoints compared: %d\n", v.FirstID, v.LastID, v.Checked, v.Checkpoints)
+	}
+	switch {
+	case v.Unproven:
+		fmt.Fprintln(c.ErrOrStderr(), "warning: those checkpoints were signed since the others were lost: compare the newest row with one that is kept elsewhere")
+	case v.Checkpoints == 0 && v.Checked > 0:
+		fmt.Fprintln(c.ErrOrStderr(), "warning: no checkpoint names one of these rows: nothing but the chain was compared")
 	}
 	if n := len(v.OtherArchives); n > 0 && !asJSON {
 		fmt.Fprintf(out, "not walked: %d archives of another log, such as one that was lost before a rebuild: %s\n", n, strings.Join(v.OtherArchives, ", "))

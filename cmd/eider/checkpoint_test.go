@@ -1,8 +1,10 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -38,5 +40,38 @@ func TestRollbackIsNotHiddenByALostHeadOrKey(t *testing.T) {
 	defer s.Stop()
 	if a := s.Want(200, "", "GET /health", ""); a.Text("status") != "degraded" || a.JSON["details"].(map[string]any)["checkpoint"] != false {
 		t.Errorf("without the signing key it is %s", a.Body)
+	}
+}
+
+// A command that finds no checkpoint signs new ones: it says so itself, and the next
+// server does all the same, once.
+func TestCommandDoesNotHideThatTheCheckpointsAreLost(t *testing.T) {
+	for name, lost := range map[string][]string{"checkpoints": {"head", "checkpoints.ndjson"}, "key": {"signing.key"}} {
+		dir := filepath.Join(t.TempDir(), "d")
+		s, err := startHere(t, dir)
+		mustDo(t, err)
+		project(t, s, "p")
+		head := s.App.Kernel.Audit.Head().ID
+		s.Stop()
+		change(t, dir, fmt.Sprintf(`DELETE FROM operations_log WHERE id > %d`, head-1))
+		for _, file := range lost {
+			mustDo(t, os.Remove(filepath.Join(dir, "audit", file)))
+		}
+		for _, do := range []string{"check", "audit verify"} {
+			r := runEider(t, append(strings.Fields(do), "--data-dir", dir)...)
+			if r.code != 0 || !strings.Contains(r.message, "warning: there was no checkpoint") {
+				t.Errorf("%s lost, %s: it ended with %d: %s", name, do, r.code, r.message)
+			}
+		}
+		for _, told := range []bool{true, false} {
+			s, err = startHere(t, dir)
+			mustDo(t, err)
+			health := s.Want(200, "", "GET /health", "").JSON["details"].(map[string]any)
+			v := s.Want(200, s.Root, "GET /operations/verify", "").JSON
+			if health["checkpoint"] == told || (v["unproven"] == true) != told || v["checkpoints"].(float64) < 1 {
+				t.Errorf("%s lost, to be told %v: health is %v, a verification %v", name, told, health, v)
+			}
+			s.Stop()
+		}
 	}
 }

@@ -29,12 +29,15 @@ func (f *flags) askWith(c *cobra.Command, method, path string, body, out any) er
 	return f.asking(c, func(ask asker) error { return ask(method, path, body, out) })
 }
 
+// warnUnproven is what the log of a server says at level error.
+const warnUnproven = "warning: there was no checkpoint to compare the log with: rows may be missing at its end; the next server that starts here says so in /health"
+
 // asker calls one operation.
 type asker func(method, path string, in, out any) error
 
 // asking is ask for more than one call.
 func (f *flags) asking(c *cobra.Command, use func(asker) error) (err error) {
-	a, err := f.load(app.Options{Out: io.Discard})
+	a, err := f.load(app.Options{Out: io.Discard, Command: true})
 	if err != nil {
 		return err
 	}
@@ -57,6 +60,9 @@ func (f *flags) asking(c *cobra.Command, use func(asker) error) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, a.Close()) }()
+	if !a.Kernel.Audit.Proven() {
+		fmt.Fprintln(c.ErrOrStderr(), warnUnproven)
+	}
 	if err := a.Listen(); err != nil {
 		return err
 	}

@@ -84,7 +84,7 @@ func TestAuditVerifyFindsWhatWasChanged(t *testing.T) {
 					t.Errorf("it does not say whom it asked: %s", r.message)
 				}
 				if c.row == 0 {
-					if want := fmt.Sprintf("the log holds: rows 1 to %d, %d checked\n", head, head); r.code != 0 || r.out != want {
+					if want := fmt.Sprintf("the log holds: rows 1 to %d, %d checked, checkpoints compared: 1\n", head, head); r.code != 0 || r.out != want {
 						t.Errorf("it ended with %d: %s%s", r.code, r.out, r.message)
 					}
 					return

@@ -55,6 +55,9 @@ type Options struct {
 	Terminal io.Writer
 	// Out is where logs go.
 	Out io.Writer
+	// Command says that a command works on a stopped server's folder, and nobody sees
+	// its logs or its health.
+	Command bool
 	// Engine wraps the metadata engine, in tests.
 	Engine func(metadata.Engine) metadata.Engine
 }
@@ -185,6 +188,11 @@ func (a *App) openKernel(ctx context.Context) error {
 	a.Registry.Tables = append(a.Registry.Tables, remembered.Table, a.modes.Table, jobs.Table, keys.Table(), book.Table, cursors, records.Table())
 	if err := a.withRoom(func() error { return a.openStore(ctx, log, signer) }); err != nil {
 		return err
+	}
+	if a.options.Command {
+		if err := log.KeepUnproven(); err != nil {
+			return err
+		}
 	}
 	if err := a.syncData(); err != nil {
 		return err

@@ -163,7 +163,7 @@ func (a *App) setAside(to string) error {
 	}
 	for _, name := range []string{
 		duck.JournalPath(metadataFile), metadataFile + ".wal", metadataFile, freshMetadata, rootKeyFile,
-		filepath.Join(auditDir, "head"), filepath.Join(auditDir, "checkpoints.ndjson"), filepath.Join(auditDir, "repair.json"),
+		filepath.Join(auditDir, "head"), filepath.Join(auditDir, "checkpoints.ndjson"), filepath.Join(auditDir, "repair.json"), filepath.Join(auditDir, "unproven"),
 	} {
 		err := files.Rename(a.Settings.path(name), filepath.Join(kept, filepath.Base(name)))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {

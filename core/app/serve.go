@@ -107,6 +107,11 @@ func (a *App) Serve(ctx context.Context) error {
 	}
 	served := make(chan error, 1)
 	go func() { served <- a.Web.Serve() }()
+	if !a.options.Command {
+		if err := a.Kernel.Audit.UnprovenTold(); err != nil {
+			a.telemetry.Log.Error("the next start will tell of it again", "error", err)
+		}
+	}
 	a.telemetry.Log.Info("eider serves", "version", a.options.Version, "address", a.Addr().String(), "data_dir", a.Settings.Top.DataDir)
 
 	var err error

@@ -118,6 +118,9 @@ func (l *Log) checkHead(ctx context.Context, v *metadata.View, head Head) (*Repa
 	if err != nil {
 		return nil, err
 	}
+	if err := l.heedWord(); err != nil {
+		return nil, err
+	}
 	if found.foreign {
 		l.log.Error("a checkpoint was signed by another key and does not count: was the signing key lost or replaced?", "dir", l.keeper.dir)
 	}
@@ -172,7 +175,8 @@ func (l *Log) examined(unproven bool) {
 
 // Proven reports whether the start could compare the log with a checkpoint, or had
 // nothing to compare. Until the next start it is false where the checkpoints, or the
-// key that signed them, were lost.
+// key that signed them, were lost: now, or when a command was run before, of which
+// KeepUnproven tells.
 func (l *Log) Proven() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

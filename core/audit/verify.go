@@ -6,17 +6,21 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/eiderdb/eider/core/metadata"
 )
 
 // Verification is what a walk along the chain found.
 type Verification struct {
-	Verified bool    `json:"verified"`
-	FirstID  int64   `json:"first_id"`
-	LastID   int64   `json:"last_id"`
-	Checked  int64   `json:"checked"`
-	BrokenAt *Broken `json:"broken_at,omitempty" doc:"The first of the breaks"`
+	Verified bool  `json:"verified"`
+	FirstID  int64 `json:"first_id"`
+	LastID   int64 `json:"last_id"`
+	Checked  int64 `json:"checked"`
+	// Without one, nothing but the rows themselves says that they are all there.
+	Checkpoints int64   `json:"checkpoints" doc:"Checkpoints with a valid signature that rows were compared with"`
+	Unproven    bool    `json:"unproven,omitempty" doc:"The start found no checkpoint to compare the log with, as where they or their key are lost: those that there are now were signed since, and rows may be missing at what was its end"`
+	BrokenAt    *Broken `json:"broken_at,omitempty" doc:"The first of the breaks"`
 	// A log that somebody has changed is broken where they did it, and nowhere else.
 	Breaks        []Broken `json:"breaks,omitempty" doc:"Every place where the chain does not hold, by id; at most 100"`
 	BreaksOmitted int64    `json:"breaks_omitted,omitempty" doc:"Breaks that are not among them"`
@@ -71,6 +75,7 @@ type walker struct {
 	epochs      epochs
 	first, last int64
 	checked     int64
+	compared    int64 // checkpoints
 	breaks      breaks
 	others      []string // archives of other logs
 }
@@ -83,6 +88,9 @@ func (w *walker) expect(checkpoints []Checkpoint, end bool, head int64) {
 	for _, c := range checkpoints {
 		if c.altered {
 			w.breaks.add(Broken{ID: c.ID, Kind: "checkpoint", Detail: fmt.Sprintf("the checkpoint of row %d does not carry its key's signature", c.ID)})
+			continue
+		}
+		if slices.Contains(w.signed[c.ID], c) { // the newest is in the history as well
 			continue
 		}
 		w.signed[c.ID] = append(w.signed[c.ID], c)
@@ -107,7 +115,7 @@ func (w *walker) table(ctx context.Context, to int64) (Verification, error) {
 func (w *walker) result() Verification {
 	found := w.breaks.told(w.first, w.last)
 	v := Verification{
-		Verified: len(found) == 0, FirstID: w.first, LastID: w.last, Checked: w.checked,
+		Verified: len(found) == 0, FirstID: w.first, LastID: w.last, Checked: w.checked, Checkpoints: w.compared,
 		Breaks: found, BreaksOmitted: w.breaks.omitted, OtherArchives: w.others,
 	}
 	if len(found) > 0 {
@@ -308,6 +316,7 @@ func (w *walker) best(same []Row) (best *Row, whole bool) {
 // compare looks whether the row is what was signed.
 func (w *walker) compare(r *Row) {
 	for _, c := range w.signed[r.ID] {
+		w.compared++
 		epoch, known := w.epochs.exact(r.ID)
 		switch {
 		case c.Epoch != 0 && known && c.Epoch != epoch:

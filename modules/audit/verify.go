@@ -28,8 +28,12 @@ func (a *Audit) verify(ctx context.Context, v *operation.View, in verifyOperatio
 	if err != nil {
 		return audit.Verification{}, err
 	}
+	var found audit.Verification
 	if in.Archive {
-		return audit.VerifyArchive(ctx, v, a.archive, a.signer, kept)
+		found, err = audit.VerifyArchive(ctx, v, a.archive, a.signer, kept)
+	} else {
+		found, err = audit.Verify(ctx, v, in.From, in.To, kept)
 	}
-	return audit.Verify(ctx, v, in.From, in.To, kept)
+	found.Unproven = !a.log.Proven()
+	return found, err
 }
