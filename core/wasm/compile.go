@@ -71,7 +71,7 @@ func (h *Host) meter(ctx context.Context, c *code, module []byte, pages uint32) 
 	// The interpreter validates as the compiler does, and is quicker with it.
 	r := wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfigInterpreter().WithMemoryLimitPages(pages).WithDebugInfoEnabled(false))
 	defer r.Close(ctx)
-	if _, err := r.CompileModule(ctx, module); err != nil {
+	if _, err := r.CompileModule(ctx, metered.Original); err != nil {
 		return metered, fmt.Errorf("%w: it is not valid: %w", fuel.ErrModule, err)
 	}
 	if err := os.WriteFile(proof, nil, 0o600); err != nil {

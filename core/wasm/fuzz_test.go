@@ -27,6 +27,9 @@ func FuzzLoad(f *testing.F) {
 		m.Funcs = append(m.Funcs, w.Func{Code: w.Cat(0x03, 0x40, 0x0c, 0, 0x0b)})
 		m.Start, m.Globals, m.Data, m.Elements, m.Tables = &zero, 2, 1, 1, []w.Bounds{w.Of(1, 2)}
 	}), manifest)
+	f.Add(w.Policy(nil, func(m *w.Module) { m.Funcs[3].Locals = 4_294_967_295 }), manifest)
+	f.Add(w.Policy(nil, func(m *w.Module) { m.Tail = w.Cat(0, 13, 4, "name", 1, 6, w.U(4_294_967_295), 0) }), manifest)
+	f.Add(w.Policy(nil, func(m *w.Module) { m.Tail = w.Cat(11, 8, 1, 1, w.U(4_294_967_295), 0) }), manifest)
 	f.Add([]byte("\x00asm\x01\x00\x00\x00"), "name: x\nversion: 1\nabi: 1\nkind: sink\n")
 	tel, dir, cache := telemetry.Discard(), f.TempDir(), f.TempDir()
 	f.Fuzz(func(t *testing.T, module []byte, manifest string) {

@@ -190,6 +190,10 @@ func TestModulesOfManyParts(t *testing.T) {
 		{"element segments", func(m *w.Module) { m.Elements = 10_000 }, ""},
 		{"element segments", func(m *w.Module) { m.Elements = 10_001 }, "element segments"},
 		{"memory", func(m *w.Module) { m.Memory = w.Pages(65536, -1) }, "memory of"},
+		// Four billions are said to be there, and are not.
+		{"locals", func(m *w.Module) { m.Funcs[3].Locals = 4_294_967_295 }, "locals"},
+		{"names", func(m *w.Module) { m.Tail = w.Cat(0, 13, 4, "name", 1, 6, w.U(4_294_967_295), 0) }, ""},
+		{"data", func(m *w.Module) { m.Tail = w.Cat(11, 8, 1, 1, w.U(4_294_967_295), 0) }, "it ends too early"},
 	} {
 		h, chain := host(t, wasm.Item{Name: "x", Path: w.Folder(t, w.Policy(nil, c.change), w.Manifest), Guests: 1})
 		err := h.Plugin("x").Refused()

@@ -2,6 +2,7 @@ package fuel
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"unicode/utf8"
 )
@@ -97,6 +98,27 @@ func (r *reader) name() string {
 		r.fail(errors.New("a name is no UTF-8"))
 	}
 	return string(b)
+}
+
+// valueType reads the type of a value. Those of one byte are taken alone: of others the
+// host would read more, and see another module from there on.
+func (r *reader) valueType() byte {
+	switch t := r.byte(); t {
+	case 0x7f, 0x7e, 0x7d, 0x7c, 0x7b, typeFuncref, typeExternref: // i32, i64, f32, f64, v128
+		return t
+	default:
+		r.fail(fmt.Errorf("a value of type %#x", t))
+		return 0
+	}
+}
+
+// refType reads the type of a reference.
+func (r *reader) refType() byte {
+	t := r.byte()
+	if t != typeFuncref && t != typeExternref {
+		r.fail(fmt.Errorf("a reference of type %#x", t))
+	}
+	return t
 }
 
 func appendU32(b []byte, v uint32) []byte {

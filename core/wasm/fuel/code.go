@@ -19,6 +19,7 @@ const (
 	opRefFunc, opPrefixBulk, opPrefixSIMD          byte = 0xd2, 0xfc, 0xfd
 
 	typeI32, typeI64, typeEmpty byte = 0x7f, 0x7e, 0x40
+	typeFuncref, typeExternref  byte = 0x70, 0x6f
 )
 
 // maxLocals is how many a function may have, maxBody of how many bytes it may be. Of
@@ -85,6 +86,9 @@ func (f *function) rewrite(r *reader) []byte {
 		r.fail(fmt.Errorf("it has %d bytes, at most %d are taken", len(r.b), maxBody))
 	}
 	groups, locals := f.locals(r)
+	if r.err != nil {
+		return nil
+	}
 	begin := r.at
 	f.enter(&frame{at: begin, label: f.t.results}, signature{results: f.t.results}, begin)
 	f.innermost().region.instr += int64(perKept * max(0, len(f.assigned)-fewKept))
@@ -115,10 +119,13 @@ func (f *function) locals(r *reader) (groups uint32, declared []byte) {
 	total := int64(f.t.params)
 	for i := uint32(0); i < groups && r.err == nil; i++ {
 		total += int64(r.u32())
-		r.byte()
+		r.valueType()
 		if total > maxLocals-3 {
 			r.fail(fmt.Errorf("more than %d locals", maxLocals-3))
 		}
+	}
+	if r.err != nil {
+		return 0, nil
 	}
 	f.fuel = uint32(total)
 	f.size, f.result = f.fuel+1, f.fuel+2

@@ -49,6 +49,8 @@ const (
 // Limits bound what a module may be made of; 0 means the default.
 type Limits struct {
 	Bytes       int    // of the module, 32 MiB
+	Types       int    // 10,000
+	Values      int    // parameters, or results, of each type, 1,000
 	Functions   int    // 100,000
 	Globals     int    // 10,000
 	Tables      int    // 64
@@ -58,6 +60,9 @@ type Limits struct {
 	MemoryPages uint32 // of 64 KiB, 4096; a larger maximum is cut
 }
 
+// allValues is how many parameters and results all types have together, at most.
+const allValues = 200_000
+
 func (l Limits) withDefaults() Limits {
 	set := func(v *int, d int) {
 		if *v == 0 {
@@ -65,6 +70,8 @@ func (l Limits) withDefaults() Limits {
 		}
 	}
 	set(&l.Bytes, 32<<20)
+	set(&l.Types, 10_000)
+	set(&l.Values, 1000)
 	set(&l.Functions, 100_000)
 	set(&l.Globals, 10_000)
 	set(&l.Tables, 64)
@@ -82,6 +89,7 @@ func (l Limits) withDefaults() Limits {
 // Module is what was found out about a module on the way.
 type Module struct {
 	Bytes    []byte   // the module with its counter
+	Original []byte   // the module without its custom sections: what is left of them has no bounds
 	HasStart bool     // it has an export named Start, to be called once, first
 	Imports  []Import // of the original
 	Exports  []string // of the original
@@ -100,5 +108,5 @@ func Rewrite(module []byte, limits Limits) (Module, error) {
 	if err := w.run(module); err != nil {
 		return Module{}, fmt.Errorf("%w: %w", ErrModule, err)
 	}
-	return Module{Bytes: w.out, HasStart: w.start != nil, Imports: w.imports, Exports: w.exports}, nil
+	return Module{Bytes: w.out, Original: w.bare, HasStart: w.start != nil, Imports: w.imports, Exports: w.exports}, nil
 }

@@ -342,6 +342,9 @@ func TestFunctionsKeepTheirNames(t *testing.T) {
 func FuzzRewrite(f *testing.F) {
 	f.Add(countTo.Bytes())
 	f.Add(w.Policy(nil, nil))
+	for _, module := range counted() {
+		f.Add(module)
+	}
 	for _, h := range w.Hostile() {
 		f.Add(h.Policy(false))
 	}
@@ -353,17 +356,16 @@ func FuzzRewrite(f *testing.F) {
 	zero := 0
 	f.Add(w.Module{Funcs: []w.Func{{Name: "f"}}, Start: &zero, Tables: []w.Bounds{w.Of(0, 1)}, Globals: 2, Data: 1, Elements: 1}.Bytes())
 	f.Fuzz(func(t *testing.T, module []byte) {
-		limits := fuel.Limits{Bytes: 1 << 16, MemoryPages: 4, Elements: 100}
-		m, err := fuel.Rewrite(module, limits)
+		m, err, allocated := validate(module, fuel.Limits{Bytes: 1 << 16, MemoryPages: 4, Elements: 100})
+		if allocated > mostAllocated {
+			t.Fatalf("%d bytes allocated for %d", allocated, len(module))
+		}
 		if err != nil {
-			return
+			return // it is refused, or the host refuses it
 		}
 		ctx := context.Background()
 		r := wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfigInterpreter().WithMemoryLimitPages(4))
 		defer r.Close(ctx)
-		if _, err := r.CompileModule(ctx, module); err != nil {
-			return // the host refuses it
-		}
 		compiled, err := r.CompileModule(ctx, m.Bytes)
 		if err != nil {
 			t.Fatalf("it was valid, and is not any more: %v", err)
@@ -404,7 +406,7 @@ func FuzzRewrite(f *testing.F) {
 		if m.HasStart && len(got) == 0 {
 			return // it may start for ever
 		}
-		original, err := r.InstantiateWithConfig(ctx, module, wazero.NewModuleConfig().WithName("original").WithStartFunctions())
+		original, err := r.InstantiateWithConfig(ctx, m.Original, wazero.NewModuleConfig().WithName("original").WithStartFunctions())
 		if err != nil {
 			return
 		}

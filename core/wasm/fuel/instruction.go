@@ -153,7 +153,10 @@ func (f *function) bulkInstruction(r *reader, from int) {
 func skipImmediates(r *reader, op byte) {
 	switch {
 	case op == 0x1c: // select with types
-		r.take(r.count())
+		if n := r.byte(); n != 1 {
+			r.fail(fmt.Errorf("a selection of %d types", n))
+		}
+		r.valueType()
 	case op == opLocalGet || op == 0x25 || op == 0x26: // local.get, tables
 		r.u32()
 	case op >= 0x28 && op <= 0x3e: // loads and stores
@@ -170,7 +173,7 @@ func skipImmediates(r *reader, op byte) {
 		r.take(8)
 	case op >= 0x45 && op <= 0xc4: // arithmetic
 	case op == opRefNull:
-		r.byte()
+		r.refType()
 	case op <= 0x01 || op == 0x1a || op == 0x1b || op == 0xd1:
 		// unreachable, nop, drop, select, ref.is_null
 	default:
@@ -185,8 +188,18 @@ func skipMemory(r *reader) {
 	r.u32()
 }
 
+// vector reads which instruction of vectors it is, which the host knows by the first byte:
+// one that is written longer than it must be would be another one to it.
+func (r *reader) vector() uint32 {
+	first := uint32(r.byte())
+	if first >= 0x80 && r.byte() != 1 {
+		r.fail(errors.New("an instruction of vectors that is not taken"))
+	}
+	return first
+}
+
 func skipSIMD(r *reader) (op uint32) {
-	switch op = r.u32(); {
+	switch op = r.vector(); {
 	case op <= 11 || op == 92 || op == 93: // loads and stores
 		skipMemory(r)
 	case op == 12 || op == 13: // v128.const, i8x16.shuffle

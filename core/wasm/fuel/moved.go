@@ -32,8 +32,14 @@ func (w *rewriter) elements(r *reader) []byte {
 			}
 			out = w.constant(out, r)
 		}
-		if kind&3 != 0 {
-			out = append(out, r.byte()) // what its elements are
+		if kind&3 != 0 { // what its elements are
+			if kind&4 != 0 {
+				out = append(out, r.refType())
+			} else if of := r.byte(); of == 0 {
+				out = append(out, of)
+			} else {
+				r.fail(fmt.Errorf("elements of kind %d", of))
+			}
 		}
 		items := r.count()
 		if all += uint32(items); all > w.limits.Elements && r.err == nil {
@@ -51,10 +57,28 @@ func (w *rewriter) elements(r *reader) []byte {
 			}
 		}
 	}
-	if r.at != len(r.b) {
-		r.fail(errors.New("bytes follow the last element segment"))
-	}
 	return out
+}
+
+// data looks whether the segments of data have the bytes that they say: whoever makes
+// room for them first would believe what they say.
+func (w *rewriter) data(r *reader) {
+	for range w.atMost(r, "data segments", w.limits.Data) {
+		kind := r.u32()
+		if kind > 2 && r.err == nil {
+			r.fail(fmt.Errorf("a data segment of kind %d", kind))
+		}
+		if kind == 2 {
+			r.u32() // its memory
+		}
+		if kind != 1 { // active
+			w.constant(nil, r)
+		}
+		r.take(r.count())
+		if r.err != nil {
+			return
+		}
+	}
 }
 
 // constant copies a constant expression.
@@ -75,12 +99,12 @@ func (w *rewriter) constant(out []byte, r *reader) []byte {
 		case opGlobalGet:
 			r.u32()
 		case opRefNull:
-			r.byte()
+			r.refType()
 		case opRefFunc:
 			out = appendU32(append(out, op), w.moved(r.u32()))
 			continue
 		case opPrefixSIMD:
-			if r.u32() != 12 { // v128.const
+			if r.vector() != 12 { // v128.const
 				r.fail(errors.New("instruction 0xfd in a constant"))
 			}
 			r.take(16)
@@ -104,6 +128,9 @@ func (w *rewriter) names(r *reader) []byte {
 			continue
 		}
 		n := s.count()
+		if n > len(w.functions) { // they come behind all that declares functions, or name nothing
+			return nil
+		}
 		out := appendU32(make([]byte, 0, len(s.b)+len(s.b)/8), uint32(n))
 		for range n {
 			out = appendU32(out, w.moved(s.u32()))

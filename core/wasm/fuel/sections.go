@@ -23,7 +23,8 @@ var order = map[byte]int{
 type rewriter struct {
 	limits Limits
 	out    []byte
-	last   int // place of the section before, in order
+	bare   []byte // the module without custom sections
+	last   int    // place of the section before, in order
 
 	types     []signature
 	functions []uint32 // types of functions, the imported ones first
@@ -35,6 +36,7 @@ type rewriter struct {
 	counter   uint32 // index of the global that is added
 	start     *uint32
 	work      int // of the compiler
+	valued    int // parameters and results of types
 }
 
 var header = []byte{0, 'a', 's', 'm', 1, 0, 0, 0}
@@ -50,6 +52,7 @@ func (w *rewriter) run(module []byte) error {
 		return err
 	}
 	w.out = append(make([]byte, 0, len(module)+len(module)/5+64), header...)
+	w.bare = append(make([]byte, 0, len(module)), header...)
 	r := &reader{b: module, at: len(header)}
 	for !r.done() {
 		id := r.byte()
@@ -59,6 +62,9 @@ func (w *rewriter) run(module []byte) error {
 		}
 		if err := w.section(id, content); err != nil {
 			return fmt.Errorf("section %d: %w", id, err)
+		}
+		if id != secCustom {
+			w.bare = appendSection(w.bare, id, content)
 		}
 	}
 	if r.err != nil {
@@ -125,10 +131,15 @@ func (w *rewriter) section(id byte, content []byte) error {
 		return nil // it is an export now
 	case secElement:
 		changed = w.elements(r)
-	case secDataCount, secData:
+	case secDataCount:
 		w.atMost(r, "data segments", w.limits.Data)
+	case secData:
+		w.data(r)
 	case secCode:
 		changed = w.code(r)
+	}
+	if r.err == nil && r.at != len(r.b) {
+		r.fail(errors.New("bytes follow its end"))
 	}
 	if r.err != nil {
 		return r.err
@@ -178,22 +189,32 @@ func (w *rewriter) atMost(r *reader, what string, limit int) int {
 
 // typeSection adds the type of what gives more fuel, which takes and returns nothing.
 func (w *rewriter) typeSection(r *reader) []byte {
-	n := r.count()
+	n := w.atMost(r, "types", w.limits.Types)
 	rest := r.at
 	for range n {
 		if form := r.byte(); form != 0x60 && r.err == nil {
 			r.fail(fmt.Errorf("a type of form %#x", form))
 		}
-		t := signature{params: r.count()}
-		r.take(t.params)
-		t.results = r.count()
-		r.take(t.results)
+		t := signature{params: w.values(r)}
+		t.results = w.values(r)
 		if r.err != nil {
 			return nil
 		}
 		w.types = append(w.types, t)
 	}
 	return append(append(appendU32(nil, uint32(n)+1), r.b[rest:]...), 0x60, 0, 0)
+}
+
+// values skips the parameters or results of a type.
+func (w *rewriter) values(r *reader) int {
+	n := w.atMost(r, "parameters or results", w.limits.Values)
+	if w.valued += n; w.valued > allValues && r.err == nil {
+		r.fail(fmt.Errorf("more than %d parameters and results in its types", allValues))
+	}
+	for range n {
+		r.valueType()
+	}
+	return n
 }
 
 // signature is how many values a function takes and gives.
@@ -221,9 +242,12 @@ func (w *rewriter) blockType(r *reader) signature {
 	case i >= 0:
 		return w.typed(uint32(i))
 	case i == -64: // empty
-		return signature{}
+	case i >= -5 && i < 0, i == -16, i == -17: // the types of valueType
+		return signature{results: 1}
+	default:
+		r.fail(fmt.Errorf("a block of type %d", i))
 	}
-	return signature{results: 1}
+	return signature{}
 }
 
 // importSection adds what gives more fuel behind the module's own imports, so that all
@@ -285,7 +309,7 @@ func (w *rewriter) tables(r *reader) []byte {
 	n := w.atMost(r, "tables", w.limits.Tables)
 	out := appendU32(nil, uint32(n))
 	for range n {
-		out = append(out, r.byte())
+		out = append(out, r.refType())
 		out = append(out, w.bounds(r, "table", w.limits.Elements)...)
 	}
 	return out
@@ -307,7 +331,7 @@ func (w *rewriter) global(r *reader) []byte {
 	w.counter = uint32(w.globals)
 	out := appendU32(nil, uint32(w.globals)+1)
 	for range w.globals {
-		out = append(out, r.byte(), r.byte())
+		out = append(out, r.valueType(), r.byte())
 		out = w.constant(out, r)
 	}
 	return append(out, typeI64, 1, opI64Const, 0, opEnd)
@@ -333,10 +357,6 @@ func (w *rewriter) export(r *reader) []byte {
 			index = w.moved(index)
 		}
 		out = appendU32(append(appendName(out, name), kind), index)
-	}
-	if r.at != len(r.b) {
-		r.fail(errors.New("bytes follow the last export"))
-		return nil
 	}
 	out = appendU32(append(appendName(out, Counter), 3), w.counter)
 	if w.start != nil {

@@ -24,8 +24,9 @@ type Import struct {
 	Params, Results string
 }
 
-// Func is a function. Params and Results have one letter for each value: i for
-// i32, l for i64. Locals are i32.
+// Func is a function. Params and Results have one letter for each value: i for i32, l for
+// i64. Locals are i32. It shares its type with the one before it, if that has the same and
+// no name.
 type Func struct {
 	Params, Results string
 	Locals          int
@@ -115,9 +116,13 @@ func (m Module) Bytes() []byte {
 	for i, i2 := range m.Imports {
 		imports = append(imports, Cat(text(i2.Module), text(i2.Name), 0, U(i))...)
 	}
+	typed := len(m.Imports)
 	for i, f := range m.Funcs {
-		types = append(types, Cat(0x60, values(f.Params), values(f.Results))...)
-		funcs = append(funcs, Cat(U(len(m.Imports)+i))...)
+		if before := m.Funcs[max(0, i-1)]; i == 0 || before.Name != "" || f.Params != before.Params || f.Results != before.Results {
+			types = append(types, Cat(0x60, values(f.Params), values(f.Results))...)
+			typed++
+		}
+		funcs = append(funcs, U(typed-1)...)
 		locals := []byte{0}
 		if f.Locals > 0 {
 			locals = Cat(1, U(f.Locals), 0x7f)
@@ -144,7 +149,7 @@ func (m Module) Bytes() []byte {
 	for range m.Data {
 		data = append(data, Cat(1, 0)...)
 	}
-	section(1, len(m.Imports)+len(m.Funcs), types)
+	section(1, typed, types)
 	section(2, len(m.Imports), imports)
 	section(3, len(m.Funcs), funcs)
 	section(4, len(m.Tables), tables)
