@@ -255,10 +255,9 @@ func (b *Batches) ended(err error) error {
 func (b *Batches) several() (arrow.RecordBatch, error) {
 	b.gather.begin()
 	for begun := time.Now(); !b.gather.full(); {
-		chunk, err := b.fetch()
+		err := b.more()
 		if err == nil {
-			err = b.gather.add(chunk)
-			bindings.DestroyDataChunk(&chunk)
+			err = b.gather.add()
 		}
 		if err := b.ended(err); err != nil && b.gather.rows == 0 {
 			return nil, err
@@ -269,6 +268,18 @@ func (b *Batches) several() (arrow.RecordBatch, error) {
 	}
 	b.begun = true
 	return b.gather.batch(), nil
+}
+
+// more sees to it that there are rows to be gathered.
+func (b *Batches) more() error {
+	if b.gather.left > 0 {
+		return nil
+	}
+	chunk, err := b.fetch()
+	if err == nil {
+		b.gather.next(chunk)
+	}
+	return err
 }
 
 // fetch computes a chunk of rows, which is to be destroyed.
@@ -293,7 +304,7 @@ func (b *Batches) convert() (arrow.RecordBatch, error) {
 	batch, data := bindings.DataChunkToArrowArray(b.opts, b.schema, chunk)
 	defer bindings.DestroyErrorData(&data)
 	if bindings.ErrorDataHasError(data) {
-		return nil, fmt.Errorf("rows as Arrow: %s", bindings.ErrorDataMessage(data))
+		return nil, b.check(&duckdb.Error{Type: duckdb.ErrorType(bindings.ErrorDataErrorType(data)), Msg: bindings.ErrorDataMessage(data)})
 	}
 	return batch, nil
 }
@@ -302,6 +313,9 @@ func (b *Batches) convert() (arrow.RecordBatch, error) {
 func (b *Batches) Close() error {
 	if b.release != nil {
 		b.release()
+	}
+	if b.gather != nil {
+		b.gather.drop()
 	}
 	bindings.DestroyArrowOptions(&b.opts)
 	bindings.DestroyResult(&b.res)

@@ -14,6 +14,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/decimal128"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	bindings "github.com/duckdb/duckdb-go-bindings"
+	duckdb "github.com/duckdb/duckdb-go/v2"
 )
 
 // gathering makes batches of rows of simple types, of several of DuckDB's chunks each,
@@ -24,27 +25,36 @@ type gathering struct {
 	schema  *arrow.Schema
 	columns []gathered
 	rows    int
+	chunk   bindings.DataChunk // of which rows are left
+	from    int                // the first of them
+	left    int
+	texts   []texts // of them
 }
 
-// The bounds of a batch: another chunk is added only below all of them.
+// The bounds of a batch: another chunk is added only below all of them. Of a chunk
+// whose texts are long the batch has some rows, and the next one others: a chunk is
+// 2048 rows however long they are, and what Go has set aside once counts for the
+// process for ever.
 const (
 	gatherRows  = 6 << 10
 	gatherTexts = 256 << 10 // in bytes
 	gatherFor   = 50 * time.Millisecond
+	splitTexts  = 2 << 20 // in bytes
 )
 
 // gathered is a column of a batch.
 type gathered struct {
 	take    taker
+	isText  bool
 	values  []byte // of texts the offsets
 	texts   []byte
 	valid   []byte // a bit for each row
 	invalid int    // rows
 }
 
-// taker adds n values to a column that has had rows before, whose memory for them is
-// set aside in valid.
-type taker func(c *gathered, data unsafe.Pointer, rows, n int) error
+// taker adds a chunk's n values behind the first from to a column that has had rows
+// before, for which valid tells already which of the new ones there are.
+type taker func(c *gathered, data unsafe.Pointer, from, rows, n int) error
 
 // gather returns what makes batches of rows of these types, or nil where it cannot.
 func gather(schema *arrow.Schema, types []bindings.LogicalType) *gathering {
@@ -54,7 +64,8 @@ func gather(schema *arrow.Schema, types []bindings.LogicalType) *gathering {
 		if take == nil || len(types) != schema.NumFields() {
 			return nil
 		}
-		g.columns[i].take = take
+		id := bindings.GetTypeId(t)
+		g.columns[i].take, g.columns[i].isText = take, id == bindings.TypeVarchar || id == bindings.TypeBlob
 	}
 	return g
 }
@@ -94,34 +105,105 @@ func takerOf(t bindings.LogicalType) taker {
 	return nil
 }
 
-// add adds a chunk, which is not needed afterwards.
-func (g *gathering) add(chunk bindings.DataChunk) error {
-	n := int(bindings.DataChunkGetSize(chunk))
+// next takes a chunk over, of which rows are then added.
+func (g *gathering) next(chunk bindings.DataChunk) {
+	g.chunk, g.from, g.left = chunk, 0, int(bindings.DataChunkGetSize(chunk))
+}
+
+// drop lets go of what is left of a chunk.
+func (g *gathering) drop() {
+	if g.chunk.Ptr != nil {
+		bindings.DestroyDataChunk(&g.chunk)
+	}
+	g.left = 0
+}
+
+// fitting returns how many of the rows that are left are to be added: all of them,
+// or as many as there are before the batch's texts are too long, and one at least.
+func (g *gathering) fitting() int {
+	g.texts = g.texts[:0]
+	size := g.size()
 	for i := range g.columns {
-		c, vector := &g.columns[i], bindings.DataChunkGetVector(chunk, bindings.IdxT(i))
+		if g.columns[i].isText {
+			t := textsOf(bindings.DataChunkGetVector(g.chunk, bindings.IdxT(i)), g.from, g.left)
+			for row := range t.values {
+				size += t.length(row)
+			}
+			g.texts = append(g.texts, t)
+		}
+	}
+	if size <= splitTexts {
+		return g.left
+	}
+	size = g.size()
+	for row := range g.left {
+		for i := range g.texts {
+			size += g.texts[i].length(row)
+		}
+		if size > splitTexts {
+			return max(row, 1)
+		}
+	}
+	return g.left
+}
+
+// texts are a chunk's in one column.
+type texts struct {
+	values []text
+	mask   []byte // nil: all of them are there
+	from   int    // the first one's bit
+}
+
+func textsOf(vector bindings.Vector, from, n int) texts {
+	t := texts{values: unsafe.Slice((*text)(bindings.VectorGetData(vector)), from+n)[from:], from: from}
+	if mask := bindings.VectorGetValidity(vector); mask != nil {
+		t.mask = unsafe.Slice((*byte)(mask), bitutil.BytesForBits(int64(from+n)))
+	}
+	return t
+}
+
+func (t *texts) length(row int) int {
+	if t.mask != nil && !bitutil.BitIsSet(t.mask, t.from+row) {
+		return 0
+	}
+	return int(t.values[row].length)
+}
+
+// add adds rows of the chunk, which is not needed afterwards if none is left.
+func (g *gathering) add() error {
+	n := g.fitting()
+	for i := range g.columns {
+		c, vector := &g.columns[i], bindings.DataChunkGetVector(g.chunk, bindings.IdxT(i))
 		c.valid = room(c.valid, int(bitutil.BytesForBits(int64(g.rows+n)))-len(c.valid))
 		if mask := bindings.VectorGetValidity(vector); mask == nil {
 			bitutil.SetBitsTo(c.valid, int64(g.rows), int64(n), true)
 		} else {
-			bits := unsafe.Slice((*byte)(mask), bitutil.BytesForBits(int64(n)))
-			bitutil.CopyBitmap(bits, 0, n, c.valid, g.rows)
-			c.invalid += n - bitutil.CountSetBits(bits, 0, n)
+			bits := unsafe.Slice((*byte)(mask), bitutil.BytesForBits(int64(g.from+n)))
+			bitutil.CopyBitmap(bits, g.from, n, c.valid, g.rows)
+			c.invalid += n - bitutil.CountSetBits(bits, g.from, n)
 		}
-		if err := c.take(c, bindings.VectorGetData(vector), g.rows, n); err != nil {
+		if err := c.take(c, bindings.VectorGetData(vector), g.from, g.rows, n); err != nil {
 			return err
 		}
 	}
-	g.rows += n
+	g.rows, g.from, g.left = g.rows+n, g.from+n, g.left-n
+	if g.left == 0 {
+		g.drop()
+	}
 	return nil
+}
+
+// size is how long the batch's texts are, in bytes.
+func (g *gathering) size() (size int) {
+	for i := range g.columns {
+		size += len(g.columns[i].texts)
+	}
+	return size
 }
 
 // full reports whether a batch should get no more.
 func (g *gathering) full() bool {
-	size := 0
-	for i := range g.columns {
-		size += len(g.columns[i].texts)
-	}
-	return g.rows >= gatherRows || size >= gatherTexts
+	return g.rows >= gatherRows || g.size() >= gatherTexts || g.rows > 0 && g.left > 0
 }
 
 // batch returns what was added. It is good until the next is begun.
@@ -147,8 +229,9 @@ func (g *gathering) batch() arrow.RecordBatch {
 	return batch
 }
 
-// keepTexts is how much of the memory of a column's texts is used again, in bytes.
-const keepTexts = 4 << 20
+// keepTexts is how much of the memory of a column's texts is used again, in bytes:
+// what texts take that fit into a batch.
+const keepTexts = 2 * splitTexts
 
 // begin begins another batch.
 func (g *gathering) begin() {
@@ -182,24 +265,40 @@ func placed[T any](c *gathered, n int) []T {
 }
 
 // take takes values that are to Arrow what they are to DuckDB.
-func take[T int8 | int16 | int32 | int64 | decimal128.Num](c *gathered, data unsafe.Pointer, _, n int) error {
-	copy(placed[T](c, n), unsafe.Slice((*T)(data), n))
+func take[T int8 | int16 | int32 | int64 | decimal128.Num](c *gathered, data unsafe.Pointer, from, rows, n int) error {
+	into := placed[T](c, n)
+	copy(into, unsafe.Slice((*T)(data), from+n)[from:])
+	blank(c, into, rows)
 	return nil
 }
 
-func takeDecimals[T int16 | int32 | int64](c *gathered, data unsafe.Pointer, _, n int) error {
+func takeDecimals[T int16 | int32 | int64](c *gathered, data unsafe.Pointer, from, rows, n int) error {
 	into := placed[decimal128.Num](c, n)
-	for i, v := range unsafe.Slice((*T)(data), n) {
+	for i, v := range unsafe.Slice((*T)(data), from+n)[from:] {
 		into[i] = decimal128.FromI64(int64(v))
 	}
+	blank(c, into, rows)
 	return nil
+}
+
+// blank makes zeros of the values that are NULL: DuckDB has left there what stood in
+// its memory before.
+func blank[T any](c *gathered, values []T, rows int) {
+	if c.invalid == 0 {
+		return
+	}
+	for i := range values {
+		if !bitutil.BitIsSet(c.valid, rows+i) {
+			values[i] = *new(T)
+		}
+	}
 }
 
 // takeBits takes booleans, of which DuckDB has a byte each.
-func takeBits(c *gathered, data unsafe.Pointer, rows, n int) error {
+func takeBits(c *gathered, data unsafe.Pointer, from, rows, n int) error {
 	c.values = room(c.values, len(c.valid)-len(c.values))
-	for i, v := range unsafe.Slice((*byte)(data), n) {
-		bitutil.SetBitTo(c.values, rows+i, v&1 != 0)
+	for i, v := range unsafe.Slice((*byte)(data), from+n)[from:] {
+		bitutil.SetBitTo(c.values, rows+i, v&1 != 0 && bitutil.BitIsSet(c.valid, rows+i))
 	}
 	return nil
 }
@@ -220,8 +319,8 @@ func (t *text) bytes() []byte {
 	return unsafe.Slice(*(**byte)(unsafe.Pointer(&t.short[4])), t.length)
 }
 
-func takeTexts(c *gathered, data unsafe.Pointer, rows, n int) error {
-	all := unsafe.Slice((*text)(data), n)
+func takeTexts(c *gathered, data unsafe.Pointer, from, rows, n int) error {
+	all := unsafe.Slice((*text)(data), from+n)[from:]
 	if rows == 0 {
 		placed[int32](c, 1)[0] = 0
 	}
@@ -233,7 +332,7 @@ func takeTexts(c *gathered, data unsafe.Pointer, rows, n int) error {
 		ends[i] = int32(length)
 	}
 	if length > math.MaxInt32 {
-		return fmt.Errorf("rows as Arrow: texts of %d bytes in one batch", length)
+		return &duckdb.Error{Type: duckdb.ErrorTypeObjectSize, Msg: fmt.Sprintf("Object Size Error: a text of %d bytes is too long to be answered", length-len(c.texts))}
 	}
 	into := c.texts
 	c.texts = room(c.texts, length-len(c.texts))
