@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/csv"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -194,6 +195,50 @@ func TestTailGoesOnWithoutGapOrDuplicate(t *testing.T) {
 	s.Stop()
 	if f.until("nothing") != "" || f.in.Err() != nil {
 		t.Errorf("at a stop the tail ends with %v", f.in.Err())
+	}
+}
+
+// A log that was restored gives ids out again: whoever has seen the rows that are lost is
+// told so, and is given those that have their ids now.
+func TestTailTellsOfRowsThatWereLost(t *testing.T) {
+	s := start(t, nil)
+	project(t, s, "p")
+	s.Stop()
+	head := s.App.Kernel.Audit.Head()
+	mustDo(t, audit.WriteRepair(filepath.Join(s.Dir, "audit"), audit.Repair{
+		Head: head.ID, Hash: hex.EncodeToString(head.Hash), Operation: "restore", Epoch: 77,
+	}))
+	s, err := startHere(t, s.Dir)
+	mustDo(t, err)
+	defer s.Stop()
+	project(t, s, "q")
+	project(t, s, "r")
+	begun := head.ID + 1 // the row that tells of the restore
+	for after, want := range map[string]struct {
+		reset string
+		first int64
+	}{
+		fmt.Sprint(begun + 3):         {fmt.Sprintf(`data: {"epoch":77,"next_id":%d,"seen":{"epoch":0,"id":%d}}`, begun, begun+3), begun},
+		fmt.Sprint(begun + 1000):      {fmt.Sprintf(`data: {"epoch":77,"next_id":%d,"seen":{"epoch":0,"id":%d}}`, begun, begun+1000), begun},
+		fmt.Sprint(begun - 1):         {"", begun},
+		fmt.Sprintf("77-%d", begun+2): {"", begun + 3},
+		fmt.Sprintf("0-%d", begun-2):  {"", begun - 1},
+	} {
+		f := tail(t, s, after)
+		if want.reset != "" && (f.until("event: ") != "event: reset" || f.until("data: ") != want.reset) {
+			t.Errorf("after %s it is not told: %s", after, f.in.Text())
+		}
+		id := fmt.Sprintf("id: 77-%d", want.first)
+		if want.first < begun {
+			id = fmt.Sprintf("id: %d", want.first)
+		}
+		if got := f.until("id: "); got != id {
+			t.Errorf("after %s comes %s, not %s", after, got, id)
+		}
+		mustDo(t, f.body.Close())
+	}
+	for _, unknown := range []string{"77-100000", fmt.Sprintf("76-%d", begun), fmt.Sprintf("78-%d", begun), "77-", "-3", "77-x", "-1-3", "1-2-3"} {
+		s.Want(422, s.Root, "GET /operations/tail", "", "Last-Event-ID: "+unknown)
 	}
 }
 

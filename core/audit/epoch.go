@@ -127,6 +127,29 @@ func (l *Log) EpochAt(id int64) int64 {
 	return l.epochs.of(id)
 }
 
+// Seen returns up to which row the log still holds what somebody has seen who has come
+// to a row of an epoch: to an earlier one, where those behind it were lost and their
+// ids are given out again. False where nobody can tell: the log does not know the
+// epoch, or what began the next one is archived.
+func (l *Log) Seen(epoch, id int64) (upTo int64, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.epochs.seen(epoch, id, l.head.ID)
+}
+
+func (e epochs) seen(epoch, id, head int64) (upTo int64, ok bool) {
+	known := epoch == 0
+	for _, begun := range e {
+		switch {
+		case begun.epoch == epoch:
+			known = true
+		case begun.epoch > epoch:
+			return min(id, begun.id-1), known && begun.id > 0
+		}
+	}
+	return id, known && id <= head
+}
+
 // sameEpoch returns how far rows from first on may be read so that all are in one
 // epoch.
 func (l *Log) sameEpoch(first, upTo int64) int64 {

@@ -58,6 +58,37 @@ func TestEpochBeginsWithItsRowAndIsInTheCheckpoints(t *testing.T) {
 	}
 }
 
+// Seen tells how much of what somebody has seen is still there.
+func TestRowsThatWereSeenAreThereOrLost(t *testing.T) {
+	r, dir := begin(t), t.TempDir()
+	r.log.SetClock(func() time.Time { return march(1) })
+	r.stage(rows(3)...)
+	r.beginEpoch(70) // row 4
+	r.stage(rows(3)...)
+	r.beginEpoch(80) // row 8
+	r.stage(rows(3)...)
+	for _, c := range []struct {
+		epoch, id, want int64
+		ok              bool
+	}{
+		{0, 2, 2, true}, {0, 3, 3, true}, {0, 4, 3, true}, {0, 900, 3, true},
+		{70, 6, 6, true}, {70, 9, 7, true}, {80, 11, 11, true}, {80, 12, 0, false},
+		{69, 5, 0, false}, {75, 9, 0, false}, {90, 9, 0, false},
+	} {
+		if upTo, ok := r.log.Seen(c.epoch, c.id); ok != c.ok || ok && upTo != c.want {
+			t.Errorf("row %d of epoch %d is there up to %d, %v", c.id, c.epoch, upTo, ok)
+		}
+	}
+	r.archive(dir, march(100), 9)
+	r.reopen()
+	if upTo, ok := r.log.Seen(0, 9); ok {
+		t.Errorf("what began epoch 80 is archived, and a row before it is there up to %d", upTo)
+	}
+	if upTo, ok := r.log.Seen(80, 11); !ok || upTo != 11 {
+		t.Errorf("row 11 of epoch 80 is there up to %d, %v", upTo, ok)
+	}
+}
+
 // The row that began an epoch is archived: the epoch goes on.
 func TestEpochOutlivesTheArchivingOfItsFirstRow(t *testing.T) {
 	r, dir := begin(t), t.TempDir()

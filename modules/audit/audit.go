@@ -111,7 +111,7 @@ func (a *Audit) Declare(r *core.Registry) error {
 	operation.Stream(r.Operations, operation.Spec{
 		Name: "tail_operations", Route: "GET /operations/tail", Role: eider.Admin, Target: "operation", Slow: true,
 		Summary:     "Follow the log as server-sent events",
-		Description: "Each row is an event named operation, whose id is the row's. Last-Event-ID goes on behind a row, without gap or duplicate. The stream ends when its key is revoked or expires.",
+		Description: "Each row is an event named operation, whose id is the row's; behind a restore, a rebuild or a repair that began a new epoch, the epoch's and the row's: 1795806060992-197. Last-Event-ID goes on behind a row, without gap or duplicate. Where rows that were seen are lost, an event named reset comes first, and the rows that took their place follow. The stream ends when its key is revoked or expires.",
 		Answers:     []schema.Answer{{Status: 200, Doc: "Rows as they are written, until the client leaves", Media: []schema.Media{schema.Text("text/event-stream")}}},
 	}, a.tail)
 	operation.Read(r.Operations, operation.Spec{
