@@ -272,6 +272,26 @@ func TestMigrationIsPrecededByABackup(t *testing.T) {
 	r, _ := restored(t, found[0])
 	r.Want(200, r.Root, "GET /projects/p", "")
 	r.Want(404, r.Root, "GET /projects/q", "")
+
+	// A rebuild lists it again, in the order of time, and it counts for nothing else.
+	later := s.Want(201, s.Root, "POST /admin/backups", "").Text("id")
+	s.Stop()
+	remove(t, filepath.Join(s.Dir, "metadata.duckdb"))
+	rebuild(t, s.Dir)
+	once := map[string]string{"recovery.backup_keep": "1"}
+	s = apptest.Start(t, s.Dir, app.Options{Modules: modules(), Version: "newer"}, once)
+	last := s.Want(201, s.Root, "POST /admin/backups", "").Text("id")
+	s.Stop()
+	s = apptest.Start(t, s.Dir, app.Options{Modules: modules(), Version: "newer"}, once)
+	var l []map[string]any
+	apptest.Eventually(t, "the older of the others expires", func() bool {
+		l = s.Want(200, s.Root, "GET /admin/backups", "").List("backups")
+		_, err := os.Stat(filepath.Join(s.Dir, "backups", later))
+		return len(l) == 2 && errors.Is(err, os.ErrNotExist)
+	})
+	if l[0]["id"] != last || l[1]["id"] != filepath.Base(found[0]) || l[1]["status"] != "complete" {
+		t.Errorf("the list has %v", l)
+	}
 }
 
 // A restore that is cut short at whatever step leaves no folder that a server takes for

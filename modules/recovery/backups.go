@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"time"
@@ -64,7 +63,7 @@ func newBackups() *metadata.Table[Backup] {
 			return b, err
 		},
 		Missing: eider.NotFound, Noun: "backup", Hot: true,
-		Orders: map[string]func(a, b *Backup) int{byNewest: func(a, b *Backup) int { return cmp.Compare(a.ID, b.ID) }},
+		Orders: map[string]func(a, b *Backup) int{byNewest: func(a, b *Backup) int { return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(a.ID, b.ID)) }},
 	})
 }
 
@@ -262,67 +261,4 @@ func (r *Recovery) removeBackup(_ context.Context, plan *backupPlan) error {
 		return refused(err)
 	}
 	return refused(r.kernel.Files.SyncDir(r.folder()))
-}
-
-// tendEvery is how often it is asked whether a backup is due.
-const tendEvery = time.Minute
-
-var keeper = eider.Actor{Type: eider.ActorSystem, ID: "backups", Name: "backups", Role: eider.Admin}
-
-const selectFirst = `SELECT timestamp FROM operations_log ORDER BY id LIMIT 1`
-
-// tendBackups makes the backup that is due, and removes those beyond what is kept.
-func (r *Recovery) tendBackups(ctx context.Context) error {
-	if r.settings.BackupEvery > 0 {
-		last, err := r.lastBackup(ctx)
-		if err != nil {
-			return err
-		}
-		if time.Since(last) >= time.Duration(r.settings.BackupEvery) {
-			in := makeBackup{Projects: &r.settings.BackupProjects, Files: &r.settings.BackupFiles}
-			if _, err := r.backupOp.Do(ctx, r.kernel.Pipeline, keeper, "", in); err != nil {
-				return fmt.Errorf("the scheduled backup: %w", err)
-			}
-		}
-	}
-	var old []string
-	whole := 0
-	r.backups.Scan(metadata.Range[Backup]{Order: byNewest, Descending: true}, func(b *Backup) bool {
-		if b.Status == complete {
-			whole++
-		}
-		if b.Status != running && whole > r.settings.BackupKeep {
-			old = append(old, b.ID)
-		}
-		return true
-	})
-	var failed []error
-	for _, id := range old {
-		_, err := r.expireOp.Do(ctx, r.kernel.Pipeline, keeper, "", backupPath{id})
-		if eider.CodeOf(err) != eider.OperationInProgress {
-			failed = append(failed, err)
-		}
-	}
-	return errors.Join(failed...)
-}
-
-// lastBackup is when the newest backup was made, or when the server was first used.
-func (r *Recovery) lastBackup(ctx context.Context) (last time.Time, err error) {
-	r.backups.Scan(metadata.Range[Backup]{Order: byNewest, Descending: true}, func(b *Backup) bool {
-		last = b.CreatedAt
-		return false
-	})
-	if !last.IsZero() {
-		return last, nil
-	}
-	rows, err := r.kernel.View.Query(ctx, selectFirst)
-	if err != nil {
-		return last, err
-	}
-	defer rows.Close()
-	last = time.Now()
-	if rows.Next() {
-		err = rows.Scan(&last)
-	}
-	return last, errors.Join(err, rows.Err())
 }

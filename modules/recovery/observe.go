@@ -6,7 +6,6 @@ import (
 	"sync"
 
 	"github.com/eiderdb/eider/core/check"
-	"github.com/eiderdb/eider/core/metadata"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 )
@@ -40,11 +39,11 @@ func (r *Recovery) find(ctx context.Context, deep bool) (check.Report, error) {
 
 // observe reports how old the newest backup and the newest check are.
 func (r *Recovery) observe(m metric.Meter) error {
-	made, err := m.Int64ObservableGauge("eider_backup_last_success_timestamp_seconds", metric.WithDescription("When the newest whole backup was made"))
+	made, err := m.Int64ObservableGauge("eider_backup_last_success_timestamp_seconds", metric.WithDescription("When the newest whole backup was made that holds what scheduled ones do and is in its place"))
 	if err != nil {
 		return fmt.Errorf("create eider_backup_last_success_timestamp_seconds: %w", err)
 	}
-	size, err := m.Int64ObservableGauge("eider_backup_last_size_bytes", metric.WithDescription("Bytes in the newest whole backup, what is linked included"))
+	size, err := m.Int64ObservableGauge("eider_backup_last_size_bytes", metric.WithDescription("Bytes in that backup, what is linked included"))
 	if err != nil {
 		return fmt.Errorf("create eider_backup_last_size_bytes: %w", err)
 	}
@@ -57,14 +56,10 @@ func (r *Recovery) observe(m metric.Meter) error {
 		return fmt.Errorf("create eider_check_findings: %w", err)
 	}
 	_, err = m.RegisterCallback(func(_ context.Context, o metric.Observer) error {
-		r.backups.Scan(metadata.Range[Backup]{Order: byNewest, Descending: true}, func(b *Backup) bool {
-			if b.Status != complete {
-				return true
-			}
+		if b, ok := r.lastWhole(); ok {
 			o.ObserveInt64(made, b.CreatedAt.Unix())
 			o.ObserveInt64(size, b.SizeBytes)
-			return false
-		})
+		}
 		report := r.newest.get()
 		if report == nil {
 			return nil
