@@ -242,11 +242,24 @@ func (c *conn) cut() {
 	_ = c.Conn.SetWriteDeadline(longAgo)
 }
 
-func (c *conn) Write(p []byte) (int, error) {
-	if err := c.SetWriteDeadline(time.Now().Add(c.owner.writeTimeout)); err != nil {
-		return 0, err
+// Write gives the client time for as long as it takes something: only a pause is
+// bounded. So a write is cut that got nothing rid within one timeout.
+func (c *conn) Write(p []byte) (sent int, err error) {
+	for {
+		if err := c.SetWriteDeadline(time.Now().Add(c.owner.writeTimeout)); err != nil {
+			return sent, err
+		}
+		n, err := c.Conn.Write(p[sent:])
+		if sent += n; !goesOn(n, err) {
+			return sent, err
+		}
 	}
-	return c.Conn.Write(p)
+}
+
+// goesOn reports whether a write ended by its deadline whose client takes what comes,
+// however slowly.
+func goesOn[N int | int64](sent N, err error) bool {
+	return sent > 0 && errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 // sendSlice is how much the kernel sends of a file under one deadline, in bytes.
@@ -263,8 +276,13 @@ func (c *conn) ReadFrom(r io.Reader) (sent int64, err error) {
 		if err := c.SetWriteDeadline(time.Now().Add(c.owner.writeTimeout)); err != nil {
 			return sent, err
 		}
-		n, err := into.ReadFrom(&io.LimitedReader{R: limited.R, N: min(limited.N, sendSlice)})
+		size := min(limited.N, sendSlice)
+		slice := &io.LimitedReader{R: limited.R, N: size}
+		n, err := into.ReadFrom(slice)
 		sent, limited.N = sent+n, limited.N-n
+		if goesOn(n, err) && slice.N == size-n { // else some was read that was not sent
+			continue
+		}
 		if err != nil || n == 0 {
 			return sent, err
 		}
