@@ -213,6 +213,16 @@ func TestAStatementStopsWhenItsClientLeaves(t *testing.T) {
 	apptest.Eventually(t, "the statement has stopped", func() bool {
 		return s.Do(keys["read"], "POST /projects/p/query", statement("SELECT 1")).Status == 200
 	})
+	apptest.Eventually(t, "the log says that the client left, and of how many rows nothing that is not so", func() bool {
+		for _, row := range s.Want(200, s.Root, "GET /operations?operation=query&limit=20", "").List("operations") {
+			details, _ := row["details"].(map[string]any)
+			if row["operation"] == "query" && row["error_code"] == "client_closed_request" {
+				_, counted := details["rows"]
+				return !counted && details["sent_bytes"].(float64) > 0
+			}
+		}
+		return false
+	})
 }
 
 // Who deletes a project, or purges it, first ends what runs below it, and tells why.

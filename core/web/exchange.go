@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/url"
 
+	"github.com/eiderdb/eider"
 	"github.com/eiderdb/eider/core/operation"
 	"github.com/eiderdb/eider/core/telemetry"
 	"github.com/gofiber/fiber/v2"
@@ -169,11 +170,16 @@ func (x *Exchange) content(c *operation.Content) error {
 		release()
 		c.Ended(sent, err)
 	}
-	x.stream = &stream{ctx: x.ctx, log: x.server.log, ended: ended, write: func(w io.Writer) error {
+	x.stream = &stream{ctx: x.ctx, log: x.server.log, ended: ended, write: func(w io.Writer) (err error) {
 		if c.File != nil {
-			return w.(*counter).sendFile(c.File, c.Length, plain, c.Err)
+			err = w.(*counter).sendFile(c.File, c.Length, plain, c.Err)
+		} else {
+			err = c.Send(w)
 		}
-		return c.Send(w)
+		if why := c.Err(); why != nil && eider.CodeOf(err) == eider.Cancelled {
+			return why // it was cut: see release
+		}
+		return err
 	}}
 	x.fiber.Context().SetBodyStream(x.stream, int(c.Length))
 	return nil

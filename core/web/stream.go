@@ -6,8 +6,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"runtime/debug"
+	"syscall"
+
+	"github.com/eiderdb/eider"
 )
 
 // stream is the body of an answer that is written after its handler has
@@ -57,7 +61,26 @@ type counter struct {
 func (c *counter) Write(p []byte) (int, error) {
 	n, err := c.w.Write(p)
 	*c.n += int64(n)
+	if err != nil {
+		err = left(err)
+	}
 	return n, err
+}
+
+// left is why an answer ends that its client does not take: it has closed the
+// connection, or read nothing for too long.
+func left(err error) error {
+	return eider.Errorf(eider.Cancelled, "the client left before it had the whole answer").Because(err)
+}
+
+// unsent tells a client that left from a file that cannot be read.
+func unsent(err error) error {
+	for _, gone := range []error{syscall.EPIPE, syscall.ECONNRESET, syscall.ETIMEDOUT, os.ErrDeadlineExceeded, net.ErrClosed} {
+		if errors.Is(err, gone) {
+			return left(err)
+		}
+	}
+	return err
 }
 
 // copyBuffer is how much of a file is read at a time where the kernel does not
@@ -89,7 +112,7 @@ func (c *counter) sendFile(file *os.File, length int64, plain bool, ended func()
 			err = io.ErrUnexpectedEOF
 		}
 		if err != nil {
-			return err
+			return unsent(err)
 		}
 	}
 	return nil
@@ -103,7 +126,11 @@ func (b *stream) Close() error {
 	}
 	b.closed = true
 	if b.err != nil {
-		b.log.WarnContext(b.ctx, "an answer was cut", "error", b.err)
+		level := slog.LevelWarn
+		if eider.CodeOf(b.err) == eider.Cancelled {
+			level = slog.LevelInfo
+		}
+		b.log.Log(b.ctx, level, "an answer was cut", "error", b.err)
 	}
 	if b.ended != nil {
 		b.ended(b.sent, b.err)

@@ -167,8 +167,8 @@ func TestStreamEndsWithItsClient(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.Close()
-	if err := <-ended; err == nil {
-		t.Error("the writer did not fail")
+	if err := <-ended; eider.CodeOf(err) != eider.Cancelled {
+		t.Errorf("the writer failed because of %v", err)
 	}
 	waittest.Until(t, "both requests are over", func() bool { return d.inFlight(t) == 0 })
 }

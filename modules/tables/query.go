@@ -270,15 +270,37 @@ type queryAnswer struct {
 func (a *queryAnswer) write(ctx context.Context, w io.Writer) error {
 	stop := context.AfterFunc(ctx, a.relay.abandon)
 	defer stop()
-	err := a.rows(w)
-	a.call.Detail("rows", a.relay.end.Rows)
+	sent := &lines{w: w}
+	err := a.rows(sent)
 	if err != nil && a.form.worker == worker.FormLines {
 		// The client sees a cut connection too; this tells it why.
 		public := operation.Public(err)
 		text, _ := json.Marshal(map[string]any{"error": map[string]string{"code": string(public.Code), "message": public.Message}})
-		_, _ = w.Write(append(text, '\n')) // it may have left
+		_, _ = sent.Write(sent.line(text)) // it may have left
 	}
 	return err
+}
+
+// lines notes whether what was written ends a line: a long row comes in pieces.
+type lines struct {
+	w    io.Writer
+	open bool
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	n, err := l.w.Write(p)
+	if n > 0 {
+		l.open = p[n-1] != '\n'
+	}
+	return n, err
+}
+
+// line is a line of its own, behind what may be a part of another.
+func (l *lines) line(text []byte) []byte {
+	if l.open {
+		text = append([]byte{'\n'}, text...)
+	}
+	return append(text, '\n')
 }
 
 func (a *queryAnswer) rows(w io.Writer) error {
@@ -295,11 +317,14 @@ func (a *queryAnswer) rows(w io.Writer) error {
 	if err := a.relay.copy(w); err != nil {
 		return err
 	}
-	if end := a.relay.end; end.Truncated {
+	// Of an answer that was cut nobody knows how many rows it had.
+	end := a.relay.end
+	a.call.Detail("rows", end.Rows)
+	if end.Truncated {
 		a.call.Detail("truncated", true)
 	}
 	if asJSON {
-		_, err := fmt.Fprintf(w, `],"truncated":%t,"elapsed_ms":%d}`, a.relay.end.Truncated, time.Since(a.relay.asked).Milliseconds())
+		_, err := fmt.Fprintf(w, `],"truncated":%t,"elapsed_ms":%d}`, end.Truncated, time.Since(a.relay.asked).Milliseconds())
 		return err
 	}
 	return nil

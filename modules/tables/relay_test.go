@@ -1,11 +1,13 @@
 package tables
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"testing"
 	"time"
 
+	"github.com/eiderdb/eider"
 	"github.com/eiderdb/eider/core/projectdb/wire"
 )
 
@@ -31,5 +33,23 @@ func TestTimeOfAStatementIsThatWhichItComputes(t *testing.T) {
 	again.pause()
 	if left := again.rest(); left >= time.Minute || left <= 0 {
 		t.Errorf("%v are left", left)
+	}
+}
+
+// A long row comes in pieces: after some of them the error is still a line.
+func TestTheErrorAmongRowsIsALineOfItsOwn(t *testing.T) {
+	const told = `{"error":{"code":"query_failed","message":"late"}}` + "\n"
+	for sent, want := range map[string]string{"": told, "{}\n": "{}\n" + told, "{}\n{\"n\":\"a": "{}\n{\"n\":\"a\n" + told} {
+		r := newRelay(t.Context(), time.Hour, time.Hour)
+		go func() {
+			defer close(r.done)
+			r.data <- []byte(sent)
+			r.err = eider.Errorf(eider.QueryFailed, "late")
+		}()
+		var got bytes.Buffer
+		err := (&queryAnswer{relay: r, form: forms[1]}).write(t.Context(), &got)
+		if eider.CodeOf(err) != eider.QueryFailed || got.String() != want {
+			t.Errorf("%q, %v", got.String(), err)
+		}
 	}
 }
