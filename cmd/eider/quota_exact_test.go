@@ -145,3 +145,54 @@ func bytesHeld(s *apptest.Server) int {
 	}
 	return sum
 }
+
+// Tables are reserved like bytes: of those that are made at once no more than fit. What a
+// statement adds is known only when it has run: it may pass a limit, and the next that
+// writes is refused, as a job too, while what reads goes on.
+func TestTablesAndRowsHaveQuotas(t *testing.T) {
+	t.Parallel()
+	s := withPlugins(t, fmt.Sprintf(`[{name: quota, path: %q, config: {tables: 3, rows: 10}}]`, builtGuest(t, "plugins/quota")))
+	project(t, s, "a")
+	s.Want(201, s.Root, "POST /projects/a/buckets", `{"name":"b"}`)
+	var all sync.WaitGroup
+	var made atomic.Int32
+	for i := range 8 {
+		all.Go(func() {
+			a := s.Do(s.Root, "POST /projects/a/buckets/b/tables", fmt.Sprintf(`{"name":"t%d","columns":[{"name":"x","type":"INTEGER"}]}`, i))
+			switch {
+			case a.Status == 201:
+				made.Add(1)
+			case a.Code() != "quota_exceeded":
+				t.Errorf("a table more: %d %s", a.Status, a.Body)
+			}
+		})
+	}
+	all.Wait()
+	held := s.Want(200, s.Root, "GET /projects/a/buckets/b/tables", "").List("tables")
+	if made.Load() != 3 || len(held) != 3 {
+		t.Fatalf("%d tables were made, %d are there", made.Load(), len(held))
+	}
+	statement := func(mode, sql string) string { return fmt.Sprintf(`{"mode":%q,"sql":%q}`, mode, sql) }
+	insert := statement("write", fmt.Sprintf("INSERT INTO b.%v SELECT * FROM range(20)", held[0]["name"]))
+	s.Want(200, s.Root, "POST /projects/a/query", insert)
+	for what, more := range map[string][]string{"a statement": nil, "a job": {"Prefer: respond-async"}} {
+		if a := s.Do(s.Root, "POST /projects/a/query", insert, more...); a.Status != 507 || a.Code() != "quota_exceeded" {
+			t.Errorf("%s more: %d %s", what, a.Status, a.Body)
+		}
+	}
+	s.Want(200, s.Root, "POST /projects/a/query", statement("read", "SELECT 1"))
+	s.Want(202, s.Root, "POST /projects/a/query", statement("read", "SELECT 1"), "Prefer: respond-async")
+}
+
+// A call that adds more while it runs takes no second token.
+func TestACallThatGrowsIsCountedOnce(t *testing.T) {
+	t.Parallel()
+	s := withPlugins(t, fmt.Sprintf(`[{name: ratelimit, path: %q, capabilities: [kv], config: {rules: [{rate: 1, per: day, operations: [export_table]}]}}]`,
+		builtGuest(t, "plugins/ratelimit")))
+	project(t, s, "a")
+	s.Want(201, s.Root, "POST /projects/a/buckets", `{"name":"b"}`)
+	s.Want(201, s.Root, "POST /projects/a/buckets/b/tables", `{"name":"t","columns":[{"name":"x","type":"INTEGER"}]}`)
+	const export = "POST /projects/a/buckets/b/tables/t/export"
+	s.Want(200, s.Root, export, `{"format":"csv"}`) // asked about again when its size is known
+	s.Want(429, s.Root, export, `{"format":"csv"}`)
+}

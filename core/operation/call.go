@@ -47,7 +47,8 @@ type Call struct {
 	warnings []string
 	method   string
 	source   schema.Source
-	input    json.RawMessage // for the policies, once they were asked
+	request  *schema.Description // of the operation that was asked for: an effect has none that it was diverted to
+	input    json.RawMessage     // for the policies, once they were asked
 	adds     usage.Amounts
 	makes    string // the project's id
 	ticket   *usage.Ticket

@@ -35,6 +35,6 @@ func (p *Pipeline) diverted(c *Call, in any, async bool) error {
 	if c.Actor.Role < to.Role {
 		return eider.Errorf(eider.Forbidden, "this key may not do that: it needs the role %s", to.Role)
 	}
-	c.Operation = to
+	c.request, c.Operation = c.Operation.Input, to
 	return nil
 }

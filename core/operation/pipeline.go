@@ -1,6 +1,7 @@
 package operation
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -374,7 +375,7 @@ func (p *Pipeline) allow(ctx context.Context, c *Call, in any) error {
 	if c.Operation.Makes != nil {
 		c.makes = c.Operation.Makes(in)
 	}
-	return p.ask(ctx, c)
+	return p.ask(ctx, c, false)
 }
 
 // Extend adds to what the call has reserved, and asks the policies again with
@@ -382,7 +383,7 @@ func (p *Pipeline) allow(ctx context.Context, c *Call, in any) error {
 func (c *Call) Extend(ctx context.Context, a usage.Amounts) error {
 	c.ticket.Extend(a)
 	c.adds = c.adds.Plus(a)
-	err := c.pipeline.ask(ctx, c)
+	err := c.pipeline.ask(ctx, c, true)
 	if err != nil { // the call may ask for less
 		c.ticket.Extend(usage.Amounts{}.Minus(a))
 		c.adds = c.adds.Minus(a)
@@ -390,7 +391,7 @@ func (c *Call) Extend(ctx context.Context, a usage.Amounts) error {
 	return err
 }
 
-func (p *Pipeline) ask(ctx context.Context, c *Call) error {
+func (p *Pipeline) ask(ctx context.Context, c *Call, extends bool) error {
 	ctx, span := p.Tracer.Start(ctx, "policy", trace.WithAttributes(attribute.Int("eider.policies", p.Policies.Len())))
 	defer span.End()
 	if p.Policies.Len() == 0 || c.Operation.Ungoverned {
@@ -402,7 +403,7 @@ func (p *Pipeline) ask(ctx context.Context, c *Call) error {
 	q := policy.Question{
 		Operation: c.Operation.Name, Actor: c.Actor, ResourceType: c.Operation.Target, ResourceID: c.resource,
 		Project: c.Project, Makes: c.makes, RequestID: c.RequestID, SourceIP: c.SourceIP, Method: c.method, Route: c.Operation.pattern(),
-		Time: c.begun, Input: c.input, Adds: c.adds,
+		Time: c.begun, Input: c.input, Adds: c.adds, Extends: extends,
 	}
 	var err error
 	if q.ProjectUsage, q.ServerUsage, err = c.ticket.Seen(ctx, p.Store.View()); err != nil {
@@ -422,8 +423,8 @@ func (p *Pipeline) ask(ctx context.Context, c *Call) error {
 
 // given makes of the request what policies are told of it.
 func (c *Call) given() (err error) {
-	if c.input == nil && c.Operation.Input != nil {
-		if c.input, err = c.Operation.Input.Given(c.source); err != nil {
+	if described := cmp.Or(c.request, c.Operation.Input); c.input == nil && described != nil {
+		if c.input, err = described.Given(c.source); err != nil {
 			return fmt.Errorf("what the policies are told: %w", err)
 		}
 	}

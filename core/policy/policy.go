@@ -37,6 +37,8 @@ type Question struct {
 	ServerUsage  usage.Amounts
 	// Adds is what this call itself adds to them.
 	Adds usage.Amounts
+	// Extends says that the call was allowed already and now adds more than was known then.
+	Extends bool
 }
 
 // Decision is a policy's answer. The zero value allows.

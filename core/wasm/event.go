@@ -24,6 +24,7 @@ type Event struct {
 	Usage     EventUsage    `json:"usage"`
 	Request   EventRequest  `json:"request"`
 	Input     rawJSON       `json:"input"`
+	Extends   bool          `json:"extends"`
 }
 
 // EventActor is who acts.
@@ -95,6 +96,7 @@ func eventOf(q *policy.Question) *Event {
 		Usage:    EventUsage{q.ProjectUsage, q.ServerUsage, q.Adds},
 		Request:  EventRequest{q.RequestID, q.SourceIP, q.Method, q.Route},
 		Input:    rawJSON(q.Input),
+		Extends:  q.Extends,
 	}
 	if q.Time.IsZero() {
 		e.TimeMS = time.Now().UnixMilli()
@@ -131,7 +133,11 @@ func (e *Event) flat(b []byte) []byte {
 	}
 	w.text(e.Request.ID, e.Request.SourceIP, e.Request.Method, e.Request.Route)
 	w.bytes(e.Input.text())
-	return w.b
+	extends := byte(0)
+	if e.Extends {
+		extends = 1
+	}
+	return append(w.b, extends)
 }
 
 func (e *Event) encode(flat bool, b []byte) ([]byte, error) {

@@ -51,6 +51,8 @@ func (e *Event) json(b []byte) ([]byte, error) {
 	o.text("route", e.Request.Route)
 	o.close()
 	o.raw("input", e.Input)
+	o.member("extends")
+	o.b = strconv.AppendBool(o.b, e.Extends)
 	o.close()
 	return o.b, o.err
 }

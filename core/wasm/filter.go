@@ -14,7 +14,7 @@ import (
 type filter struct{ program cel.Program }
 
 var (
-	eventVariables = []string{"operation", "actor", "resource", "project", "usage", "request", "input", "time_ms"}
+	eventVariables = []string{"operation", "actor", "resource", "project", "usage", "request", "input", "extends", "time_ms"}
 	rowVariables   = []string{"operation", "status", "actor", "project_id", "resource_type", "resource_id", "error_code"}
 )
 
@@ -130,6 +130,8 @@ func (v *eventView) ResolveName(name string) (any, bool) {
 			v.input = decoded(e.Input)
 		}
 		return v.input, true
+	case "extends":
+		return e.Extends, true
 	}
 	return nil, false
 }

@@ -16,7 +16,7 @@ import (
 
 const (
 	abiMajor = 1
-	abiMinor = 0
+	abiMinor = 1
 
 	maxAnswer = 1 << 20
 )

@@ -9,6 +9,7 @@ import (
 	"github.com/eiderdb/eider/core/operation"
 	"github.com/eiderdb/eider/core/projectdb/gate"
 	"github.com/eiderdb/eider/core/projectdb/worker"
+	"github.com/eiderdb/eider/core/usage"
 )
 
 // notThere is what every route of a table may answer.
@@ -20,7 +21,8 @@ func (f *Tables) declareTables(r *core.Registry) {
 	declareChange[createTable](f, r, "create_table", route(operation.Spec{
 		Name: "create_table", Role: eider.ProjectWrite, Target: "table", Status: 201, Summary: "Create a table",
 		Description: "Types are those of DuckDB; a default is an SQL expression of constants, such as 0, 'new' or now().",
-		Errors:      notThere(eider.TableExists, eider.InvalidPrimaryKey, eider.InvalidColumnType),
+		Reserve:     usage.Amounts{Tables: 1},
+		Errors:      notThere(eider.TableExists, eider.InvalidPrimaryKey, eider.InvalidColumnType, eider.QuotaExceeded),
 	}, "POST", tables), showTable)
 	operation.Read(r.Operations, route(operation.Spec{
 		Name: "list_tables", Role: eider.ProjectRead, Target: "table", Slow: true, Summary: "List a bucket's tables by name",

@@ -3,7 +3,7 @@ import { Names, Scanner, end } from "./scan";
 
 // What is read, in the order in which the host writes it. The numbers of the cases below
 // are places in these.
-const EVENT = new Names(["operation", "time_ms", "actor", "resource", "project", "usage", "request", "input"]);
+const EVENT = new Names(["operation", "time_ms", "actor", "resource", "project", "usage", "request", "input", "extends"]);
 const ACTOR = new Names(["type", "id", "name", "role", "project_id"]);
 const RESOURCE = new Names(["type", "id"]);
 const PROJECT = new Names(["id", "uid", "name", "status", "settings"]);
@@ -91,6 +91,11 @@ export class Event {
   request: Request = new Request();
   /** The validated request as an object, null where there is none. */
   input: Json = NONE;
+  /**
+   * The call was allowed already, and now adds more than was known then: a quota looks
+   * again, what counts calls has counted it.
+   */
+  extends: bool = false;
 }
 
 const scanner = new Scanner(); // messages come one after another
@@ -111,6 +116,7 @@ export function readEvent(ptr: usize, len: i32): Event {
         case 5: readUsage(s, e.usage); break;
         case 6: readRequest(s, e.request); break;
         case 7: e.input = new Json(s.raw()); break;
+        case 8: e.extends = s.raw() == "true"; break;
         default: s.skip();
       }
     }

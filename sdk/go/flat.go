@@ -65,6 +65,7 @@ func readEvent(message []byte) (*Event, error) {
 	e.Usage = Usage{Project: r.amounts(), Server: r.amounts(), Adds: r.amounts()}
 	e.Request = Request{ID: r.str(), SourceIP: r.str(), Method: r.str(), Route: r.str()}
 	e.Input = JSON(r.str())
+	e.Extends = r.rest != "" && r.u8() == 1 // servers of ABI 1.0 do not say
 	if r.bad {
 		return nil, errShort
 	}

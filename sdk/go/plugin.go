@@ -45,6 +45,9 @@ type Event struct {
 	Usage     Usage
 	Request   Request
 	Input     JSON // the validated request as an object, null where there is none
+	// Extends says that the call was allowed already, and now adds more than was known
+	// then: a quota looks again, what counts calls has counted it.
+	Extends bool
 }
 
 // Actor is who asks for the operation.

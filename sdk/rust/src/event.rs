@@ -19,6 +19,9 @@ pub struct Event {
     pub request: Request,
     /// The validated request as an object, `Null` where there is none.
     pub input: Json,
+    /// The call was allowed already, and now adds more than was known then: a quota looks
+    /// again, what counts calls has counted it.
+    pub extends: bool,
 }
 
 /// Who asks for an operation.
@@ -110,6 +113,7 @@ impl Event {
             "usage" => e.usage = Usage::read(p)?,
             "request" => e.request = Request::read(p)?,
             "input" => e.input = p.value(1)?,
+            "extends" => e.extends = p.value(1)?.bool(),
         }
         p.end().map(|_| e)
     }

@@ -70,7 +70,8 @@ function explain(e: Event): string {
   return `${e.operation} at ${e.timeMs} by ${a.type} ${a.id} ${a.name} ${a.role} ${a.project_id} on ` +
     `${e.resource.type} ${e.resource.id} of ${project}; ${amounts(u.project)} ${amounts(u.server)} ${amounts(u.adds)}; ` +
     `${r.id} ${r.source_ip} ${r.method} ${r.route}; ` +
-    `${i.get("text").str()} ${i.get("count").int()} ${i.get("deep").get("list").strings().join(",")}`;
+    `${i.get("text").str()} ${i.get("count").int()} ${i.get("deep").get("list").strings().join(",")}` +
+    (e.extends ? " again" : "");
 }
 
 function amounts(a: Amounts): string {

@@ -102,10 +102,14 @@ func explain(e *plugin.Event) string {
 	}
 	a := e.Usage
 	count, _ := e.Input.Get("count").Int()
-	return fmt.Sprintf("%s at %d by %s %s %s %s %s on %s %s of %s; %v %v %v; %s %s %s %s; %s %d %s", e.Operation, e.TimeMS,
+	again := ""
+	if e.Extends {
+		again = " again"
+	}
+	return fmt.Sprintf("%s at %d by %s %s %s %s %s on %s %s of %s; %v %v %v; %s %s %s %s; %s %d %s%s", e.Operation, e.TimeMS,
 		e.Actor.Type, e.Actor.ID, e.Actor.Name, e.Actor.Role, e.Actor.ProjectID, e.Resource.Type, e.Resource.ID, project,
 		amounts(a.Project), amounts(a.Server), amounts(a.Adds), e.Request.ID, e.Request.SourceIP, e.Request.Method, e.Request.Route,
-		e.Input.Get("text").String(), count, strings.Join(e.Input.Get("deep", "list").Strings(), ","))
+		e.Input.Get("text").String(), count, strings.Join(e.Input.Get("deep", "list").Strings(), ","), again)
 }
 
 func amounts(a plugin.Amounts) string {

@@ -98,7 +98,7 @@ fn explain(e: &Event) -> String {
     };
     let (a, r, u, i) = (&e.actor, &e.request, &e.usage, &e.input);
     format!(
-        "{} at {} by {} {} {} {} {} on {} {} of {}; {} {} {}; {} {} {} {}; {} {} {}",
+        "{} at {} by {} {} {} {} {} on {} {} of {}; {} {} {}; {} {} {} {}; {} {} {}{}",
         e.operation,
         e.time_ms,
         a.kind,
@@ -118,7 +118,8 @@ fn explain(e: &Event) -> String {
         r.route,
         i.get("text").str(),
         i.get("count").int().unwrap_or(0),
-        i.path(&["deep", "list"]).strings().join(",")
+        i.path(&["deep", "list"]).strings().join(","),
+        if e.extends { " again" } else { "" }
     )
 }
 
