@@ -71,6 +71,7 @@ type bulk struct {
 	from, to int
 	shift    int  // of the size, to the left if above zero
 	grows    bool // it costs only if it succeeds
+	fills    bool // the compiler makes a loop of it
 }
 
 // ref is where the code names a function that has another index now.
@@ -93,14 +94,16 @@ func (f *function) rewrite(r *reader) []byte {
 	f.enter(&frame{at: begin, label: f.t.results}, signature{results: f.t.results}, begin)
 	f.innermost().region.instr += int64(perKept * max(0, len(f.assigned)-fewKept))
 	for !r.done() && len(f.open) > 0 {
-		f.instruction(r)
+		if f.instruction(r); f.work > workOfFunction || f.ways > waysOfFunction {
+			r.fail(errTooLong)
+		}
 	}
 	if r.err == nil && (len(f.open) > 0 || r.at != len(r.b)) {
 		r.fail(errors.New("its end is not where its blocks end"))
 	}
 	f.work += f.ways*f.ways/300 + len(r.b)/2
 	if f.w.work += f.work + f.ways*f.ways/40; r.err == nil && (f.work > workOfFunction || f.w.work > workOfModule) {
-		r.fail(errors.New("it would take too long to compile: it has too many blocks, or too many values at them"))
+		r.fail(errTooLong)
 	}
 	if r.err != nil {
 		return nil

@@ -51,6 +51,7 @@ type Limits struct {
 	Bytes       int    // of the module, 32 MiB
 	Types       int    // 10,000
 	Values      int    // parameters, or results, of each type, 1,000
+	Imports     int    // 1,000
 	Functions   int    // 100,000
 	Globals     int    // 10,000
 	Tables      int    // 64
@@ -72,6 +73,7 @@ func (l Limits) withDefaults() Limits {
 	set(&l.Bytes, 32<<20)
 	set(&l.Types, 10_000)
 	set(&l.Values, 1000)
+	set(&l.Imports, 1000)
 	set(&l.Functions, 100_000)
 	set(&l.Globals, 10_000)
 	set(&l.Tables, 64)

@@ -56,7 +56,7 @@ func (f *function) instruction(r *reader) {
 	case op == opMemoryGrow:
 		r.byte()
 		region.instr += perExit
-		f.bulk = append(f.bulk, bulk{from, r.at, 10, true}) // 64 KiB in units of 64 bytes
+		f.noteBulk(bulk{from: from, to: r.at, shift: 10, grows: true}) // 64 KiB in units of 64 bytes
 	case op == opGlobalGet || op == opGlobalSet:
 		if i := r.u32(); r.err == nil && int64(i) >= int64(f.w.globals) {
 			r.fail(fmt.Errorf("it names global %d, which is not there", i))
@@ -107,17 +107,33 @@ func (f *function) names(r *reader) uint32 {
 	return i
 }
 
+// noteBulk notes an instruction in bulk. What it pays with are blocks, and what it becomes
+// may be a loop, on which the compiler has to work like on those that a module brings. The
+// numbers are measured: a function may be worth a few seconds.
+func (f *function) noteBulk(b bulk) {
+	f.bulk = append(f.bulk, b)
+	ways, work := 3, 2
+	switch {
+	case b.grows:
+		ways, work = 6, 4
+	case b.fills:
+		ways, work = 9, 10
+	}
+	f.ways += ways
+	f.work += work * (len(f.assigned) + f.depth)
+}
+
 // bulkInstruction reads what follows 0xfc. Bytes count by 64, elements of tables one
 // by one.
 func (f *function) bulkInstruction(r *reader, from int) {
+	op := r.u32()
 	note := func(shift int, grows bool) {
-		f.bulk = append(f.bulk, bulk{from, r.at, shift, grows})
+		f.noteBulk(bulk{from: from, to: r.at, shift: shift, grows: grows, fills: op == 11 || op == 17})
 		f.innermost().region.instr += perBulk
 		if grows {
 			f.innermost().region.instr += perExit
 		}
 	}
-	op := r.u32()
 	f.push(depthBulk(op))
 	switch op {
 	case 0, 1, 2, 3, 4, 5, 6, 7: // conversions

@@ -1,5 +1,7 @@
 package fuel
 
+import "errors"
+
 // What the compiler moves where nothing is written: where ways through the code come
 // together, each value that may be another on each of them is moved to one place. A
 // module of some kilobytes can have thousands of values moved for one instruction, so
@@ -41,7 +43,11 @@ type frame struct {
 const (
 	workOfFunction = 500_000
 	workOfModule   = 16_000_000
+
+	waysOfFunction = 12_300 // whose square is all of workOfFunction
 )
+
+var errTooLong = errors.New("it would take too long to compile: it has too many blocks or instructions in bulk, or too many values at them")
 
 // begin opens a block.
 func (f *function) begin(b *frame, t signature) {

@@ -253,7 +253,7 @@ func (w *rewriter) blockType(r *reader) signature {
 // importSection adds what gives more fuel behind the module's own imports, so that all
 // functions of its own have an index that is one higher.
 func (w *rewriter) importSection(r *reader) []byte {
-	n := w.atMost(r, "imports", w.limits.Functions)
+	n := w.atMost(r, "imports", w.limits.Imports)
 	rest := r.at
 	for range n {
 		i := Import{r.name(), r.name()}
