@@ -218,7 +218,9 @@ func (in *importing) match(ctx context.Context, conn *duck.Conn) error {
 		return in.byPlace(wanted)
 	}
 	if in.Format == FormatCSV {
-		in.fields = headed(in.fields)
+		if err := in.headed(ctx, conn); err != nil {
+			return err
+		}
 	}
 	if in.empty, err = in.nothing(ctx, conn); err != nil || in.empty {
 		return err
@@ -237,19 +239,6 @@ func (in *importing) nothing(ctx context.Context, conn *duck.Conn) (empty bool, 
 		return false, in.unreadable(ctx, err)
 	}
 	return empty, nil
-}
-
-// headed leaves out the fields that a line has beyond the header, for which DuckDB
-// made names up: read without them, that line is told by its number.
-func headed(fields []string) []string {
-	n := len(fields)
-	for n > 1 && fields[n-1] == fmt.Sprintf("column%d", n-1) {
-		n--
-	}
-	if n == 1 && fields[0] == "column0" {
-		return fields // none has a name
-	}
-	return fields[:n]
 }
 
 // wanted returns the columns that the file may fill.
@@ -349,7 +338,7 @@ func (in *importing) findFields(ctx context.Context, conn *duck.Conn) error {
 	from := ""
 	switch in.Format {
 	case FormatCSV:
-		from = "read_csv(" + path + ", all_varchar=true, strict_mode=false, null_padding=true, ignore_errors=true" + in.dialect() + ")"
+		from = in.lenient()
 	case FormatJSON:
 		from = "read_json(" + path + ", maximum_depth=1" + in.packing() + ")"
 	default:
