@@ -35,6 +35,7 @@ type Batches struct {
 	schema  *arrow.Schema
 	columns []Column
 	gather  *gathering // nil: DuckDB converts the rows
+	misfits []misfit   // of the columns; nil where there is nothing to be found
 	begun   bool       // there were rows
 	release func()
 	err     error
@@ -203,9 +204,12 @@ func (b *Batches) describe() error {
 	schema, data := bindings.NewArrowSchema(b.opts, types, names)
 	defer bindings.DestroyErrorData(&data)
 	if bindings.ErrorDataHasError(data) {
-		return fmt.Errorf("schema of the rows: %s", bindings.ErrorDataMessage(data))
+		return b.notInArrow(names, types, bindings.ErrorDataMessage(data))
 	}
 	b.schema, b.gather = schema, gather(schema, types)
+	for _, t := range types {
+		b.misfits = append(b.misfits, misfitOf(t))
+	}
 	return nil
 }
 
@@ -301,6 +305,9 @@ func (b *Batches) convert() (arrow.RecordBatch, error) {
 		return nil, err
 	}
 	defer bindings.DestroyDataChunk(&chunk)
+	if err := b.fits(chunk); err != nil {
+		return nil, b.check(err)
+	}
 	batch, data := bindings.DataChunkToArrowArray(b.opts, b.schema, chunk)
 	defer bindings.DestroyErrorData(&data)
 	if bindings.ErrorDataHasError(data) {
