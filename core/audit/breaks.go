@@ -83,7 +83,7 @@ func (b *breaks) told(first, last int64) []Broken {
 		case elsewhere:
 			all = append(all, inserted(id))
 		case b.altered[i].holed:
-			all = append(all, Broken{ID: id, Kind: "altered", Detail: fmt.Sprintf("row %d has nothing in a column where every row has something", id)})
+			all = append(all, Broken{ID: id, Kind: "altered", Detail: fmt.Sprintf("row %d has nothing, or no time there can be, in a column where every row has something", id)})
 		default:
 			all = append(all, Broken{ID: id, Kind: "altered", Detail: fmt.Sprintf("row %d does not have the hash of its content", id)})
 		}

@@ -62,11 +62,18 @@ func (p *Parquet) begin(ctx context.Context) (err error) {
 // filed are the columns of the file.
 var filed = spec.Columns[:len(spec.Columns)-1] // but for request_hash, which follows from another
 
-// Add adds rows to the file, in their order.
+// Add adds rows to the file, in their order. A NUL in a text, which no row has that was
+// written by us, is written as U+FFFD: one of them must not keep all others from
+// being exported.
 func (p *Parquet) Add(rows []Row) error {
 	values := make([][]any, len(rows))
 	for i := range rows {
 		values[i] = rows[i].values()[:len(filed)]
+		for j, v := range values[i] {
+			if text, ok := v.(string); ok && strings.Contains(text, "\x00") {
+				values[i][j] = strings.ReplaceAll(text, "\x00", "\uFFFD")
+			}
+		}
 	}
 	if err := p.feed.Add(values); err != nil {
 		return fmt.Errorf("write rows to %s: %w", filepath.Base(p.path), err)

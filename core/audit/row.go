@@ -45,7 +45,7 @@ type Row struct {
 	PrevHash     []byte
 	Hash         []byte
 
-	holed bool // something is NULL where nothing may be: somebody has changed the table
+	holed bool // something is NULL where nothing may be, or no time that a row can have: somebody has changed the table
 }
 
 var spec = metadata.Spec{
@@ -125,7 +125,8 @@ func (r *Row) values() []any {
 	}
 }
 
-// scanRow reads a row. A NULL is read as what is empty, and noted.
+// scanRow reads a row. A NULL is read as what is empty, and noted; so is a time that no
+// calendar has.
 func scanRow(scan func(dest ...any) error) (Row, error) {
 	var r Row
 	var micros int64
@@ -149,9 +150,12 @@ func scanRow(scan func(dest ...any) error) (Row, error) {
 		*numbers[i] = n[i].Int64
 		r.holed = r.holed || !n[i].Valid
 	}
-	r.holed = r.holed || !found.time.Valid
 	r.Duration = time.Duration(micros) * time.Microsecond
-	r.Time = found.time.Time.UTC()
+	if r.Time = found.time.Time.UTC(); r.Time.Year() < 1 || r.Time.Year() > 9999 { // infinity, too: JSON cannot tell it
+		r.Time = time.Time{}
+		found.time.Valid = false
+	}
+	r.holed = r.holed || !found.time.Valid
 	return r, err
 }
 

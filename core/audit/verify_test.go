@@ -3,6 +3,8 @@ package audit_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -409,5 +411,37 @@ func TestAToolReadsTheHeadWithoutAStore(t *testing.T) {
 	must(t, err)
 	if head.ID != 3 || !bytes.Equal(head.Hash, sealed[2].Hash) || !head.Time.Equal(sealed[2].Time) {
 		t.Errorf("the head is %+v", head)
+	}
+}
+
+// A time that no calendar has, and a NUL, are named and keep nobody from reading.
+func TestTimesAndTextsThatNoRowHasKeepNobodyFromReading(t *testing.T) {
+	r, _ := recorded(t, 8)
+	c := r.altered(t, `UPDATE operations_log SET timestamp = 'infinity' WHERE id = 2`, `UPDATE operations_log SET timestamp = '-infinity' WHERE id = 3`,
+		`UPDATE operations_log SET timestamp = '20000-01-01' WHERE id = 4`, `UPDATE operations_log SET timestamp = '0044-03-15 (BC)' WHERE id = 5`,
+		`UPDATE operations_log SET actor_name = 'a' || chr(0) || 'b' WHERE id = 6`, `UPDATE operations_log SET timestamp = 'infinity' WHERE id = 8`)
+	wantBreaks(t, c.verify(), "altered 2, altered 3, altered 4, altered 5, altered 6, altered 8")
+	all, err := c.log.List(t.Context(), c.store.View(), audit.Filter{Limit: 100})
+	if must(t, err); len(all) != 8 {
+		t.Errorf("%d rows are listed", len(all))
+	}
+	for i := range all {
+		_, err := json.Marshal(all[i].API())
+		must(t, err)
+		_, err = json.Marshal([]any{all[i].CloudEvent(0), all[i].OCSF(0), all[i].Evidence()})
+		must(t, err)
+	}
+	path := filepath.Join(t.TempDir(), "o.parquet")
+	file, err := audit.NewParquet(t.Context(), path)
+	must(t, err)
+	_, err = c.log.Walk(t.Context(), c.store.View(), audit.Filter{AllRows: true}, func(page []audit.Row) error { return file.Add(page) })
+	must(t, errors.Join(err, file.Write(), file.Close()))
+	read := 0
+	must(t, audit.ReadParquet(t.Context(), path, 1, 100, func(page []audit.Row) error { read += len(page); return nil }))
+	if read != 8 {
+		t.Errorf("%d rows are exported", read)
+	}
+	if sealed := c.stage(row(1)); sealed[0].ID != 9 || sealed[0].Time.Year() > 9999 {
+		t.Errorf("the next row is %d at %s", sealed[0].ID, sealed[0].Time)
 	}
 }
