@@ -23,7 +23,7 @@ func auditCommand(f *flags) *cobra.Command {
 		RunE: func(c *cobra.Command, _ []string) error {
 			var v audit.Verification
 			err := f.ask(c, "GET", fmt.Sprintf("/operations/verify?from=%d&to=%d&archive=%t", from, to, archive), &v)
-			refused := errors.Is(err, audit.ErrForked) || errors.Is(err, audit.ErrBehind)
+			refused := errors.Is(err, audit.ErrForked) || errors.Is(err, audit.ErrUnchained) || errors.Is(err, audit.ErrBehind)
 			if refused {
 				fmt.Fprintf(c.ErrOrStderr(), "%v: walking it as it is\n", err)
 				a, loadErr := f.load(app.Options{})

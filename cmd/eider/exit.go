@@ -24,7 +24,7 @@ var exits = []struct {
 	{3, is(disk.ErrLocked, duck.ErrLocked), ""},
 	{7, is(metadata.ErrNewer, duck.ErrNewer), "use the version of eider that wrote it, or a newer one; nothing was changed"},
 	{10, is(audit.ErrBehind), "nothing was changed; if the rows cannot be brought back from a copy, `eider repair --wal` accepts the loss"},
-	{11, is(audit.ErrForked, errBroken), ""},
+	{11, is(audit.ErrForked, audit.ErrUnchained, errBroken), ""},
 	{13, is(errLess), ""},
 	{8, is(app.ErrRestoring, app.ErrRebuilding), "nothing was changed"},
 	{1, is(app.ErrWhole), "nothing was changed; `eider rebuild --yes` does it all the same"},

@@ -15,12 +15,15 @@ import (
 	"github.com/eiderdb/eider/core/metadata"
 )
 
-// What a start may find wrong between the log and its newest checkpoint.
+// What a start may find wrong between the log and its newest checkpoint, or behind it.
 var (
 	// ErrBehind: rows that were durable are gone, as after a WAL was cut.
 	ErrBehind = errors.New("the log is behind its newest checkpoint")
 	// ErrForked: the row that the checkpoint names has another hash.
 	ErrForked = errors.New("the log does not match its newest checkpoint")
+	// ErrUnchained: a row behind the checkpoint does not follow. What would be written
+	// behind it, and signed, would not either.
+	ErrUnchained = errors.New("the end of the log does not hold")
 )
 
 const (
@@ -137,7 +140,7 @@ func (l *Log) checkHead(ctx context.Context, v *metadata.View, head Head) (*Repa
 			l.log.Error("there is no checkpoint to compare the log with: rows may be missing at its end", "head", head.ID)
 		}
 		l.examined(head.ID > 0)
-		return nil, nil
+		return nil, chained(ctx, v, max(1, head.ID-1), head)
 	}
 	if head.ID < newest.ID {
 		return nil, fmt.Errorf("%w: the log ends at row %d, the checkpoint says %d; `eider repair --wal` shows what is lost",
@@ -153,13 +156,31 @@ func (l *Log) checkHead(ctx context.Context, v *metadata.View, head Head) (*Repa
 			return nil, err
 		}
 		if first > newest.ID { // archived before a later checkpoint could be kept
-			return nil, nil
+			return nil, chained(ctx, v, newest.ID, head)
 		}
 	}
 	if hash != newest.Hash {
 		return nil, fmt.Errorf("%w: row %d has another hash", ErrForked, newest.ID)
 	}
-	return nil, nil
+	return nil, chained(ctx, v, newest.ID, head)
+}
+
+// chained returns ErrUnchained if a row from the given one on, up to the head, is not
+// what was written, or does not follow. Those are few: a checkpoint comes after every
+// group, and a power cut takes no more than a second of them.
+func chained(ctx context.Context, v *metadata.View, from int64, head Head) error {
+	if head.ID >= maxID {
+		return fmt.Errorf("%w: row %d is the last that a log can have: somebody has put it there", ErrUnchained, head.ID)
+	}
+	walk := walker{view: v, next: from, chainOnly: true}
+	if from == 1 {
+		walk.prev = genesis()
+	}
+	found, err := walk.table(ctx, head.ID)
+	if err == nil && !found.Verified {
+		err = fmt.Errorf("%w: %s", ErrUnchained, found.BrokenAt.Detail)
+	}
+	return err
 }
 
 // examined keeps what the first look at the checkpoints found: later ones find

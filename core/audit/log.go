@@ -66,7 +66,8 @@ const selectUnfinished = selectRow + `
 	ORDER BY id`
 
 // Load reads the head and the unfinished calls. It returns ErrBehind or
-// ErrForked if the table does not hold what the newest checkpoint says.
+// ErrForked if the table does not hold what the newest checkpoint says, and
+// ErrUnchained if what comes behind that does not follow.
 func (l *Log) Load(ctx context.Context, v *metadata.View) error {
 	epochs, err := readEpochs(v.Query(ctx, selectEpochs))
 	if err != nil {

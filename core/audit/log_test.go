@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
 	"runtime"
 	"strings"
 	"sync"
@@ -496,6 +497,7 @@ func TestALogThatDoesNotHoldTheCheckpointsRowIsNotOpened(t *testing.T) {
 		t.Errorf("without the head file: %v", err)
 	}
 	must(t, os.Remove(filepath.Join(r.kept, audit.HistoryFile)))
+	r.sql(`DELETE FROM operations_log WHERE id = 6`)
 	must(t, r.open())
 	if r.said.count("there is no checkpoint") != 1 || r.log.Proven() {
 		t.Error("nothing is said of the checkpoints that are gone")
@@ -585,5 +587,60 @@ func TestTheKeeperFollowsTheHeadWhileItRuns(t *testing.T) {
 	}
 	if r.said.count("audit checkpoint") != 1 {
 		t.Error("the log does not show the checkpoint")
+	}
+}
+
+// A row that was put behind the checkpoint is no head: nothing is written or signed
+// behind it. With a checkpoint or without.
+func TestStartRefusesAnEndThatDoesNotHold(t *testing.T) {
+	r := begin(t)
+	sealed := r.stage(rows(5)...)
+	r.close()
+	later := begin(t) // the same, and it has grown since its checkpoint
+	later.stage(rows(5)...)
+	later.keep()
+	later.stage(rows(5)...)
+	must(t, later.store.Close())
+	under := func(id int64) string {
+		row := sealed[2]
+		row.ID = id
+		return put(rehashed(row))
+	}
+	for name, c := range map[string]struct {
+		of        *register
+		statement string
+		refused   bool
+	}{
+		"as it was": {of: r, statement: "SELECT 1"}, "as it has grown": {of: later, statement: "SELECT 1"},
+		"the last there may be": {r, under(1<<53 - 1), true}, "far behind": {r, under(1 << 40), true}, "the next": {r, under(6), true},
+		"altered head": {r, `UPDATE operations_log SET details = '{"n":9}' WHERE id = 5`, true}, "a time to come": {r, `UPDATE operations_log SET timestamp = '9000-01-01' WHERE id = 5`, true},
+		"altered since": {later, `UPDATE operations_log SET actor_name = 'x' WHERE id = 9`, true}, "deleted since": {later, remove(7), true},
+		"beyond": {of: r, statement: under(1 << 53)}, // never given, and no head
+	} {
+		for _, signed := range []bool{true, false} {
+			if !signed && strings.HasSuffix(name, "since") {
+				continue
+			}
+			copied := &register{TB: t, dir: t.TempDir(), kept: t.TempDir(), signer: c.of.signer}
+			text, err := os.ReadFile(c.of.path())
+			must(t, err)
+			must(t, os.WriteFile(copied.path(), text, 0o600))
+			if signed {
+				must(t, os.CopyFS(copied.kept, os.DirFS(c.of.kept)))
+			}
+			copied.sql(c.statement)
+			before, err := audit.NewestCheckpoint(copied.kept, copied.signer)
+			must(t, err)
+			err = copied.open()
+			if errors.Is(err, audit.ErrUnchained) != c.refused || err != nil && !c.refused {
+				t.Errorf("%s, signed %v: it opens with %v", name, signed, err)
+			}
+			if after, err := audit.NewestCheckpoint(copied.kept, copied.signer); err != nil || !reflect.DeepEqual(after, before) {
+				t.Errorf("%s, signed %v: %+v is signed, %v", name, signed, after, err)
+			}
+			if err == nil {
+				must(t, copied.store.Close())
+			}
+		}
 	}
 }

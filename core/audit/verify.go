@@ -76,6 +76,7 @@ type walker struct {
 	first, last int64
 	checked     int64
 	compared    int64 // checkpoints
+	chainOnly   bool  // not what stands beside the canonical row
 	breaks      breaks
 	others      []string // archives of other logs
 }
@@ -206,7 +207,7 @@ func (w *walker) read(ctx context.Context, last, to int64) error {
 		w.missing(to + 1)
 		return nil
 	}
-	if err := w.page(ctx, rows); err != nil {
+	if err := w.page(ctx, rows); err != nil || w.chainOnly {
 		return err
 	}
 	return w.misled(ctx, from, last)
