@@ -101,13 +101,16 @@ func restoreCommand(f *flags) *cobra.Command {
 			for _, wrong := range done.Damaged {
 				fmt.Fprintf(out, "damaged in the backup: %s\n", wrong)
 			}
+			for _, one := range done.LeftOut {
+				fmt.Fprintf(out, "left out of the backup: %s\n", one)
+			}
 			fmt.Fprintln(out, "root key and signing key are new: backups do not hold them")
 			if done.Projects && done.Files {
 				err = f.repairAll(c, true, true, nil, false)
 			} else {
 				err = f.repairHeld(c, done)
 			}
-			if err == nil && len(done.Damaged) > 0 {
+			if err == nil && len(done.Damaged)+len(done.LeftOut) > 0 {
 				err = errLess
 			}
 			return err
@@ -116,7 +119,7 @@ func restoreCommand(f *flags) *cobra.Command {
 }
 
 // errLess says that a restore is finished, and that its backup was not whole.
-var errLess = errors.New("the folder is restored, and lacks what is damaged in the backup")
+var errLess = errors.New("the folder is restored, and lacks what is damaged in the backup or was left out of it")
 
 // repairHeld repairs what a restore can have brought back wrong. What the backup never
 // held is not there yet, and that is no damage: its rows stay.

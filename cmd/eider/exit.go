@@ -27,7 +27,7 @@ var exits = []struct {
 	{11, is(audit.ErrForked, audit.ErrUnchained, errBroken), ""},
 	{13, is(errLess), ""},
 	{8, is(app.ErrRestoring, app.ErrRebuilding), "nothing was changed"},
-	{1, is(app.ErrWhole), "nothing was changed; `eider rebuild --yes` does it all the same"},
+	{1, is(app.ErrWhole), "nothing was changed; the report of a rebuild that has ended is in the log (GET /operations?operation=rebuild): start the server; `eider rebuild --yes` rebuilds all the same"},
 	{8, is(duck.ErrCorrupt, app.ErrNoMetadata), "nothing was changed; bring metadata.duckdb back from a backup"},
 	{9, is(duck.ErrWAL), "nothing was changed; `eider repair --wal --dry-run` shows what of it can be read, `eider repair --wal` keeps that"},
 	{12, func(err error) bool {

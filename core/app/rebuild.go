@@ -28,6 +28,9 @@ const rebuildFile = ".rebuild.json"
 // lacks what it has not come to.
 var ErrRebuilding = errors.New("a rebuild of the register was begun and is not finished; run `eider rebuild` again, it goes on where it stopped")
 
+// ErrRebuilt says that a rebuild is finished, and that only its server did not end well.
+var ErrRebuilt = errors.New("the register is made again, and nothing of it is lost, but the server that did it did not end well; start the server once that is mended")
+
 // rebuilding is what rebuildFile holds.
 type rebuilding struct {
 	Epoch int64     `json:"epoch"`
@@ -77,7 +80,14 @@ func (a *App) Rebuild(ctx context.Context, anyway bool, tell func(what string, d
 	if err := a.Open(ctx); err != nil {
 		return done, err
 	}
-	defer func() { err = errors.Join(err, a.Close()) }()
+	whole := false
+	defer func() {
+		closed := a.Close()
+		if whole && closed != nil { // what it says is in the log, too
+			closed = fmt.Errorf("%w: %w", ErrRebuilt, closed)
+		}
+		err = errors.Join(err, closed)
+	}()
 	a.Start()
 	if a.Kernel.Audit.Head().ID == 0 {
 		if err := a.recordRebuild(ctx, "metadata", map[string]any{"epoch": word.Epoch, "original_kept_as": word.Kept}, nil); err != nil {
@@ -101,7 +111,11 @@ func (a *App) Rebuild(ctx context.Context, anyway bool, tell func(what string, d
 	if err := os.Remove(a.Settings.path(rebuildFile)); err != nil {
 		return done, err
 	}
-	return done, a.syncData()
+	if err := a.syncData(); err != nil {
+		return done, err
+	}
+	whole = true
+	return done, nil
 }
 
 // beginRebuild moves the old metadata aside, or finds that this was done.

@@ -27,6 +27,8 @@ type Restored struct {
 	Bytes   int64    `json:"size_bytes"`
 	Epoch   int64    `json:"epoch"`
 	Damaged []string `json:"damaged"` // files that are not what was backed up
+	// LeftOut are files that were missing or damaged when the backup was made.
+	LeftOut []string `json:"left_out"`
 	// Projects and Files tell whether the backup holds databases and storage files.
 	Projects bool `json:"projects"`
 	Files    bool `json:"files"`
@@ -83,7 +85,7 @@ func (a *App) Restore(ctx context.Context, from string, tell func(done, of int))
 	if err != nil {
 		return done, err
 	}
-	done = Restored{Backup: m.ID, LogID: m.LogID, Damaged: []string{}, Projects: m.Projects, Files: m.Files}
+	done = Restored{Backup: m.ID, LogID: m.LogID, Damaged: []string{}, LeftOut: append([]string{}, m.LeftOut...), Projects: m.Projects, Files: m.Files}
 	wrong, _, err := backup.Check(ctx, from, m)
 	if err != nil {
 		return done, err

@@ -284,7 +284,7 @@ func (f *Files) stands(ctx context.Context, r row) bool {
 
 func (f *Files) damaged(r row, kind check.Kind, detail string) *check.Finding {
 	return &check.Finding{
-		Kind: kind, Severity: check.Error, Resource: "file:" + r.ID, Detail: detail + fmt.Sprintf(" (project %s)", r.ProjectID),
+		Kind: kind, Severity: check.Error, Resource: "file:" + r.ID, Detail: detail + fmt.Sprintf(" (%q of project %s)", r.Name, r.ProjectID),
 		Repair: "put the bytes back from a backup; a repair takes the file out of the register and keeps what is left of it in lost+found",
 		Fix: func(ctx context.Context) error {
 			_, err := f.dropOp.Do(ctx, f.pipeline, repairer, r.ProjectID, damagedFile{r.ID, kind})
