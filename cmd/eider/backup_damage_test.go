@@ -78,8 +78,8 @@ func TestBackupGoesByTheRegister(t *testing.T) {
 	}
 
 	r, done := restored(t, filepath.Join(s.Dir, "backups", second.Text("id")))
-	if len(done.Damaged) > 0 {
-		t.Errorf("damaged are %v", done.Damaged)
+	if len(done.Damaged) > 0 || !slices.Equal(done.LeftOut, left) {
+		t.Errorf("damaged are %v, left out %v", done.Damaged, done.LeftOut)
 	}
 	wantFindings(t, r.Want(200, r.Root, "GET /health/consistency?deep=true", ""), "missing_file file:"+missing.ID, "missing_file file:"+wrong.ID)
 	for _, f := range []string{bare.ID, garbled.ID} {
@@ -87,6 +87,11 @@ func TestBackupGoesByTheRegister(t *testing.T) {
 	}
 	if text, err := os.ReadFile(filepath.Join(r.Dir, "files", bare.Path+".json")); err != nil || !strings.Contains(string(text), `"tags":{"k":"v"}`) {
 		t.Errorf("beside the file stands %s, %v", text, err)
+	}
+	// The command says what was left out, and ends with another code than where all is there.
+	to := filepath.Join(t.TempDir(), "restored")
+	if r := runEider(t, "restore", filepath.Join(s.Dir, "backups", second.Text("id")), "--data-dir", to); r.code != 13 || !strings.Contains(r.out, "left out of the backup: "+isMissing) {
+		t.Errorf("the restore ended with %d: %s%s", r.code, r.out, r.message)
 	}
 }
 
@@ -118,11 +123,17 @@ func TestDamagedCopyIsNotTakenIntoTheNextBackup(t *testing.T) {
 	if os.SameFile(one, other) {
 		t.Error("the damaged copy was linked")
 	}
-	if l := s.Want(200, s.Root, "GET /admin/backups", "").List("backups"); l[1]["id"] != last || l[1]["status"] != "damaged" {
-		t.Errorf("the list has %v", l)
+	if l := s.Want(200, s.Root, "GET /admin/backups", "").List("backups"); l[1]["id"] != last || l[1]["status"] != "damaged" || l[2]["status"] != "damaged" || l[0]["status"] != "complete" {
+		t.Errorf("the list has %v", l) // both have the copy
 	}
 	if _, again := backup(); !os.SameFile(other, again) {
 		t.Error("a whole copy was not linked")
+	}
+	newest := s.Want(200, s.Root, "GET /admin/backups", "").List("backups")[0]["id"].(string)
+	remove(t, filepath.Join(s.Dir, "backups", newest, db))
+	backup()
+	if l := s.Want(200, s.Root, "GET /admin/backups", "").List("backups"); l[1]["id"] != newest || l[1]["status"] != "damaged" || l[2]["status"] != "complete" {
+		t.Errorf("without the copy the list has %v", l)
 	}
 	s.Stop()
 	volume := t.TempDir()

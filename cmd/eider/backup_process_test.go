@@ -118,7 +118,12 @@ func TestBackupThatCannotBeReadIsNotDamaged(t *testing.T) {
 	mustDo(t, os.Remove(metadata))
 	mustDo(t, os.Rename(metadata+".away", metadata))
 	mustDo(t, os.Rename(folder, folder+".away"))
+	if a := c.Do(childKey, "POST /admin/backups/"+id+"/verify", ""); a.Status != 404 || a.Code() != "not_found" || !strings.Contains(string(a.Body), "missing") {
+		t.Errorf("where its folder is missing it answered %d %s", a.Status, a.Body)
+	}
+	mustDo(t, os.Rename(filepath.Dir(folder), filepath.Dir(folder)+".away"))
 	unread("where its disk is not mounted")
+	mustDo(t, os.Rename(filepath.Dir(folder)+".away", filepath.Dir(folder)))
 	mustDo(t, os.Rename(folder+".away", folder))
 	if b := c.Want(200, childKey, "GET /admin/backups", "").List("backups")[0]; b["status"] != "complete" {
 		t.Errorf("the list has %v", b)

@@ -235,8 +235,23 @@ func TestOldBackupsExpire(t *testing.T) {
 	for range 2 {
 		s.Want(201, s.Root, "POST /admin/backups", `{"files":false}`)
 	}
+	// What a backup has left, where it could not be removed, goes with the next one. What
+	// another server may be making does not.
 	first := s.Want(200, s.Root, "GET /admin/backups", "").List("backups")
-	if len(first) != 2 {
+	unfinished := filepath.Join(s.Dir, "backups", ".new-"+first[1]["id"].(string))
+	foreign := filepath.Join(s.Dir, "backups", ".new-20260101T000000.000-00000000")
+	for _, dir := range []string{unfinished, foreign} {
+		must(t, os.MkdirAll(filepath.Join(dir, "files"), 0o700))
+	}
+	s.Want(201, s.Root, "POST /admin/backups", `{"files":false}`)
+	if _, err := os.Stat(unfinished); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the unfinished backup: %v", err)
+	}
+	if _, err := os.Stat(foreign); err != nil {
+		t.Error(err)
+	}
+	first = s.Want(200, s.Root, "GET /admin/backups", "").List("backups")
+	if len(first) != 3 {
 		t.Fatalf("the list has %v", first)
 	}
 	s.Stop()
@@ -277,7 +292,10 @@ func TestMigrationIsPrecededByABackup(t *testing.T) {
 	later := s.Want(201, s.Root, "POST /admin/backups", "").Text("id")
 	s.Stop()
 	remove(t, filepath.Join(s.Dir, "metadata.duckdb"))
-	rebuild(t, s.Dir)
+	must(t, os.CopyFS(found[0]+"-copy", os.DirFS(found[0])))
+	if done := rebuild(t, s.Dir); done.Counts["backups"] != 2 || !strings.Contains(fmt.Sprint(done.Lost), "copy of backup "+filepath.Base(found[0])) {
+		t.Errorf("the rebuild says %+v", done)
+	}
 	once := map[string]string{"recovery.backup_keep": "1"}
 	s = apptest.Start(t, s.Dir, app.Options{Modules: modules(), Version: "newer"}, once)
 	last := s.Want(201, s.Root, "POST /admin/backups", "").Text("id")
@@ -362,4 +380,43 @@ func TestRestoreThatIsCutShortIsRunAgain(t *testing.T) {
 	r := apptest.Start(t, dir, app.Options{Modules: modules(), Version: "test"}, nil)
 	wantFindings(t, r.Want(200, r.Root, "GET /health/consistency?deep=true", ""))
 	r.Want(200, key, "GET /projects/p/files/"+file+"/download", "")
+}
+
+// After a restore the call that made the backup is settled once more: its metadata holds
+// it, unfinished. A folder that has the backup's name is not touched by that, whole or
+// not, and backups that are newer are listed again.
+func TestRestoreLeavesTheFolderOfBackupsAlone(t *testing.T) {
+	t.Parallel()
+	s := start(t, nil)
+	project(t, s, "p")
+	var ids []string
+	for range 2 {
+		ids = append(ids, s.Want(201, s.Root, "POST /admin/backups", `{"projects":false,"files":false}`).Text("id"))
+	}
+	s.Stop()
+	for _, manifest := range []string{"", "{garbage"} {
+		dir, kept := filepath.Join(t.TempDir(), "data"), filepath.Join(t.TempDir(), "backups")
+		must(t, os.CopyFS(kept, os.DirFS(filepath.Join(s.Dir, "backups"))))
+		a, err := (&flags{dataDir: dir}).load(app.Options{Telemetry: telemetry.Discard()})
+		must(t, err)
+		_, err = a.Restore(t.Context(), filepath.Join(kept, ids[0]), func(int, int) {})
+		must(t, err)
+		remove(t, filepath.Join(kept, ids[0], "manifest.json"))
+		if manifest != "" {
+			overwrite(t, filepath.Join(kept, ids[0], "manifest.json"), manifest)
+		}
+		r := apptest.Start(t, dir, app.Options{Modules: modules(), Version: "test"}, map[string]string{"recovery.backup_dir": kept})
+		apptest.Eventually(t, "the newer one is listed, and the call is settled", func() bool {
+			l := r.Want(200, r.Root, "GET /admin/backups", "").List("backups")
+			return len(l) == 1 && l[0]["id"] == ids[1] && l[0]["status"] == "complete"
+		})
+		if _, err := os.Stat(filepath.Join(kept, ids[0], "metadata.duckdb")); err != nil {
+			t.Errorf("with the manifest %q: %v", manifest, err)
+		}
+		r.Want(201, r.Root, "POST /admin/backups", `{"projects":false,"files":false}`)
+		if v := r.Want(200, r.Root, "POST /admin/backups/"+ids[1]+"/verify", ""); v.JSON["verified"] != true {
+			t.Errorf("the newer one verifies as %s", v.Body)
+		}
+		r.Stop()
+	}
 }

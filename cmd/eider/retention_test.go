@@ -94,8 +94,22 @@ func TestRetentionArchivesFirstAndThenDeletes(t *testing.T) {
 		t.Errorf("after a restore it tells %v", v)
 	}
 	r.Stop()
-	mustDo(t, os.Remove(filepath.Join(s.Dir, "archive", "operations-000000000001-000000000004.parquet")))
+	wantFindings(t, s.Want(200, s.Root, "GET /health/consistency?deep=true", ""))
+	const first, second = "archive/operations-000000000001-000000000004.parquet", "archive/operations-000000000005-000000000008.parquet"
+	mustDo(t, os.Remove(filepath.Join(s.Dir, first)))
 	if v := s.Want(200, s.Root, "GET /operations/verify?archive=true", "").JSON; v["verified"] != false {
 		t.Errorf("without an archive it tells %v", v)
+	}
+	// What is lost of archives every check tells, and no backup takes over: it says so, and
+	// so do those that have the same bytes.
+	spoil(t, filepath.Join(s.Dir, second))
+	wantFindings(t, s.Want(200, s.Root, "GET /health/consistency", ""), "missing_file "+first)
+	wantFindings(t, s.Want(200, s.Root, "GET /health/consistency?deep=true", ""), "missing_file "+first, "checksum_mismatch "+second)
+	lesser := s.Want(201, s.Root, "POST /admin/backups", `{"projects":false,"files":false}`)
+	if left := texts(lesser, "left_out"); !slices.Equal(left, []string{first + ": missing", second + ": not what its manifest says"}) {
+		t.Errorf("left out are %v", left)
+	}
+	if l := s.Want(200, s.Root, "GET /admin/backups", "").List("backups"); l[0]["status"] != "complete" || l[1]["id"] != made || l[1]["status"] != "damaged" {
+		t.Errorf("the list has %v", l)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"time"
 
 	"github.com/eiderdb/eider/core/audit"
@@ -36,15 +37,28 @@ func (a *App) backUpBefore(ctx context.Context, engine *duckdb.Engine) error {
 	if err != nil {
 		return fmt.Errorf("back the metadata up before a migration: %w", err)
 	}
+	var leftOut []string
 	err = engine.Snapshot(ctx, func(suffix string, r io.Reader) error { return w.Put(ctx, backup.Metadata+suffix, r, "") })
 	if err == nil {
-		err = w.LinkFolder(ctx, a.Settings.Top.DataDir, archiveDir)
+		err = w.LinkFolder(ctx, backup.Folder{
+			Root: a.Settings.Top.DataDir, Name: archiveDir,
+			Known: func(path string) backup.Entry {
+				size, sum := audit.ArchiveSum(a.Settings.path(archiveDir), filepath.Base(path))
+				return backup.Entry{Size: size, SHA256: sum}
+			},
+			Damaged: func(path string) { leftOut = append(leftOut, path+": not what its manifest says") },
+		})
 	}
 	if err == nil {
-		_, err = w.Finish(backup.Manifest{ID: id, CreatedAt: at, Version: a.options.Version, LogID: head.ID, LogHash: hex.EncodeToString(head.Hash)}, final)
+		_, err = w.Finish(backup.Manifest{
+			ID: id, CreatedAt: at, Version: a.options.Version, LogID: head.ID, LogHash: hex.EncodeToString(head.Hash), LeftOut: leftOut,
+		}, final)
 	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("back the metadata up before a migration: %w", err), a.options.Files.RemoveAll(w.Path("")))
+	}
+	if len(leftOut) > 0 {
+		a.telemetry.Log.Error("archives of the log are damaged, and not in the backup before the migration", "backup", id, "files", leftOut)
 	}
 	a.telemetry.Log.Info("the metadata was backed up before a migration", "backup", id)
 	return nil

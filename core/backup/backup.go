@@ -189,9 +189,21 @@ func (w *Writer) LinkMeasured(ctx context.Context, name, from string, known Entr
 	return w.Link(ctx, name, from, known)
 }
 
-// LinkFolder takes all that stands in a folder of files that never change, but for what
+// Folder is a folder of files that never change.
+type Folder struct {
+	Root, Name string // Name is relative to Root
+	// Known returns what is known of a file of it, by its path relative to Root; an empty
+	// entry where nothing is.
+	Known func(path string) Entry
+	// Damaged is told of each file that is not what is known of it, and is not taken.
+	Damaged func(path string)
+}
+
+// LinkFolder takes all that stands in a folder and is what it should be, but for what
 // is still being written: that begins with a point, or ends like what replaces a file.
-func (w *Writer) LinkFolder(ctx context.Context, root, name string) error {
+// A file that something is known of is read first.
+func (w *Writer) LinkFolder(ctx context.Context, f Folder) error {
+	root, name := f.Root, f.Name
 	return filepath.WalkDir(filepath.Join(root, name), func(path string, d fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
@@ -206,9 +218,17 @@ func (w *Writer) LinkFolder(ctx context.Context, root, name string) error {
 		if err != nil {
 			return err
 		}
-		err = w.Link(ctx, rel, path, Entry{})
-		if errors.Is(err, fs.ErrNotExist) {
+		if known := f.Known(rel); known.SHA256 != "" {
+			err = w.LinkMeasured(ctx, rel, path, known)
+		} else {
+			err = w.Link(ctx, rel, path, known)
+		}
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
 			return nil // it has gone meanwhile
+		case errors.Is(err, ErrDamaged):
+			f.Damaged(rel)
+			return nil
 		}
 		return err
 	})

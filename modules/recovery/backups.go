@@ -28,7 +28,7 @@ type Backup struct {
 	SizeBytes  int64      `json:"size_bytes" doc:"What is linked and not copied counts, too"`
 	VerifiedAt *time.Time `json:"verified_at"`
 	// LeftOut is told when it is made and when it is verified.
-	LeftOut []string `json:"left_out,omitempty" doc:"Of a backup that was just made: storage files that are missing or damaged, and so not in it"`
+	LeftOut []string `json:"left_out,omitempty" doc:"Of a backup that was just made: storage files and archives of the log that are missing or damaged, and so not in it"`
 }
 
 // The states of a backup.
@@ -106,7 +106,7 @@ func (r *Recovery) declareBackups(reg *core.Registry) {
 	r.expireOp = operation.Effect(reg.Operations, operation.Spec{
 		Name: "expire_backup", Route: operation.Internal + " /admin/backups/expire", Role: eider.Admin, Target: "backup", Frees: true,
 	}, operation.Steps[backupPath, *backupPlan, operation.Nothing]{
-		Intent: r.planVerify, Claims: claimBackups, Effect: r.removeBackup,
+		Intent: r.planExpire, Claims: claimBackups, Effect: r.removeBackup,
 		Applied: func(ctx context.Context, plan *backupPlan) (bool, error) { return true, r.removeBackup(ctx, plan) },
 		Undo:    r.removeBackup,
 		Outcome: func(ctx context.Context, tx *operation.Tx, plan *backupPlan) (operation.Nothing, error) {
@@ -133,7 +133,8 @@ type backupPlan struct {
 
 	manifest backup.Manifest
 	wrong    []string
-	damaged  string // the last backup, if a copy in it was found to be damaged
+	damaged  []string // backups of which a copy was found to be damaged or missing
+	renamed  bool     // this process gave the backup its name
 }
 
 func (r *Recovery) planBackup(ctx context.Context, tx *operation.Tx, in makeBackup) (*backupPlan, error) {
@@ -157,7 +158,10 @@ func (r *Recovery) folder() string {
 }
 
 func (r *Recovery) final(id string) string { return filepath.Join(r.folder(), id) }
-func (r *Recovery) fresh(id string) string { return filepath.Join(r.folder(), ".new-"+id) }
+func (r *Recovery) fresh(id string) string { return filepath.Join(r.folder(), freshPrefix+id) }
+
+// freshPrefix begins the name of a backup that is being made.
+const freshPrefix = ".new-"
 
 func (r *Recovery) backUp(ctx context.Context, plan *backupPlan) error {
 	maker := &maker{recovery: r, plan: plan}
@@ -177,10 +181,11 @@ func refused(err error) error {
 	return err
 }
 
-// isBackedUp: a backup that has its name is whole.
+// isBackedUp: a backup that has its name is whole. One without a manifest that can be
+// read is none, though it was one once: it is not waited for.
 func (r *Recovery) isBackedUp(_ context.Context, plan *backupPlan) (bool, error) {
 	m, err := backup.Read(r.final(plan.ID))
-	if errors.Is(err, os.ErrNotExist) {
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, backup.ErrDamaged) {
 		return false, nil
 	}
 	plan.manifest = m
@@ -188,9 +193,17 @@ func (r *Recovery) isBackedUp(_ context.Context, plan *backupPlan) (bool, error)
 }
 
 // dropUnfinished removes what was written. A target that cannot be written any more
-// keeps it, and the next backup removes it.
+// keeps it, and the next backup removes it. What has the final name goes only where this
+// process gave it: a backup's metadata holds the call that made it, unfinished, so that
+// after a restore it is settled once more, beside the folder from which people restored.
 func (r *Recovery) dropUnfinished(_ context.Context, plan *backupPlan) error {
-	for _, dir := range []string{r.fresh(plan.ID), r.final(plan.ID)} {
+	dirs := []string{r.fresh(plan.ID)}
+	if plan.renamed {
+		dirs = append(dirs, r.final(plan.ID))
+	} else if _, err := os.Lstat(r.final(plan.ID)); err == nil {
+		r.kernel.Log.Warn("a folder of backups has no manifest that can be read; it is left as it is", "backup", plan.ID)
+	}
+	for _, dir := range dirs {
 		err := r.kernel.Files.RemoveAll(dir)
 		if disk.IsReadOnly(err) {
 			r.kernel.Log.Error("an unfinished backup cannot be removed", "backup", plan.ID, "error", err)
@@ -217,12 +230,20 @@ func (r *Recovery) keepBackup(ctx context.Context, tx *operation.Tx, plan *backu
 	if len(m.LeftOut) > 0 {
 		call.Detail("left_out", m.LeftOut[:min(len(m.LeftOut), 100)])
 	}
-	if last, err := r.backups.Get(ctx, tx, plan.damaged); err == nil && last.Status == complete {
-		call.Detail("damaged", last.ID)
-		last.Status = damaged
-		if err := r.backups.Put(ctx, tx, last); err != nil {
+	var spoiled []string
+	for _, id := range plan.damaged {
+		one, err := r.backups.Get(ctx, tx, id)
+		if err != nil || one.Status != complete {
+			continue
+		}
+		one.Status = damaged
+		spoiled = append(spoiled, id)
+		if err := r.backups.Put(ctx, tx, one); err != nil {
 			return row, err
 		}
+	}
+	if len(spoiled) > 0 {
+		call.Detail("damaged", spoiled)
 	}
 	if err := r.backups.Put(ctx, tx, row); err != nil {
 		return row, err

@@ -71,6 +71,9 @@ func lastWhole(newestFirst []Backup, like *Backup, isThere func(*Backup) bool) (
 
 // tendBackups makes the backup that is due, and removes those beyond what is kept.
 func (r *Recovery) tendBackups(ctx context.Context) error {
+	if err := r.listFound(ctx); err != nil {
+		return err
+	}
 	if r.settings.BackupEvery > 0 {
 		last, err := r.lastBackup(ctx)
 		if err != nil {

@@ -24,9 +24,6 @@ import (
 	"github.com/eiderdb/eider/core/projectdb"
 )
 
-// archiveDir is where closed months of the log are.
-const archiveDir = "archive"
-
 // maker makes one backup:
 //
 //	link the storage files that the register has
@@ -45,11 +42,14 @@ type maker struct {
 	before   map[string]backup.Entry // what the last backup has, by path
 	last     string                  // its folder
 	doubted  bool                    // a backup is damaged: storage files are read before they are linked
-	leftOut  map[string]string       // storage files that could not be taken, and why
+	leftOut  map[string]string       // files that could not be taken, and why
 }
 
 func (m *maker) run(ctx context.Context) (err error) {
 	r := m.recovery
+	if err := r.dropLeft(ctx, m.plan.ID); err != nil {
+		return err
+	}
 	if m.w, err = backup.NewWriter(r.kernel.Files, r.fresh(m.plan.ID), check.NewPace(int64(r.settings.CheckRate))); err != nil {
 		return err
 	}
@@ -66,7 +66,7 @@ func (m *maker) run(ctx context.Context) (err error) {
 		return err
 	}
 	// Behind the metadata: rows that it does not hold any more are in an archive.
-	if err := m.w.LinkFolder(ctx, r.kernel.Dir, archiveDir); err != nil {
+	if err := m.linkArchives(ctx); err != nil {
 		return fmt.Errorf("back up the archives of the log: %w", err)
 	}
 	if m.plan.Projects {
@@ -82,6 +82,7 @@ func (m *maker) run(ctx context.Context) (err error) {
 	for _, path := range slices.Sorted(maps.Keys(m.leftOut)) {
 		manifest.LeftOut = append(manifest.LeftOut, path+": "+m.leftOut[path])
 	}
+	m.plan.renamed = true
 	m.plan.manifest, err = m.w.Finish(manifest, r.final(m.plan.ID))
 	return err
 }
@@ -231,9 +232,7 @@ func (m *maker) unchanged(ctx context.Context, p eider.Project) bool {
 	err := m.w.LinkMeasured(ctx, p.DBPath, filepath.Join(m.last, p.DBPath), known)
 	if err != nil && ctx.Err() == nil {
 		m.recovery.kernel.Log.Error("a copy in the last backup cannot be used again; the database is copied anew", "backup", filepath.Base(m.last), "file", p.DBPath, "error", err)
-		if errors.Is(err, backup.ErrDamaged) {
-			m.plan.damaged = filepath.Base(m.last)
-		}
+		m.spoil(p.DBPath, err)
 	}
 	return err == nil
 }

@@ -49,7 +49,9 @@ type Recovery struct {
 	backups   *metadata.Table[Backup]
 	backupOp  *operation.Handle[makeBackup, Backup]
 	expireOp  *operation.Handle[backupPath, operation.Nothing]
+	listOp    *operation.Handle[foundBackups, operation.Nothing]
 	newest    newest
+	looked    bool // for backups that a restored register does not know; of the job alone
 }
 
 // New returns the module.
@@ -79,6 +81,7 @@ func (r *Recovery) Declare(reg *core.Registry) error {
 	reg.Settings.Section("recovery", &r.settings)
 	reg.Check(check.Source{Name: "operations", Find: r.findStuck})
 	reg.Check(check.Source{Name: "usage", Find: r.findMiscounted})
+	reg.Check(check.Source{Name: "archives", Find: r.findArchives})
 	reg.Check(check.Source{Name: "backups", Rebuild: r.rebuild})
 	operation.Read(reg.Operations, operation.Spec{
 		Name: "check_consistency", Route: "GET /health/consistency", Role: eider.Admin, Target: "server",
@@ -109,6 +112,7 @@ func (r *Recovery) Declare(reg *core.Registry) error {
 		Name: "repair", ID: "repair_totals", Route: operation.Internal + " /repair/totals", Role: eider.Admin, Target: "server", Frees: true,
 	}, r.addToTotals)
 	r.declareBackups(reg)
+	r.declareList(reg)
 	return nil
 }
 

@@ -23,10 +23,27 @@ type Verified struct {
 	LogID    int64    `json:"log_id"`
 	Entries  int64    `json:"entries"`
 	Problems []string `json:"problems"`
-	LeftOut  []string `json:"left_out,omitempty" doc:"Storage files that were missing or damaged when it was made, and so are not in it"`
+	LeftOut  []string `json:"left_out,omitempty" doc:"Storage files and archives of the log that were missing or damaged when it was made, and so are not in it"`
 }
 
 func (r *Recovery) planVerify(ctx context.Context, tx *operation.Tx, in backupPath) (*backupPlan, error) {
+	plan, err := r.planExpire(ctx, tx, in)
+	if err == nil && r.isMissing(in.Backup) {
+		err = eider.Errorf(eider.NotFound, "the backup's folder is not in its place: the list calls it missing")
+	}
+	return plan, err
+}
+
+// isMissing reports whether the folder of backups is there, and lacks the backup.
+func (r *Recovery) isMissing(id string) bool {
+	if _, err := os.Stat(r.folder()); err != nil {
+		return false
+	}
+	_, err := os.Stat(r.final(id))
+	return errors.Is(err, os.ErrNotExist)
+}
+
+func (r *Recovery) planExpire(ctx context.Context, tx *operation.Tx, in backupPath) (*backupPlan, error) {
 	operation.From(ctx).Resource(in.Backup)
 	row, err := r.backups.Get(ctx, tx, in.Backup)
 	return &backupPlan{ID: row.ID, CreatedAt: row.CreatedAt, Projects: row.Projects, Files: row.Files}, err
