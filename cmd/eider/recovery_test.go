@@ -354,13 +354,16 @@ func TestWhatIsNotTheServersIsFoundAndMovedAside(t *testing.T) {
 	}
 	overwrite(t, filepath.Join(s.Dir, "duckdb", "stray"), "stray")
 	overwrite(t, filepath.Join(s.Dir, folder, "stray"), "stray")
+	overwrite(t, filepath.Join(s.Dir, folder, "db", "extra.duckdb"), "stray")
+	overwrite(t, filepath.Join(s.Dir, folder, "in", "x", "y"), "stray")
 
 	shallow := []string{"orphan_database duckdb/stray", "orphan_database duckdb/link"}
 	for _, path := range append(strays, links[:4]...) {
 		shallow = append(shallow, "orphan_file "+path)
 	}
 	wantFindings(t, s.Want(200, s.Root, "GET /health/consistency", ""), shallow...)
-	deep := append(shallow, "orphan_database "+folder+"/stray", "orphan_database "+folder+"/link")
+	deep := append(shallow, "orphan_database "+folder+"/stray", "orphan_database "+folder+"/link",
+		"orphan_database "+folder+"/db/extra.duckdb", "orphan_database "+folder+"/in/x")
 	wantFindings(t, s.Want(200, s.Root, "GET /health/consistency?deep=true", ""), deep...)
 	if done := s.Want(200, s.Root, "POST /admin/repair", `{"dry_run":false,"deep":true}`); done.JSON["repaired"] != float64(len(deep)) {
 		t.Errorf("the repair says %s", done.Body)
@@ -375,7 +378,7 @@ func TestWhatIsNotTheServersIsFoundAndMovedAside(t *testing.T) {
 		}
 		return err
 	})
-	if kept != len(strays)+2 || linked != len(links) {
+	if kept != len(strays)+4 || linked != len(links) {
 		t.Errorf("lost+found holds %d files and %d links", kept, linked)
 	}
 	if entries, err := os.ReadDir(outside); err != nil || len(entries) != 2 {
@@ -396,4 +399,16 @@ func TestWhatIsNotTheServersIsFoundAndMovedAside(t *testing.T) {
 		t.Errorf("the repair says %s", done.Body)
 	}
 	s.Want(200, key, "GET /projects/p/files/"+file+"/download", "")
+
+	// A folder in their place is no bytes, and is moved aside.
+	mustDo(t, os.Remove(filepath.Dir(path)))
+	mustDo(t, os.Rename(filepath.Join(outside, "fan"), filepath.Dir(path)))
+	folded, place := stored(t, s, key, "p", "folded", "folded")
+	remove(t, place)
+	overwrite(t, filepath.Join(place, "inside"), "inside")
+	wantFindings(t, s.Want(200, s.Root, "GET /health/consistency", ""), "missing_file file:"+folded, "orphan_file "+place[len(s.Dir)+1:])
+	if done := s.Want(200, s.Root, "POST /admin/repair", `{"dry_run":false}`); done.JSON["repaired"] != 2.0 {
+		t.Errorf("the repair says %s", done.Body)
+	}
+	wantFindings(t, s.Want(200, s.Root, "GET /health/consistency", ""))
 }

@@ -127,7 +127,7 @@ func (l *Local) Open(k Key) (*os.File, error) {
 }
 
 // Size returns the length of whole bytes. They are fs.ErrNotExist if they are not
-// there.
+// there, or a folder has their place.
 func (l *Local) Size(k Key) (int64, error) {
 	if err := k.check(); err != nil {
 		return 0, err
@@ -135,6 +135,9 @@ func (l *Local) Size(k Key) (int64, error) {
 	info, err := os.Stat(l.path(k))
 	if err != nil {
 		return 0, fmt.Errorf("blob %s: %w", k.ID, errors.Unwrap(err))
+	}
+	if info.IsDir() {
+		return 0, fmt.Errorf("blob %s: a folder is in its place: %w", k.ID, fs.ErrNotExist)
 	}
 	return info.Size(), nil
 }

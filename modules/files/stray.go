@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 
@@ -23,7 +24,7 @@ func (f *Files) findStray(ctx context.Context, there found, tell func(check.Find
 		if left, err := f.files.Exists(filepath.Join(f.dir, filesDir, path)); err != nil || !left {
 			continue
 		}
-		if n := there.others[path]; n > 0 {
+		if n := there.others[path]; n > 0 && !f.isFolder(path) {
 			tell(check.Finding{
 				Kind: check.OrphanFile, Severity: check.Warning, Resource: filesDir + "/" + path,
 				Detail: fmt.Sprintf("it is none of the server's, such as a link, and %d files are read through it; backups do not hold them", n),
@@ -53,6 +54,13 @@ func (f *Files) findStray(ctx context.Context, there found, tell func(check.Find
 		return nil
 	}
 	return flush()
+}
+
+// isFolder reports whether a folder, and no link to one, is in the folder of files. Nobody's
+// bytes are read through it.
+func (f *Files) isFolder(path string) bool {
+	info, err := os.Lstat(filepath.Join(f.dir, filesDir, path))
+	return err == nil && info.IsDir()
 }
 
 // tellLeft tells of what is left of a blob: bytes, or only what told of them.

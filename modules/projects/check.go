@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -244,10 +245,22 @@ func (p *Projects) findDeep(ctx context.Context, all []eider.Project, tell func(
 // ours are the names in a project's folder.
 var ours = map[string]bool{sidecarFile: true, sidecarFile + disk.NewSuffix: true, lockFile: true, "db": true, "in": true, "out": true}
 
-// findInFolder tells of what is in a project's folder beside what the server keeps
-// there. What is in db is its worker's.
+// theirs begin the names of what a worker has in the folders that it works in.
+var theirs = map[string][]string{"db": {filepath.Base(databaseFile), "tmp"}, "in": {"import"}, "out": {"export"}}
+
+// findInFolder tells of what is in a project's folder beside what the server and the
+// project's worker keep there.
 func (p *Projects) findInFolder(project eider.Project, tell func(check.Finding)) {
 	folder := folderOf(project)
+	p.findStray(folder, func(name string) bool { return ours[name] }, tell)
+	for sub, names := range theirs {
+		p.findStray(filepath.Join(folder, sub), func(name string) bool {
+			return slices.ContainsFunc(names, func(begin string) bool { return strings.HasPrefix(name, begin) })
+		}, tell)
+	}
+}
+
+func (p *Projects) findStray(folder string, isOurs func(string) bool, tell func(check.Finding)) {
 	if info, err := os.Lstat(p.folders.path(folder)); err != nil || !info.IsDir() {
 		return
 	}
@@ -256,7 +269,7 @@ func (p *Projects) findInFolder(project eider.Project, tell func(check.Finding))
 		return // it has gone meanwhile
 	}
 	for _, e := range entries {
-		if !ours[e.Name()] {
+		if !isOurs(e.Name()) {
 			p.tellOrphan(filepath.Join(folder, e.Name()), "it is none of the server's", tell)
 		}
 	}
