@@ -217,6 +217,33 @@ func TestSuspectsAreForgotten(t *testing.T) {
 	}
 }
 
+// A minute after its call has cost a guest a caller is like any other, once no call that
+// had to wait runs. In the same row its next death is still not another caller's.
+func TestASuspectIsOneForAMinute(t *testing.T) {
+	s, now := newSuspects(), time.Now()
+	s.now = func() time.Time { return now }
+	turn := s.cost("starves").turn
+	s.died("kills")
+	turn <- struct{}{}
+	now = now.Add(suspectFor)
+	if again, ok := s.admit("starves"); !ok || again != turn {
+		t.Errorf("while its call runs: %v, %v", again, ok)
+	}
+	<-turn
+	for _, caller := range []string{"starves", "kills"} {
+		if again, ok := s.admit(caller); !ok || again != nil {
+			t.Errorf("%s has to wait for %v after a minute, %v", caller, again, ok)
+		}
+	}
+	if _, known := s.by["starves"]; known {
+		t.Error("it is not forgotten")
+	}
+	s.died("kills")
+	if s.callers != 1 {
+		t.Errorf("one caller counts as %d", s.callers)
+	}
+}
+
 // A call for which a guest has too little fuel or memory is that call's failure alone:
 // however many there are, others are answered, and nothing is paused or failed.
 func TestACallThatStarvesItsGuestHarmsNoOther(t *testing.T) {

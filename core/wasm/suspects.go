@@ -63,8 +63,15 @@ func (s *suspects) admit(caller string) (turn chan struct{}, ok bool) {
 			return nil, false
 		}
 		one.last = s.now()
+		return one.turn, true
 	}
-	return one.turn, true
+	if s.now().Sub(one.last) < suspectFor || len(one.turn) > 0 {
+		return one.turn, true
+	}
+	if one.row != s.row { // or its next death would count as another caller's
+		delete(s.by, caller)
+	}
+	return nil, true
 }
 
 // cost notes that a call of the caller has cost a guest.
