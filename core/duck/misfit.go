@@ -53,6 +53,57 @@ const (
 	noOffset   = 16*60*60 - 1
 )
 
+// Misfits reports whether there are UHUGEINTs or TIMETZs in the columns that the rows
+// of the statement would have: Arrow has no type for these.
+func (s *Statement) Misfits() (bool, error) {
+	_, prepared, err := below(s.conn.conn, s.stmt)
+	if err != nil {
+		return false, err
+	}
+	for i := range bindings.PreparedStatementColumnCount(prepared) {
+		if within(prepared, bindings.PreparedStatementColumnLogicalType, i, isMisfit) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+func isMisfit(t bindings.LogicalType) bool {
+	some := func(n bindings.IdxT, of func(bindings.LogicalType, bindings.IdxT) bindings.LogicalType) bool {
+		for i := range n {
+			if within(t, of, i, isMisfit) {
+				return true
+			}
+		}
+		return false
+	}
+	only := func(of func(bindings.LogicalType) bindings.LogicalType) bool {
+		return some(1, func(t bindings.LogicalType, _ bindings.IdxT) bindings.LogicalType { return of(t) })
+	}
+	switch bindings.GetTypeId(t) {
+	case bindings.TypeUHugeInt, bindings.TypeTimeTZ:
+		return true
+	case bindings.TypeList:
+		return only(bindings.ListTypeChildType)
+	case bindings.TypeArray:
+		return only(bindings.ArrayTypeChildType)
+	case bindings.TypeMap:
+		return only(bindings.MapTypeKeyType) || only(bindings.MapTypeValueType)
+	case bindings.TypeStruct:
+		return some(bindings.StructTypeChildCount(t), bindings.StructTypeChildType)
+	case bindings.TypeUnion:
+		return some(bindings.UnionTypeMemberCount(t), bindings.UnionTypeMemberType)
+	}
+	return false
+}
+
+// within asks about a type that is a part of another.
+func within[T any](t T, of func(T, bindings.IdxT) bindings.LogicalType, i bindings.IdxT, ask func(bindings.LogicalType) bool) bool {
+	inner := of(t, i)
+	defer bindings.DestroyLogicalType(&inner)
+	return ask(inner)
+}
+
 func misfitWithin(t bindings.LogicalType, of func(bindings.LogicalType) bindings.LogicalType) misfit {
 	inner := of(t)
 	defer bindings.DestroyLogicalType(&inner)

@@ -85,6 +85,7 @@ type presentation struct {
 	row  string // what a row is called where another statement renders it: no column is
 	// native: the rows come as they are, and become text here.
 	native bool
+	texts  map[int]string // of columns that are texts in Arrow, the types
 }
 
 // text is the statement that renders the rows which natively does not.
@@ -115,12 +116,15 @@ func (p *presentation) stream(ctx context.Context, conn *duck.Conn) (b *duck.Bat
 	if err != nil {
 		return nil, nil, err
 	}
-	if p.raw || p.form == FormArrow {
-		b, err = stmt.Stream(ctx, p.args...)
-		if err == nil && p.raw {
+	if p.raw {
+		if b, err = stmt.Stream(ctx, p.args...); err == nil {
 			columns = plainColumns(b.Schema())
 		}
 		return b, columns, err
+	}
+	if p.form == FormArrow {
+		b, err = p.inArrow(ctx, conn, stmt)
+		return b, nil, err
 	}
 	known, err := stmt.Columns()
 	p.row = unlike("_eider_row", func(i int) string { return known[i].Name }, len(known))

@@ -8,7 +8,6 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/ipc"
 )
 
 // outgoing gathers bytes, so that they go out in pieces of some size.
@@ -70,7 +69,7 @@ type renderer interface {
 func (p *presentation) renderer(out *outgoing, columns []QueryColumn, schema *arrow.Schema) renderer {
 	switch {
 	case p.form == FormArrow:
-		return &arrowForm{ipc.NewWriter(out, ipc.WithSchema(schema))}
+		return p.arrowForm(out, schema)
 	case p.native:
 		return newCells(out, columns, p.form)
 	case p.form == FormCSV:
@@ -80,14 +79,6 @@ func (p *presentation) renderer(out *outgoing, columns []QueryColumn, schema *ar
 	}
 	return &jsonForm{out: out, lines: p.form == FormLines}
 }
-
-// arrowForm hands batches on as they are.
-type arrowForm struct{ w *ipc.Writer }
-
-func (f *arrowForm) rows(batch arrow.RecordBatch) error { return f.w.Write(batch) }
-
-// end writes the schema too where there was no row.
-func (f *arrowForm) end() error { return f.w.Close() }
 
 // jsonForm writes the objects that DuckDB has rendered.
 type jsonForm struct {
