@@ -66,6 +66,9 @@ func TestStatsTellWhatThereIsAndWhatHappens(t *testing.T) {
 		if sum, points := total(t, s, "metric=operations&project_id=b"); sum != 6 || points != 24 {
 			t.Errorf("%s: project b has %d operations in %d hours", n, sum, points)
 		}
+		if sum, _ := total(t, s, "metric=uploads"); sum != 1 {
+			t.Errorf("%s: there are %d uploads", n, sum)
+		}
 		if sum, points := total(t, s, "metric=errors&step=1d"); sum != 1 || points != 30 {
 			t.Errorf("%s: there are %d errors in %d days", n, sum, points)
 		}
@@ -86,13 +89,13 @@ func TestStatsTellWhatThereIsAndWhatHappens(t *testing.T) {
 	if sum, points := total(t, s, old); sum != 0 || points != 6 {
 		t.Errorf("long ago there are %d in %d points", sum, points)
 	}
-	for _, from := range []string{"1700-01-01T00:00:00Z", "0001-01-02T00:00:00Z"} { // longer than times have differences
+	for _, from := range []string{"1700-01-01T00:00:00Z", "0001-01-02T00:00:00Z", "0001-01-01T00:00:00Z"} { // longer than times have differences
 		points := s.Want(200, s.Root, "GET /stats/series?step=366d&from="+from, "").List("points")
 		if n := len(points); n < 300 || points[n-1]["v"].(float64) < 8 {
 			t.Errorf("of %d steps since %s the last is %v", n, from, points[n-1])
 		}
 	}
-	for _, query := range []string{"step=366d&to=0001-01-02T00:00:00Z", "step=1d&from=0001-01-02T00:00:00Z", "metric=what", "step=30m", "step=1x", "from=2020-01-01T00:00:00Z", "from=2026-02-01T00:00:00Z&to=2026-01-01T00:00:00Z"} {
+	for _, query := range []string{"step=366d&to=0001-01-02T00:00:00Z", "step=1d&from=0001-01-02T00:00:00Z", "step=1d&from=0001-01-01T00:00:00Z", "metric=what", "step=30m", "step=1x", "from=2020-01-01T00:00:00Z", "from=2026-02-01T00:00:00Z&to=2026-01-01T00:00:00Z"} {
 		s.Want(422, s.Root, "GET /stats/series?"+query, "")
 	}
 	s.Want(404, s.Root, "GET /stats/series?project_id=none", "")
@@ -106,7 +109,7 @@ func TestStatsTellWhatThereIsAndWhatHappens(t *testing.T) {
 // differences between the counts and a full recount of the log.
 const differences = `
 	WITH ended AS (
-		SELECT timestamp, project_uid, operation, status, greatest(refusals, 1) n FROM operations_log WHERE status <> 'in_progress'),
+		SELECT timestamp, project_uid, CASE WHEN operation = 'register_file' AND intent_id > 0 THEN 'upload_file' ELSE operation END operation, status, greatest(refusals, 1) n FROM operations_log WHERE status <> 'in_progress'),
 	scoped AS (SELECT 'server' AS scope, * FROM ended UNION ALL SELECT project_uid, * FROM ended WHERE project_uid <> ''),
 	spans AS (
 		SELECT scope, 'hour' AS period, time_bucket(INTERVAL 1 HOUR, timestamp) AS begun, operation, status, n FROM scoped

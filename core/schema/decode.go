@@ -167,6 +167,9 @@ func (p *param) parse(values []string) (value, schemaValue any, err error) {
 		if err != nil {
 			return nil, nil, errors.New("must be a time such as 2026-01-02T15:04:05Z")
 		}
+		if t.IsZero() { // that stands for none; and nothing is kept by the nanosecond
+			t = t.Add(1)
+		}
 		return t, text, nil
 	}
 	list := make([]any, len(values))

@@ -98,7 +98,7 @@ func (s *Stats) uncounted(ctx context.Context, v *operation.View, cursor int64) 
 }
 
 type seriesIn struct {
-	Metric    string    `query:"metric" json:"-" enum:"operations,denied,errors,queries,imports,exports,uploads,downloads" default:"operations"`
+	Metric    string    `query:"metric" json:"-" enum:"operations,denied,errors,queries,imports,exports,uploads,downloads" default:"operations" doc:"uploads: bodies of files that were taken, also those of uploads in one step"`
 	From      time.Time `query:"from" json:"-" doc:"Without it: 24 steps of an hour, or 30 longer ones, before to"`
 	To        time.Time `query:"to" json:"-" doc:"Without it: now"`
 	Step      string    `query:"step" json:"-" default:"1h" maxLength:"16" doc:"hour, day, or whole hours or days such as 6h and 7d"`

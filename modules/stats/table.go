@@ -62,10 +62,17 @@ func countsOf(r *audit.Row) (c counts) {
 		if count, ok := ended[r.Operation]; ok {
 			*count(&c) = times
 		}
+		if uploadedAtOnce(r) {
+			c.Uploads = times
+		}
 	}
 	c.Operations = times
 	return c
 }
+
+// uploadedAtOnce reports whether a file was uploaded and registered in one step, which
+// is an effect: that which registers what was uploaded before has no intent.
+func uploadedAtOnce(r *audit.Row) bool { return r.Operation == "register_file" && r.IntentID != 0 }
 
 // The spans of time.
 const (
