@@ -27,6 +27,7 @@ const (
 	errTrap      = policy.Unable("it failed")
 	errExit      = policy.Unable("it ended by itself")
 	errOvertime  = policy.Unable("it took too long")
+	errDeep      = policy.Unable("its calls go too deep")
 	errGone      = policy.Unable("nobody waits for its answer any more")
 	errMalformed = policy.Unable("its answer is malformed")
 	errNoRoom    = policy.Unable("the event does not fit into its memory")
@@ -51,7 +52,10 @@ type guest struct {
 	stack [2]uint64
 	event []byte // kept for the next event
 
+	stacks stacks
+
 	// Of the call that runs.
+	active   api.Function
 	turn     chan struct{} // of its caller, nil where that one waits for nobody
 	running  context.Context
 	begun    time.Time
@@ -114,9 +118,9 @@ func (g *guest) usedUp() bool {
 }
 
 // starved reports that a call has failed because the guest had too little for it: fuel,
-// or memory, or a caller that waits. The same call fails in the same way with every guest.
+// stack, memory, or a caller that waits. The same call fails in the same way with every guest.
 func (g *guest) starved(err error) bool {
-	if errors.Is(err, errFuel) || errors.Is(err, errGone) {
+	if errors.Is(err, errFuel) || errors.Is(err, errGone) || errors.Is(err, errDeep) {
 		return true
 	}
 	// Some runtimes leave, others trap when there is no memory: what they have taken tells.
@@ -267,6 +271,7 @@ func (g *guest) invoke(f api.Function, params ...uint64) (uint64, error) {
 	if n < len(g.stack) {
 		g.stack[n] = 0
 	}
+	g.active = f
 	err := f.CallWithStack(g.ctx, g.stack[:])
 	if err == nil {
 		return g.stack[0], nil
@@ -282,6 +287,8 @@ func (g *guest) invoke(f api.Function, params ...uint64) (uint64, error) {
 		cause = errOvertime
 	case errors.Is(err, errGone):
 		cause = errGone
+	case errors.Is(err, errDeep):
+		cause = errDeep
 	}
 	return 0, &failure{cause, err}
 }

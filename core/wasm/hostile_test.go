@@ -66,12 +66,40 @@ func TestAStackThatOverflowsIsTheGuestsAlone(t *testing.T) {
 	h, chain := host(t, wasm.Item{Name: "x", Path: w.Folder(t, deep, w.Manifest), Guests: 1, Fuel: 1 << 39})
 	for round := range 4 { // the first guest has been asked once, by its self-test
 		o := chain.Ask(t.Context(), question())
-		if bad := round%2 == 0; bad != (o.Denial != nil) || bad && !strings.HasSuffix(o.Denial.Reason, "it failed") {
+		if bad := round%2 == 0; bad != (o.Denial != nil) || bad && !strings.HasSuffix(o.Denial.Reason, "its calls go too deep") {
 			t.Errorf("call %d: %v", round, o.Denial)
 		}
 	}
 	if f := h.Plugin("x").Figures(); f.Errors != 2 {
 		t.Errorf("%+v", f)
+	}
+}
+
+// However much fuel a call has, and however wide its functions are, what its stack
+// takes, with all that it was copied from, stays within what it may have of memory.
+func TestAStackStaysWithinTheMemory(t *testing.T) {
+	const values = 250
+	var load, store []byte
+	for i := range values {
+		load = w.Cat(load, w.I32(4*i), 0x28, 2, 0, localSet, w.U(1+i))
+		store = w.Cat(store, w.I32(64), 0x20, w.U(1+i), 0x36, 2, 0)
+	}
+	for name, f := range map[string]w.Func{
+		"narrow": {Code: w.Cat(call, 4)},
+		"wide":   {Locals: 1 + values, Code: w.Cat(load, call, 4, store)},
+	} {
+		module := w.Policy(w.Later(w.Cat(call, 4)), func(m *w.Module) { m.Funcs = append(m.Funcs, f) })
+		_, chain := host(t, wasm.Item{Name: "x", Path: w.Folder(t, module, w.Manifest), Guests: 1, Fuel: 1 << 31})
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		o := chain.Ask(t.Context(), question())
+		runtime.ReadMemStats(&after)
+		if o.Denial == nil || !strings.HasSuffix(o.Denial.Reason, "its calls go too deep") {
+			t.Errorf("%s: %v", name, o.Denial)
+		}
+		if more := after.TotalAlloc - before.TotalAlloc; more > 16<<20 {
+			t.Errorf("%s: %d bytes are allocated", name, more)
+		}
 	}
 }
 
@@ -84,7 +112,7 @@ func TestADeepStackIsNotKept(t *testing.T) {
 		load = w.Cat(load, w.I32(4*i), 0x28, 2, 0, localSet, w.U(1+i))
 		store = w.Cat(store, w.I32(64), 0x20, w.U(1+i), 0x36, 2, 0)
 	}
-	module := w.Policy(w.Cat(w.I32(1000), call, 4), func(m *w.Module) {
+	module := w.Policy(w.Cat(w.I32(200), call, 4), func(m *w.Module) {
 		code := w.Cat(0x20, 0, 0x04, empty, load, 0x20, 0, w.I32(1), 0x6b, call, 4, store, end)
 		m.Funcs = append(m.Funcs, w.Func{Params: "i", Locals: values, Code: code})
 	})

@@ -69,11 +69,14 @@ func bindFuel(ctx context.Context, r wazero.Runtime) error {
 	return nil
 }
 
-// goOn gives a guest its next portion, or stops it: because it has no fuel left, or by
-// the clock, or because nobody waits for it.
+// goOn gives a guest its next portion, or stops it: because it has no fuel left, or
+// its calls go too deep, or by the clock, or because nobody waits for it.
 func (g *guest) goOn() {
 	if !g.fuel.pour() {
 		panic(errFuel)
+	}
+	if g.stacks.size(g.active) > g.v.maxStack() {
+		panic(errDeep)
 	}
 	g.inTime(max(within, g.within))
 }

@@ -62,7 +62,7 @@ func Hostile() []HostileGuest {
 		{"clock flood", Cat(loop, empty, I32(0), I64(0), I32(0), call, 0, drop, br, 0, end),
 			imports("wasi_snapshot_preview1", "clock_time_get", "ili", "i"), "ran out of fuel"},
 		{"endless loop", Cat(loop, empty, br, 0, end), nil, "ran out of fuel"},
-		{"recursion", Cat(I32(0), I32(0), call, 3, drop), nil, "ran out of fuel"},
+		{"recursion", Cat(I32(0), I32(0), call, 3, drop), nil, "go too deep"},
 		{"endless memory.grow", Cat(loop, empty, I32(1), 0x40, 0, drop, br, 0, end), nil, "ran out of fuel"},
 		{"endless memory.fill", Cat(loop, empty, I32(0), I32(0), I32(65536), 0xfc, 11, 0, br, 0, end), nil, "ran out of fuel"},
 		{"endless table.grow", Cat(loop, empty, 0xd0, 0x70, I32(1000), 0xfc, 15, 0, drop, br, 0, end),
