@@ -69,6 +69,9 @@ func printVerification(c *cobra.Command, v audit.Verification, asJSON bool) erro
 	if n := len(v.OtherArchives); n > 0 && !asJSON {
 		fmt.Fprintf(out, "not walked: %d archives of another log, such as one that was lost before a rebuild: %s\n", n, strings.Join(v.OtherArchives, ", "))
 	}
+	if n := len(v.OtherKeys); n > 0 && !asJSON {
+		fmt.Fprintf(out, "walked, and signed by another key, such as that of before a restore: %d archives: %s\n", n, strings.Join(v.OtherKeys, ", "))
+	}
 	if v.Verified {
 		return nil
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -126,6 +127,33 @@ func forge(t *testing.T, path, change string) {
 	must(t, db.Close())
 }
 
+// folder puts one in the place of a file.
+func folder(t *testing.T, path string) {
+	t.Helper()
+	must(t, os.Remove(path))
+	must(t, os.Mkdir(path, 0o700))
+}
+
+// inManifest changes the manifest of an archive.
+func inManifest(t *testing.T, archive, old, changed string) {
+	t.Helper()
+	text, err := os.ReadFile(archive + ".json")
+	must(t, err)
+	forged := regexp.MustCompile(old).ReplaceAll(text, []byte(changed))
+	if string(forged) == string(text) {
+		t.Fatalf("there is no %s in %s", old, text)
+	}
+	must(t, os.WriteFile(archive+".json", forged, 0o600))
+}
+
+// signer returns one with a key of its own.
+func signer(t *testing.T) *audit.Signer {
+	t.Helper()
+	s, err := audit.LoadSigner(filepath.Join(t.TempDir(), "signing.key"), true)
+	must(t, err)
+	return s
+}
+
 func TestVerifyNamesWhatWasDoneToAnArchive(t *testing.T) {
 	r, dir := yearOfLog(t), t.TempDir()
 	for r.archive(dir, march(1), 100) > 0 {
@@ -159,6 +187,26 @@ func TestVerifyNamesWhatWasDoneToAnArchive(t *testing.T) {
 			must(t, err)
 			must(t, os.WriteFile(february+".json", []byte(strings.Replace(string(text), `"signature": "`, `"signature": "00`, 1)), 0o600))
 		}, 20, "checkpoint"},
+		{"a folder for a manifest", func(t *testing.T) { folder(t, february+".json") }, 11, "altered"},
+		{"a folder for an archive", func(t *testing.T) { folder(t, january) }, 1, "altered"},
+		{"another prev_hash", func(t *testing.T) { inManifest(t, february, `"prev_hash": "..`, `"prev_hash": "zz`) }, 11, "altered"},
+		{"another first_time", func(t *testing.T) { inManifest(t, february, `"first_time": "2026`, `"first_time": "2025`) }, 11, "altered"},
+		{"another last_time", func(t *testing.T) { inManifest(t, february, `"last_time": "2026`, `"last_time": "2025`) }, 11, "altered"},
+		{"another length", func(t *testing.T) { inManifest(t, january, `"bytes": `, `"bytes": 1`) }, 1, "altered"},
+		{"another epoch", func(t *testing.T) { inManifest(t, january, `"checkpoint"`, `"epoch": 5, "checkpoint"`) }, 1, "altered"},
+		{"an archive beside its whole copy", func(t *testing.T) {
+			copied := strings.TrimSuffix(february, ".parquet") + "-2.parquet"
+			for from, to := range map[string]string{february: copied, february + ".json": copied + ".json"} {
+				text, err := os.ReadFile(from)
+				must(t, err)
+				must(t, os.WriteFile(to, []byte(strings.ReplaceAll(string(text), filepath.Base(february)+`"`, filepath.Base(copied)+`"`)), 0o600))
+				t.Cleanup(func() { must(t, os.Remove(to)) })
+			}
+			if v := r.verifyArchive(dir); !v.Verified {
+				t.Errorf("a copy is told as %+v", v.BrokenAt)
+			}
+			forge(t, february, "UPDATE rows SET actor_name = 'x' WHERE id = 13")
+		}, 13, "altered"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			kept := map[string][]byte{}
@@ -174,12 +222,17 @@ func TestVerifyNamesWhatWasDoneToAnArchive(t *testing.T) {
 				t.Errorf("up to row %d it tells %+v", v.LastID, v.Breaks)
 			}
 			for path, text := range kept {
+				must(t, os.RemoveAll(path))
 				must(t, os.WriteFile(path, text, 0o600))
 			}
 		})
 	}
-	if v := r.verifyArchive(dir); !v.Verified {
-		t.Errorf("put back, it tells %+v", v.BrokenAt)
+	if v := r.verifyArchive(dir); !v.Verified || len(v.OtherKeys) > 0 {
+		t.Errorf("put back, it tells %+v", v)
+	}
+	v, err := audit.VerifyArchive(t.Context(), r.store.View(), dir, signer(t), nil)
+	if must(t, err); !v.Verified || len(v.OtherKeys) != 2 {
+		t.Errorf("with another key it tells %+v", v)
 	}
 	// Rows that somebody deletes behind the cut are not archived.
 	must(t, r.store.Close())

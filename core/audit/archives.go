@@ -29,7 +29,11 @@ func Manifests(dir string) ([]Manifest, error) {
 		if !ok {
 			continue // none of ours
 		}
-		text, err := os.ReadFile(path)
+		file, err := isFile(path)
+		var text []byte
+		if err == nil && file {
+			text, err = os.ReadFile(path)
+		}
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -47,6 +51,13 @@ func Manifests(dir string) ([]Manifest, error) {
 		return cmp.Or(cmp.Compare(a.First, b.First), cmp.Compare(a.Last, b.Last), -cmp.Compare(a.Epoch, b.Epoch), -cmp.Compare(len(a.File), len(b.File)), -cmp.Compare(a.File, b.File))
 	})
 	return all, nil
+}
+
+// isFile reports whether there is a file at the path. Somebody may have put a folder
+// there, or a pipe, that nobody ever comes to the end of.
+func isFile(path string) (bool, error) {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular(), err
 }
 
 // archives are those of a folder.

@@ -63,6 +63,9 @@ func (w *walker) archives(ctx context.Context, dir string, signer *Signer, manif
 	for i := range manifests {
 		m := &manifests[i]
 		if m.Last < w.next { // present twice
+			if err := w.again(ctx, dir, signer, m); err != nil {
+				return err
+			}
 			continue
 		}
 		if m.First > w.next {
@@ -85,8 +88,20 @@ func (w *walker) archive(ctx context.Context, dir string, signer *Signer, m *Man
 		w.fail(w.next, m.Last, "altered", "the manifest of rows %d to %d cannot be read, or is not theirs", m.First, m.Last)
 		return nil
 	}
+	if m.Checkpoint.Key != signer.KeyID() {
+		w.foreign = append(w.foreign, m.File)
+	}
 	path, before := filepath.Join(dir, m.File), w.breaks.count()
-	sum, _, err := disk.Sum(ctx, path)
+	file, err := isFile(path)
+	if err == nil && !file {
+		w.fail(w.next, m.Last, "altered", "the archive of rows %d to %d is no file", m.First, m.Last)
+		return nil
+	}
+	var sum string
+	var bytes int64
+	if err == nil {
+		sum, bytes, err = disk.Sum(ctx, path)
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		w.fail(w.next, m.Last, "missing", "the archive of rows %d to %d is not there", m.First, m.Last)
 		return nil
@@ -95,7 +110,15 @@ func (w *walker) archive(ctx context.Context, dir string, signer *Signer, m *Man
 		return err
 	}
 	from := w.next
-	err = ReadParquet(ctx, path, from, m.Last, func(page []Row) error { return errors.Join(w.page(ctx, page), ctx.Err()) })
+	is := Archived{File: m.File, First: from, Last: m.Last, SHA256: sum, Bytes: bytes}
+	err = ReadParquet(ctx, path, from, m.Last, func(page []Row) error {
+		if is.LastHash == "" {
+			is.PrevHash, is.FirstTime = hex.EncodeToString(page[0].PrevHash), page[0].Time
+		}
+		newest := page[len(page)-1]
+		is.LastHash, is.LastTime = hex.EncodeToString(newest.Hash), newest.Time
+		return errors.Join(w.page(ctx, page), ctx.Err())
+	})
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -111,6 +134,53 @@ func (w *walker) archive(ctx context.Context, dir string, signer *Signer, m *Man
 		w.fail(m.Last, 0, "checkpoint", "the manifest of rows %d to %d does not carry its key's signature", m.First, m.Last)
 	case sum != m.SHA256:
 		w.fail(from, m.Last, "altered", "the archive of rows %d to %d does not have the checksum of its manifest", m.First, m.Last)
+	default:
+		is.Epoch = w.epochs.of(m.Last)
+		if before > 0 || w.copied { // the row that began it may not have been walked
+			is.Epoch = m.Epoch
+		}
+		if wrong := m.differs(is); wrong != "" {
+			w.fail(from, m.Last, "altered", "the manifest of rows %d to %d says another %s than is so", m.First, m.Last, wrong)
+		}
 	}
+	return nil
+}
+
+// differs returns what a manifest says of its file that is not so, "" if all is. Of
+// rows that were walked before, the archive's first is not known.
+func (m *Manifest) differs(is Archived) string {
+	begins := is.First == m.First
+	for _, of := range []struct {
+		name  string
+		wrong bool
+	}{
+		{"prev_hash", begins && is.PrevHash != m.PrevHash},
+		{"first_time", begins && !is.FirstTime.Equal(m.FirstTime)},
+		{"last_time", !is.LastTime.Equal(m.LastTime)},
+		{"bytes", is.Bytes != m.Bytes},
+		{"epoch", is.Epoch != m.Epoch},
+		{"time of the checkpoint", !m.Checkpoint.Time.Equal(m.LastTime)},
+		{"epoch of the checkpoint", m.Checkpoint.Epoch != m.Epoch},
+	} {
+		if of.wrong {
+			return of.name
+		}
+	}
+	return ""
+}
+
+// again walks an archive of rows that another archive has as well, by itself: what is
+// wrong with it is told with its name.
+func (w *walker) again(ctx context.Context, dir string, signer *Signer, m *Manifest) error {
+	alone := walker{next: m.First, copied: true}
+	if err := alone.archive(ctx, dir, signer, m); err != nil {
+		return err
+	}
+	for _, b := range alone.breaks.told(m.First, m.Last) {
+		b.Detail = m.File + ": " + b.Detail
+		w.breaks.add(b)
+	}
+	w.breaks.omitted += alone.breaks.omitted
+	w.foreign = append(w.foreign, alone.foreign...)
 	return nil
 }

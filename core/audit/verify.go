@@ -27,6 +27,8 @@ type Verification struct {
 	Epoch         int64    `json:"epoch,omitempty" doc:"Epoch of the last row; absent in a log that has lost nothing"`
 	// Of a log that was lost before a rebuild, archives are what is left.
 	OtherArchives []string `json:"other_archives,omitempty" doc:"With archive: files in archive/ of which this log does not go on, as of one that was lost before a rebuild; they were not walked"`
+	// A restored folder has a new key, and archives of the old one.
+	OtherKeys []string `json:"other_keys,omitempty" doc:"With archive: files in archive/ whose manifest another key has signed than the server's, as before a restore: their rows were walked, and their signature was not compared"`
 }
 
 // A walk holds no transaction: it reads a page at a time. A page is a range of
@@ -79,6 +81,8 @@ type walker struct {
 	chainOnly   bool  // not what stands beside the canonical row
 	breaks      breaks
 	others      []string // archives of other logs
+	foreign     []string // archives that another key has signed
+	copied      bool     // an archive by itself, of rows that were walked
 }
 
 // expect notes what the checkpoints say, also of the log's end where that is
@@ -117,7 +121,7 @@ func (w *walker) result() Verification {
 	found := w.breaks.told(w.first, w.last)
 	v := Verification{
 		Verified: len(found) == 0, FirstID: w.first, LastID: w.last, Checked: w.checked, Checkpoints: w.compared,
-		Breaks: found, BreaksOmitted: w.breaks.omitted, OtherArchives: w.others,
+		Breaks: found, BreaksOmitted: w.breaks.omitted, OtherArchives: w.others, OtherKeys: w.foreign,
 	}
 	if len(found) > 0 {
 		v.BrokenAt = &found[0]
