@@ -91,7 +91,22 @@ func (f *Followers) Announce(ctx context.Context, follower Follower) error {
 		return err
 	}
 	f.progress(follower.Name, follower.Take != nil).begin(c)
+	if follower.Take != nil && c.UpdatedAt.IsZero() {
+		f.introduce(c)
+	}
 	return nil
+}
+
+// introduce makes durable since when a sink is known that has taken nothing yet.
+func (f *Followers) introduce(c Cursor) {
+	c.UpdatedAt = time.Now().UTC().Truncate(time.Microsecond)
+	f.progress(c.Name, true).begin(c)
+	f.Store.Note(func(tx *metadata.Tx) error {
+		if _, err := f.Cursors.Get(context.Background(), tx, c.Name); eider.CodeOf(err) != eider.NotFound {
+			return err
+		}
+		return f.Cursors.Put(context.Background(), tx, c)
+	})
 }
 
 // Run follows until ctx ends; then it handles what is left, within drain.

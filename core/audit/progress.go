@@ -53,6 +53,7 @@ type progress struct {
 	batch  [2]int64
 	next   time.Time // when it is tried again
 	paused bool
+	moved  time.Time // when its cursor moved last, also before the server started; zero: never
 	stuck  time.Time // since when it takes nothing: it is dead or paused
 	told   bool      // that it holds no rows back any more
 
@@ -88,6 +89,23 @@ func (p *progress) begin(c Cursor) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.at = max(p.at, c.LogID)
+	if c.UpdatedAt.After(p.moved) {
+		p.moved = c.UpdatedAt
+	}
+}
+
+// idle returns since when the follower takes nothing: since its cursor moved, or the
+// oldest row was written that it has not taken. Both are durable, so that a server
+// that starts anew often does not begin to count anew.
+func (p *progress) idle(now time.Time) time.Time {
+	at := p.moved
+	if p.since.After(at) {
+		at = p.since
+	}
+	if at.IsZero() || at.After(now) {
+		return now
+	}
+	return at
 }
 
 func (p *progress) position() int64 {
@@ -99,7 +117,7 @@ func (p *progress) position() int64 {
 func (p *progress) move(to int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.at = to
+	p.at, p.moved = to, time.Now()
 	p.tries, p.failed, p.batch, p.stuck, p.told = 0, nil, [2]int64{}, time.Time{}, false
 }
 
@@ -143,7 +161,7 @@ func (p *progress) fail(err error, log *slog.Logger) time.Duration {
 	now := time.Now()
 	if p.paused = errors.Is(err, ErrPaused); p.paused {
 		if p.stuck.IsZero() {
-			p.stuck = now
+			p.stuck = p.idle(now)
 		}
 		p.failed, p.tries = nil, 0
 		return followMaxPause
@@ -161,7 +179,7 @@ func (p *progress) fail(err error, log *slog.Logger) time.Duration {
 	p.next = now.Add(pause)
 	log.Error("a follower of the log failed", "follower", p.name, "after", p.at, "tries", p.tries, "error", err)
 	if p.sink && p.tries == deadAfter {
-		p.stuck = now
+		p.stuck = p.idle(now)
 		log.Error("a sink is dead: it is tried once a minute, and lives again when it takes its batch, is loaded anew, or the batch is skipped",
 			"sink", p.name, "after", p.at, "error", err)
 	}

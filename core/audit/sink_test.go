@@ -342,6 +342,50 @@ func TestSinkBehindTheCutIsGivenTheArchive(t *testing.T) {
 	wantInOrder(t, "lost", s.got(), missing.LastID+1, head)
 }
 
+// A server that starts anew does not begin to count anew how long a sink has taken
+// nothing.
+func TestHoldGoesOnOverAStart(t *testing.T) {
+	r := begin(t)
+	r.log.SetClock(func() time.Time { return time.Now().Add(-90 * time.Minute) })
+	r.stage(rows(2)...)
+	refuse := func(context.Context, audit.Batch) (int64, error) { return 0, errors.New("there is no room") }
+	held := func(hold time.Duration) int64 {
+		t.Helper()
+		f := r.sinks()
+		f.Hold = hold
+		stop := run(f, "s", refuse)
+		waittest.Until(t, "it is dead", func() bool { return state(f, "s").State == "dead" })
+		slowest, err := f.Slowest(t.Context())
+		must(t, err)
+		_ = stop() // it stops early: it has not taken all
+		return slowest
+	}
+	if at := held(time.Hour); at != 0 {
+		t.Errorf("a new sink holds the log at %d", at)
+	}
+	waittest.Until(t, "it is known", func() bool {
+		_, err := r.cursors.Get(t.Context(), r.store.View(), "s")
+		return err == nil
+	})
+	for _, c := range []struct {
+		moved, hold time.Duration
+		want        int64
+	}{
+		{30 * time.Minute, time.Hour, 1}, // it has taken something since
+		{2 * time.Hour, 3 * time.Hour, 1},
+		{4 * time.Hour, 3 * time.Hour, 1}, // there was nothing to take before
+		{2 * time.Hour, time.Hour, 2},
+	} {
+		_, err := r.store.Write(t.Context(), func(tx *metadata.Tx) error {
+			return r.cursors.Put(t.Context(), tx, audit.Cursor{Name: "s", LogID: 1, UpdatedAt: time.Now().Add(-c.moved).UTC().Truncate(time.Microsecond)})
+		})
+		must(t, err)
+		if at := held(c.hold); at != c.want {
+			t.Errorf("%s after it has taken a row, with one of 90 minutes, it holds the log at %d for %s", c.moved, at, c.hold)
+		}
+	}
+}
+
 func TestPausedSinkWaitsAndIsNoFailure(t *testing.T) {
 	r := begin(t)
 	r.stage(rows(2)...)
