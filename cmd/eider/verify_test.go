@@ -125,3 +125,15 @@ func TestAuditVerifyFindsWhatWasChanged(t *testing.T) {
 		})
 	}
 }
+
+// A column of another type keeps a server from starting, and a verification from nothing.
+func TestAuditVerifyNamesAColumnOfAnotherType(t *testing.T) {
+	dir, _ := loggedFolder(t)
+	change(t, dir, `ALTER TABLE operations_log ALTER timestamp TYPE VARCHAR`)
+	for _, more := range [][]string{nil, {"--archive"}} {
+		r := runEider(t, append([]string{"audit", "verify", "--data-dir", dir}, more...)...)
+		if r.code != 11 || !strings.Contains(r.out, "altered: the column timestamp has the type VARCHAR") {
+			t.Errorf("it ended with %d: %s%s", r.code, r.out, r.message)
+		}
+	}
+}

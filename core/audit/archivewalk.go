@@ -16,6 +16,9 @@ import (
 // log behind them, as one chain. Archives of other logs, such as one that was lost
 // before a rebuild, are named and not walked.
 func VerifyArchive(ctx context.Context, v *metadata.View, dir string, signer *Signer, checkpoints []Checkpoint) (Verification, error) {
+	if changed, err := retyped(ctx, v.Query); err != nil || changed != "" {
+		return unreadable(changed), err
+	}
 	head, err := readHead(ctx, v)
 	if err != nil {
 		return Verification{}, err

@@ -69,15 +69,14 @@ const selectUnfinished = selectRow + `
 // ErrForked if the table does not hold what the newest checkpoint says, and
 // ErrUnchained if what comes behind that does not follow.
 func (l *Log) Load(ctx context.Context, v *metadata.View) error {
+	head, err := ReadHead(ctx, v.Query)
+	if err != nil {
+		return err
+	}
 	epochs, err := readEpochs(v.Query(ctx, selectEpochs))
 	if err != nil {
 		return err
 	}
-	head, err := readHead(ctx, v)
-	if err != nil {
-		return err
-	}
-	head.Epoch = epochs.newest()
 	rows, err := v.Query(ctx, selectUnfinished)
 	if err != nil {
 		return fmt.Errorf("read unfinished calls: %w", err)
@@ -141,6 +140,11 @@ func readHead(ctx context.Context, v *metadata.View) (Head, error) {
 // ReadHead reads the newest row, and the epoch that it is in, through a query
 // function, for a repair that has no store.
 func ReadHead[R metadata.Rows](ctx context.Context, query func(context.Context, string, ...any) (R, error)) (Head, error) {
+	if changed, err := retyped(ctx, query); err != nil {
+		return Head{}, err
+	} else if changed != "" {
+		return Head{}, fmt.Errorf("%w: %s", ErrUnchained, changed)
+	}
 	rows, err := query(ctx, selectHead)
 	head, err := headOf(rows, err)
 	if err != nil {

@@ -51,6 +51,9 @@ const (
 // and names every break. Checkpoints, if any, must name rows of the chain; one that
 // names a row behind its end is a truncation, told with the first row that is gone.
 func Verify(ctx context.Context, v *metadata.View, from, to int64, checkpoints []Checkpoint) (Verification, error) {
+	if changed, err := retyped(ctx, v.Query); err != nil || changed != "" {
+		return unreadable(changed), err
+	}
 	head, err := readHead(ctx, v)
 	if err != nil {
 		return Verification{}, err

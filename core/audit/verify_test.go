@@ -14,6 +14,7 @@ import (
 	"github.com/eiderdb/eider"
 	"github.com/eiderdb/eider/core/audit"
 	"github.com/eiderdb/eider/core/duck"
+	"github.com/eiderdb/eider/core/metadata"
 	"github.com/eiderdb/eider/core/waittest"
 )
 
@@ -444,4 +445,45 @@ func TestTimesAndTextsThatNoRowHasKeepNobodyFromReading(t *testing.T) {
 	if sealed := c.stage(row(1)); sealed[0].ID != 9 || sealed[0].Time.Year() > 9999 {
 		t.Errorf("the next row is %d at %s", sealed[0].ID, sealed[0].Time)
 	}
+}
+
+// A column of another type is named, and nothing is written behind rows that nobody
+// can read.
+func TestColumnOfAnotherTypeIsNamed(t *testing.T) {
+	r, _ := recorded(t, 3)
+	for name, kind := range map[string]string{
+		"duration_us": "VARCHAR", "timestamp": "TIMESTAMP", "details": "JSON", "refusals": "INTEGER", "hash": "VARCHAR", "id": "VARCHAR",
+	} {
+		c := &register{TB: t, dir: t.TempDir(), signer: r.signer}
+		text, err := os.ReadFile(r.path())
+		must(t, err)
+		must(t, os.WriteFile(c.path(), text, 0o600))
+		c.sql(fmt.Sprintf("ALTER TABLE operations_log ALTER %s TYPE %s", name, kind))
+		if err := c.open(); !errors.Is(err, audit.ErrUnchained) || !strings.Contains(err.Error(), "the column "+name) {
+			t.Errorf("%s %s: it opens with %v", name, kind, err)
+		}
+		db, err := duck.Open(t.Context(), c.path(), duck.Options{ReadOnly: true})
+		must(t, err)
+		view := metadata.NewView(reading{db: db})
+		for _, archived := range []bool{false, true} {
+			v, err := audit.Verify(t.Context(), view, 0, 0, nil)
+			if archived {
+				v, err = audit.VerifyArchive(t.Context(), view, t.TempDir(), r.signer, nil)
+			}
+			if must(t, err); v.Verified || v.BrokenAt == nil || v.BrokenAt.Kind != "altered" || !strings.Contains(v.BrokenAt.Detail, name) {
+				t.Errorf("%s %s: it tells %+v", name, kind, v)
+			}
+		}
+		must(t, db.Close())
+	}
+}
+
+// reading is a database that only answers.
+type reading struct {
+	metadata.Engine
+	db *duck.DB
+}
+
+func (r reading) Query(ctx context.Context, sql string, args ...any) (metadata.Rows, error) {
+	return r.db.Query(ctx, sql, args...)
 }
