@@ -117,6 +117,9 @@ func pluginBench() *cobra.Command {
 				return err
 			}
 			defer b.Close(context.WithoutCancel(c.Context()))
+			if m.Kind != wasm.Policy {
+				return fmt.Errorf("%s is a sink: only policies are measured", m.Name)
+			}
 			config := f.Config
 			if f.Cases[0].Config != nil {
 				config = f.Cases[0].Config

@@ -14,6 +14,10 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// secretKey begins a file of a secret key: the public one is as long, and whoever signed
+// with that by mistake would have a signature that nobody can verify.
+const secretKey = "eider-plugin-secret:"
+
 func pluginKeygen() *cobra.Command {
 	return &cobra.Command{
 		Use: "keygen FILE", Short: "Make a key for signatures: the secret one into FILE, the public one is printed", Args: cobra.ExactArgs(1),
@@ -26,7 +30,7 @@ func pluginKeygen() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintln(f, base64.StdEncoding.EncodeToString(private.Seed()))
+			_, err = fmt.Fprintln(f, secretKey+base64.StdEncoding.EncodeToString(private.Seed()))
 			if err = errors.Join(err, f.Close()); err != nil {
 				return err
 			}
@@ -45,9 +49,10 @@ func pluginSign() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			seed, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(text)))
-			if err != nil || len(seed) != ed25519.SeedSize {
-				return fmt.Errorf("%s holds no key that `eider plugin keygen` made", keyFile)
+			secret, marked := strings.CutPrefix(strings.TrimSpace(string(text)), secretKey)
+			seed, err := base64.StdEncoding.DecodeString(secret)
+			if !marked || err != nil || len(seed) != ed25519.SeedSize {
+				return fmt.Errorf("%s holds no secret key that `eider plugin keygen` made: it begins with %q", keyFile, secretKey)
 			}
 			manifest, module, err := signedFiles(folder(args))
 			if err != nil {

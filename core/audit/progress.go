@@ -12,10 +12,13 @@ import (
 	"time"
 )
 
-// deadAfter is how often in a row a sink fails before it is dead: after some two
-// minutes. It is tried once a minute from then on, and lives again with the first
-// batch that it takes.
-const deadAfter = 10
+// deadAfter is how often in a row a sink fails before it is dead, and deadWithin for how
+// long, however late it asks to be tried again. It is tried once a minute from then on, or
+// when it asks, and lives again with the first batch that it takes.
+const (
+	deadAfter  = 10
+	deadWithin = 2 * time.Minute
+)
 
 // maxRetryAfter bounds what a sink may ask for.
 const maxRetryAfter = 10 * time.Minute
@@ -49,7 +52,9 @@ type progress struct {
 	stop   context.CancelFunc
 	since  time.Time // when the oldest row was written that it has not taken; zero: there is none
 	failed error
-	tries  int // that failed, of the batch behind at
+	tries  int       // that failed, of the batch behind at
+	first  time.Time // of them
+	gone   bool      // it was dead when it last failed
 	batch  [2]int64
 	next   time.Time // when it is tried again
 	paused bool
@@ -118,7 +123,7 @@ func (p *progress) move(to int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.at, p.moved = to, time.Now()
-	p.tries, p.failed, p.batch, p.stuck, p.told = 0, nil, [2]int64{}, time.Time{}, false
+	p.tries, p.gone, p.failed, p.batch, p.stuck, p.told = 0, false, nil, [2]int64{}, time.Time{}, false
 }
 
 // try notes what is about to be given to the follower, and says how often it was
@@ -151,7 +156,7 @@ func (p *progress) try(ctx context.Context, b *Batch) (_ context.Context, done f
 func (p *progress) succeed() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.since, p.failed, p.tries, p.batch, p.paused, p.stuck, p.told = time.Time{}, nil, 0, [2]int64{}, false, time.Time{}, false
+	p.since, p.failed, p.tries, p.gone, p.batch, p.paused, p.stuck, p.told = time.Time{}, nil, 0, false, [2]int64{}, false, time.Time{}, false
 }
 
 // fail notes a failure and returns how long to wait.
@@ -163,7 +168,7 @@ func (p *progress) fail(err error, log *slog.Logger) time.Duration {
 		if p.stuck.IsZero() {
 			p.stuck = p.idle(now)
 		}
-		p.failed, p.tries = nil, 0
+		p.failed, p.tries, p.gone = nil, 0, false
 		return followMaxPause
 	}
 	p.failed = err
@@ -171,15 +176,17 @@ func (p *progress) fail(err error, log *slog.Logger) time.Duration {
 	if p.tries < 8 {
 		pause = min(pause, followBackOff<<p.tries)
 	}
-	p.tries++
+	if p.tries++; p.tries == 1 {
+		p.first = now
+	}
 	if refusal := (*NotTaken)(nil); errors.As(err, &refusal) {
 		p.batch = [2]int64{refusal.First, refusal.Last}
 		pause = max(pause, min(refusal.After, maxRetryAfter))
 	}
 	p.next = now.Add(pause)
 	log.Error("a follower of the log failed", "follower", p.name, "after", p.at, "tries", p.tries, "error", err)
-	if p.sink && p.tries == deadAfter {
-		p.stuck = p.idle(now)
+	if !p.gone && p.dead() {
+		p.gone, p.stuck = true, p.idle(now)
 		log.Error("a sink is dead: it is tried once a minute, and lives again when it takes its batch, is loaded anew, or the batch is skipped",
 			"sink", p.name, "after", p.at, "error", err)
 	}
@@ -187,7 +194,9 @@ func (p *progress) fail(err error, log *slog.Logger) time.Duration {
 }
 
 // dead reports whether the sink has failed so often that it is given up, for now.
-func (p *progress) dead() bool { return p.sink && p.tries >= deadAfter }
+func (p *progress) dead() bool {
+	return p.sink && (p.tries >= deadAfter || p.tries > 0 && time.Since(p.first) >= deadWithin)
+}
 
 // Failing returns what keeps followers from going on, nil if none is kept. A sink
 // counts once it is dead, see Dead.

@@ -139,7 +139,7 @@ var SinkStates = []string{"following", "retrying", "dead", "paused"}
 
 // SinkState is how a sink is doing.
 type SinkState struct {
-	State     string     `json:"state" enum:"following,retrying,dead,paused" doc:"dead: it has failed 10 times in a row and is tried once a minute; paused: it is off"`
+	State     string     `json:"state" enum:"following,retrying,dead,paused" doc:"dead: it has failed 10 times in a row, or for two minutes, and is tried once a minute; paused: it is off"`
 	Cursor    int64      `json:"cursor" doc:"The row up to which it has taken all"`
 	Behind    int64      `json:"behind" doc:"Rows that it has not taken"`
 	OldestAt  *time.Time `json:"oldest_at,omitempty" doc:"When the oldest of them was written"`

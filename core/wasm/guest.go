@@ -30,6 +30,7 @@ const (
 	errDeep      = policy.Unable("its calls go too deep")
 	errGone      = policy.Unable("nobody waits for its answer any more")
 	errMalformed = policy.Unable("its answer is malformed")
+	errSink      = policy.Unable("it is a sink, which decides nothing")
 	errNoRoom    = policy.Unable("the event does not fit into its memory")
 )
 

@@ -2,7 +2,6 @@ package wasm
 
 import (
 	"context"
-	"fmt"
 	"path"
 
 	"github.com/eiderdb/eider/core/policy"
@@ -29,7 +28,7 @@ func (p *Plugin) Session() *Session { return &Session{plugin: p, kv: newSpace(""
 // is tried at a time.
 func (p *Plugin) Try(ctx context.Context, e *Event) (policy.Decision, error) {
 	if v := p.current.Load(); v != nil && v.manifest.Kind != Policy {
-		return policy.Decision{}, fmt.Errorf("plugin %s is no policy", p.item.Name)
+		return policy.Decision{}, errSink
 	}
 	select {
 	case p.trying <- struct{}{}:

@@ -242,3 +242,13 @@ func TestNothingIsGrantedThatTheOperatorDidNotGrant(t *testing.T) {
 		}
 	}
 }
+
+// A sink is not asked to decide, and whoever tries is told why.
+func TestASinkDecidesNothing(t *testing.T) {
+	folder := w.Folder(t, w.Sink(`{"status":"ok"}`, nil, nil), strings.Replace(w.Manifest, "policy", "sink", 1))
+	h, _ := host(t, wasm.Item{Name: "x", Path: folder})
+	u := policy.Unable("")
+	if _, err := h.Plugin("x").Try(t.Context(), &wasm.Event{}); !errors.As(err, &u) || !strings.Contains(string(u), "is a sink") {
+		t.Error(err)
+	}
+}
