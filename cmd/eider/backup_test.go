@@ -419,4 +419,28 @@ func TestRestoreLeavesTheFolderOfBackupsAlone(t *testing.T) {
 		}
 		r.Stop()
 	}
+
+	// The one that was restored stays, however many newer ones there are.
+	r, _ := restored(t, filepath.Join(s.Dir, "backups", ids[0]))
+	kept := filepath.Join(r.Dir, "backups")
+	r.Stop()
+	must(t, os.CopyFS(kept, os.DirFS(filepath.Join(s.Dir, "backups"))))
+	once := map[string]string{"recovery.backup_keep": "1"}
+	listed := func(more string) {
+		t.Helper()
+		apptest.Eventually(t, "the newest and the restored one are listed", func() bool {
+			l := r.Want(200, r.Root, "GET /admin/backups", "").List("backups")
+			return len(l) == 2 && (more == "" || l[0]["id"] == more) && l[1]["id"] == ids[0]
+		})
+	}
+	r = apptest.Start(t, r.Dir, app.Options{Modules: modules(), Version: "test"}, once)
+	listed("")
+	last := r.Want(201, r.Root, "POST /admin/backups", `{"projects":false,"files":false}`).Text("id")
+	r.Stop()
+	r = apptest.Start(t, r.Dir, app.Options{Modules: modules(), Version: "test"}, once)
+	listed(last)
+	r.Stop()
+	if _, err := os.Stat(filepath.Join(kept, ids[0], "manifest.json")); err != nil {
+		t.Error(err)
+	}
 }

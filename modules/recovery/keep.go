@@ -88,6 +88,9 @@ func (r *Recovery) tendBackups(ctx context.Context) error {
 	}
 	var failed []error
 	for _, id := range surplus(r.kept(), r.settings.BackupKeep, r.isThere) {
+		if id == r.restoredFrom { // whoever went back to it may have to once more
+			continue
+		}
 		_, err := r.expireOp.Do(ctx, r.kernel.Pipeline, keeper, "", backupPath{id})
 		if eider.CodeOf(err) != eider.OperationInProgress {
 			failed = append(failed, err)

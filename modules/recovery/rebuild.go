@@ -2,6 +2,7 @@ package recovery
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -91,9 +92,9 @@ func (r *Recovery) declareList(reg *core.Registry) {
 }
 
 const selectRestored = `
-	SELECT operation FROM operations_log
+	SELECT operation, details FROM operations_log
 	WHERE status = 'success' AND (operation = 'restore' AND resource_type = 'metadata' OR operation = 'rebuild' AND resource_type = 'backup')
-	ORDER BY id DESC LIMIT 1`
+	ORDER BY id DESC LIMIT 2`
 
 // listFound lists the backups that a restored register lacks, once after a restore.
 func (r *Recovery) listFound(ctx context.Context) error {
@@ -104,16 +105,23 @@ func (r *Recovery) listFound(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var last string
-	if rows.Next() {
-		err = rows.Scan(&last)
+	var found []string // a restore and what listed the others behind it, newest first
+	for rows.Next() && err == nil {
+		var operation, details string
+		var said struct {
+			From string `json:"from"`
+		}
+		err = rows.Scan(&operation, &details)
+		if found = append(found, operation); operation == "restore" && json.Unmarshal([]byte(details), &said) == nil && r.restoredFrom == "" {
+			r.restoredFrom = said.From
+		}
 	}
 	err = errors.Join(err, rows.Err())
 	rows.Close()
 	if err != nil {
 		return err
 	}
-	if last == "restore" {
+	if len(found) > 0 && found[0] == "restore" {
 		all, err := r.unlisted(ctx, &check.Rebuild{Tell: func(string, int, int) {}})
 		if err != nil {
 			return err

@@ -51,7 +51,11 @@ type Recovery struct {
 	expireOp  *operation.Handle[backupPath, operation.Nothing]
 	listOp    *operation.Handle[foundBackups, operation.Nothing]
 	newest    newest
-	looked    bool // for backups that a restored register does not know; of the job alone
+
+	// Of the job of backups alone: whether it has looked for those that a restored register
+	// does not know, and of which one the register was restored.
+	looked       bool
+	restoredFrom string
 }
 
 // New returns the module.
