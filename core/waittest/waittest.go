@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-const patience = time.Minute
+const patience = 3 * time.Minute
 
 // Until waits until ok returns true, and ends the test if it never does. what says what
 // is waited for.
