@@ -17,7 +17,7 @@ const mostAllocated = 256 << 20
 
 // validate rewrites a module, and has the host look at the original as it does. It
 // reports how much was allocated meanwhile.
-func validate(module []byte, limits fuel.Limits) (m fuel.Module, err error, allocated uint64) {
+func validate(module []byte, limits fuel.Limits) (m fuel.Module, allocated uint64, err error) {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	if m, err = fuel.Rewrite(module, limits); err == nil {
@@ -27,7 +27,7 @@ func validate(module []byte, limits fuel.Limits) (m fuel.Module, err error, allo
 		_ = r.Close(ctx)
 	}
 	runtime.ReadMemStats(&after)
-	return m, err, after.TotalAlloc - before.TotalAlloc
+	return m, after.TotalAlloc - before.TotalAlloc, err
 }
 
 // section is one as it is encoded.
@@ -107,7 +107,7 @@ func counted() map[string][]byte {
 func TestWhatAModuleSaysToHoldIsGivenNoRoom(t *testing.T) {
 	taken := map[string]bool{}
 	for name, module := range counted() {
-		_, err, allocated := validate(module, fuel.Limits{})
+		_, allocated, err := validate(module, fuel.Limits{})
 		if allocated > mostAllocated {
 			t.Errorf("%s: %d bytes allocated for a module of %d", name, allocated, len(module))
 		}
@@ -143,7 +143,7 @@ func TestWhatTheHostReadsOtherwiseIsRefused(t *testing.T) {
 		}
 	}
 	taken := w.Cat(vector, 0xfd, 0x81, 1, drop, block, 0x70, 0xd0, 0x70, end, drop, w.I32(0), w.I32(0), w.I32(0), 0x1c, 1, 0x7f, drop)
-	if _, err, _ := validate(one(w.Func{Code: taken}).Bytes(), fuel.Limits{}); err != nil {
+	if _, _, err := validate(one(w.Func{Code: taken}).Bytes(), fuel.Limits{}); err != nil {
 		t.Error(err)
 	}
 }

@@ -366,7 +366,7 @@ func FuzzRewrite(f *testing.F) {
 	zero := 0
 	f.Add(w.Module{Funcs: []w.Func{{Name: "f"}}, Start: &zero, Tables: []w.Bounds{w.Of(0, 1)}, Globals: 2, Data: 1, Elements: 1}.Bytes())
 	f.Fuzz(func(t *testing.T, module []byte) {
-		m, err, allocated := validate(module, fuel.Limits{Bytes: 1 << 16, MemoryPages: 4, Elements: 100})
+		m, allocated, err := validate(module, fuel.Limits{Bytes: 1 << 16, MemoryPages: 4, Elements: 100})
 		if allocated > mostAllocated {
 			t.Fatalf("%d bytes allocated for %d", allocated, len(module))
 		}
