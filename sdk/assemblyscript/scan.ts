@@ -17,20 +17,19 @@ export const slack: i32 = 16;
 /** What next() returns behind the last member. */
 export const end: i32 = -1;
 
-// A name as it stands before its value, quotes and colon included. A loop to compare it
-// costs more than all that is decided by it, so its first eight bytes are one number, and
-// its last eight.
+// A name as it stands before its value, quotes and colon included. It is compared without a
+// loop, which would pay fuel for each byte: its first eight bytes are one number, and its
+// last eight.
 class Label {
-  text: ArrayBuffer;
   size: usize;
   head: u64;
   mask: u64;
   tail: u64;
 
   constructor(public name: string) {
-    this.text = String.UTF8.encode('"' + name + '":');
-    const at = changetype<usize>(this.text);
-    this.size = this.text.byteLength;
+    const text = String.UTF8.encode('"' + name + '":');
+    const at = changetype<usize>(text);
+    this.size = text.byteLength;
     this.mask = ones(this.size);
     this.head = word(at, this.size);
     this.tail = this.size > 8 ? load<u64>(at + this.size - 8) : 0;
@@ -285,8 +284,8 @@ function zero(word: u64): u64 {
   return (word - ONES) & ~word & HIGH;
 }
 
-// Short texts that were read before. Most of an event is as it was in one of the last: to
-// find that costs less than half of what room for a text does.
+// Short texts that were read before. Much of an event is as it was in one of the last, and
+// needs no room for a text again.
 const kept = new StaticArray<string>(64).fill("");
 const longest: usize = 40;
 

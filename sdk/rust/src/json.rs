@@ -260,7 +260,7 @@ impl<'a> Parser<'a> {
     }
 
     /// Steps over the text if it stands here. It is compared in two numbers that overlap
-    /// where they must: a loop, or a call, would cost more than all the rest.
+    /// where they must: a loop, or a call, would pay fuel for itself each time.
     #[inline(always)]
     pub(crate) fn literal(&mut self, text: &'static str) -> bool {
         let text = text.as_bytes();
