@@ -3,8 +3,10 @@ package duck
 import (
 	"errors"
 	"io"
+	"iter"
 	"testing"
 
+	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 )
 
@@ -25,19 +27,7 @@ func TestLongTextsComeInBatchesThatAreNotLonger(t *testing.T) {
 	if batches <= chunks {
 		t.Errorf("%d batches of %d chunks", batches, chunks)
 	}
-	b, err := conn.Stream(t.Context(), longTexts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer b.Close()
-	for {
-		batch, err := b.Next()
-		if errors.Is(err, io.EOF) {
-			return
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
+	for batch := range streamed(t, conn, longTexts) {
 		size := 0
 		for _, name := range []int{1, 3, 4} {
 			size += len(batch.Column(name).(*array.String).ValueBytes())
@@ -67,19 +57,8 @@ func TestRowsOfAChunkThatAreLeftUnreadLeaveNothing(t *testing.T) {
 
 func TestWhatIsNullHasNoValue(t *testing.T) {
 	_, conn := open(t, "")
-	b, err := conn.Stream(t.Context(), everySimpleType)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer b.Close()
-	for {
-		batch, err := b.Next()
-		if errors.Is(err, io.EOF) {
-			return
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
+	for batch := range streamed(t, conn, everySimpleType) {
+		var err error
 		for i, column := range batch.Columns() {
 			for row := range column.Len() {
 				if column.IsValid(row) {
@@ -111,4 +90,28 @@ func blankOr(err error, blank bool) error {
 		return errors.New("a NULL has a value")
 	}
 	return err
+}
+
+// streamed returns the batches of a statement's rows, each of which is good until the next.
+func streamed(t *testing.T, conn *Conn, sql string) iter.Seq[arrow.RecordBatch] {
+	t.Helper()
+	return func(yield func(arrow.RecordBatch) bool) {
+		b, err := conn.Stream(t.Context(), sql)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer b.Close()
+		for {
+			batch, err := b.Next()
+			if errors.Is(err, io.EOF) {
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !yield(batch) {
+				return
+			}
+		}
+	}
 }

@@ -75,15 +75,21 @@ func TestAStackThatOverflowsIsTheGuestsAlone(t *testing.T) {
 	}
 }
 
-// However much fuel a call has, and however wide its functions are, what its stack
-// takes, with all that it was copied from, stays within what it may have of memory.
-func TestAStackStaysWithinTheMemory(t *testing.T) {
-	const values = 250
-	var load, store []byte
+// keeping returns code that loads so many values into locals from the second on, and code
+// that uses them: what a function has to keep while it calls another between the two.
+func keeping(values int) (load, store []byte) {
 	for i := range values {
 		load = w.Cat(load, w.I32(4*i), 0x28, 2, 0, localSet, w.U(1+i))
 		store = w.Cat(store, w.I32(64), 0x20, w.U(1+i), 0x36, 2, 0)
 	}
+	return load, store
+}
+
+// However much fuel a call has, and however wide its functions are, what its stack
+// takes, with all that it was copied from, stays within what it may have of memory.
+func TestAStackStaysWithinTheMemory(t *testing.T) {
+	const values = 250
+	load, store := keeping(values)
 	for name, f := range map[string]w.Func{
 		"narrow": {Code: w.Cat(call, 4)},
 		"wide":   {Locals: 1 + values, Code: w.Cat(load, call, 4, store)},
@@ -107,11 +113,7 @@ func TestAStackStaysWithinTheMemory(t *testing.T) {
 // not kept after the call.
 func TestADeepStackIsNotKept(t *testing.T) {
 	const values = 1000
-	var load, store []byte
-	for i := range values {
-		load = w.Cat(load, w.I32(4*i), 0x28, 2, 0, localSet, w.U(1+i))
-		store = w.Cat(store, w.I32(64), 0x20, w.U(1+i), 0x36, 2, 0)
-	}
+	load, store := keeping(values)
 	module := w.Policy(w.Cat(w.I32(200), call, 4), func(m *w.Module) {
 		code := w.Cat(0x20, 0, 0x04, empty, load, 0x20, 0, w.I32(1), 0x6b, call, 4, store, end)
 		m.Funcs = append(m.Funcs, w.Func{Params: "i", Locals: values, Code: code})
